@@ -1,0 +1,41 @@
+#include "libs/base/base.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+void base_bug(const char *file, int line, const char *what)
+{
+    fprintf(stderr, "BUG at %s:%d: %s\n", file, line, what);
+    abort();
+}
+
+static void *checked(void *p)
+{
+    if (p == NULL) {
+        fputs("out of memory\n", stderr);
+        abort();
+    }
+    return p;
+}
+
+void *xmalloc(size_t size) { return checked(malloc(size ? size : 1)); }
+
+void *xcalloc(size_t count, size_t size) { return checked(calloc(count ? count : 1, size ? size : 1)); }
+
+void *xrealloc(void *p, size_t size) { return checked(realloc(p, size ? size : 1)); }
+
+char *xstrdup(const char *s) { return checked(strdup(s)); }
+
+char *xstrndup(const char *s, size_t n) { return checked(strndup(s, n)); }
+
+char *xasprintf(const char *format, ...)
+{
+    va_list arguments;
+    char *text = NULL;
+
+    va_start(arguments, format);
+    int n = vasprintf(&text, format, arguments);
+    va_end(arguments);
+    return checked(n < 0 ? NULL : text);
+}
