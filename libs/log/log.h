@@ -1,0 +1,223 @@
+/* log.h - a partition log: one folder of segments, byte for byte Kafka's (records.md). Serves topics and the metadata
+ * log alike.
+ *
+ * A core over the table of file.h: no clock, no thread, no random number. Times are passed in: now_wall_ms is Unix ms.
+ *
+ *   log_open -> log_stage* -> log_commit -> ... -> log_close
+ *
+ * I1  base of first segment <= log start <= high watermark <= log end; segments are in order and do not overlap.
+ * I2  what log_end says is in the file (in the page cache): a record before it survives kill -9 at any instruction.
+ * I3  what is before the recovery point is flushed: it survives a power cut.
+ * I4  staged bytes are not seen by any read until log_commit has written them.
+ *
+ * Staging: log_stage checks a batch, assigns its offset in the caller's own bytes and notes an iovec; log_commit writes
+ * all of the turn with one pwritev. Only then is a result final. When the write fails, file and memory go back to what
+ * they were.
+ *
+ * Errors: -ENOSPC from log_commit: the disk is full, the log is as before and goes on. Any other -errno of the disk:
+ * the log is offline for good (log_failed), its folder must be taken offline; every later call fails with -EIO.
+ * Threading: the owner's thread only, but for log_flush_run. */
+#ifndef KARST_LOG_LOG_H
+#define KARST_LOG_LOG_H
+
+#include "libs/base/kafka_error.h"
+#include "libs/base/uuid.h"
+#include "libs/log/file.h"
+#include "libs/records/records.h"
+
+struct log;
+
+/* The keys of a topic that a log needs, under Kafka's names, with Kafka's defaults by log_config_init. */
+struct log_config {
+    int32_t segment_bytes;
+    int64_t segment_ms;
+    int64_t segment_jitter_ms;
+    int32_t segment_index_bytes;
+    int32_t index_interval_bytes;
+    int64_t retention_ms;    /* -1: for ever */
+    int64_t retention_bytes; /* -1: no limit */
+    int64_t flush_messages;
+    int64_t flush_ms;
+    int64_t file_delete_delay_ms;
+    int32_t max_message_bytes;
+    int64_t message_timestamp_before_max_ms;
+    int64_t message_timestamp_after_max_ms;
+    bool log_append_time; /* message.timestamp.type */
+    bool preallocate;
+    bool cleanup_delete, cleanup_compact; /* cleanup.policy */
+    int64_t producer_id_expiration_ms;    /* the node's producer.id.expiration.ms */
+};
+void log_config_init(struct log_config *config);
+
+/* What a log tells people (a cut tail, a rebuilt index): level is enum log_level of libs/base/log.h. */
+typedef void log_note_fn(void *ctx, int level, const char *text);
+
+struct log_options {
+    const struct file_system *fs;
+    const char *dir; /* made when it is not there; its last part is TOPIC-PARTITION */
+    struct log_config config;
+    struct uuid topic_id;     /* written to partition.metadata when it is new; zero: no such file is written */
+    bool clean;               /* the folder was stopped cleanly: nothing is scanned */
+    int64_t recovery_point;   /* from the folder's checkpoint; 0 when there is none */
+    int64_t log_start_offset; /* from the folder's checkpoint; 0 when there is none */
+    int64_t high_watermark;   /* from the folder's checkpoint; cut to the log's bounds */
+    int64_t now_wall_ms;
+    uint64_t jitter_seed; /* for segment.jitter.ms */
+    log_note_fn *note;    /* may be NULL */
+    void *note_ctx;
+};
+
+/* Opens or makes the log, recovering what a crash left (cut tail, indexes, producer state, leftovers of removals). 0,
+ * or -EBADMSG  the folder holds something that is no log and cannot be repaired -EEXIST   partition.metadata names
+ * another topic id (an old topic of the same name) -errno    of the disk */
+NODISCARD int log_open(const struct log_options *options, struct log **ret_log);
+
+/* Clean stop: flushes everything, trims the indexes, writes the producer snapshot. The log is freed even when this
+ * fails. */
+NODISCARD int log_close(struct log *l, int64_t now_wall_ms);
+/* Frees without writing anything: what kill -9 would leave. Takes NULL; returns NULL. */
+struct log *log_abandon(struct log *l);
+
+const char *log_dir(const struct log *l);
+struct uuid log_topic_id(const struct log *l); /* zero: none */
+void log_set_config(struct log *l, const struct log_config *config);
+const struct log_config *log_config(const struct log *l);
+int log_failed(const struct log *l); /* 0, or the -errno that took it offline */
+
+int64_t log_start(const struct log *l);
+int64_t log_end(const struct log *l); /* the next offset, of what is committed */
+int64_t log_high_watermark(const struct log *l);
+int64_t log_last_stable(const struct log *l); /* the high watermark, as long as no transaction is open */
+int64_t log_recovery_point(const struct log *l);
+uint64_t log_size_bytes(const struct log *l); /* of all .log files */
+size_t log_segment_count(const struct log *l);
+int64_t log_first_segment(const struct log *l); /* base offset */
+/* Moves it forward, to at most the log end. With one replica log_commit does it by itself: hold_high_watermark false.
+ */
+void log_set_high_watermark(struct log *l, int64_t offset);
+void log_hold_high_watermark(struct log *l, bool hold);
+
+/* ---- appending ---- */
+
+enum log_origin {
+    LOG_FROM_CLIENT,      /* exactly one batch, base offset 0, checked for everything */
+    LOG_FROM_COORDINATOR, /* one or more batches of ours: control and transactional ones are taken; offsets are assigned
+                           */
+    LOG_FROM_LEADER, /* batches with their offsets and epochs, from the log end on: replication and the metadata log */
+};
+
+struct log_record_error {
+    int32_t index; /* of the record in its batch */
+    const char *message;
+};
+
+struct log_append {
+    uint8_t *bytes; /* patched in place; must live until log_commit */
+    size_t size;
+    enum log_origin origin;
+    int32_t leader_epoch; /* set into the batches, but for LOG_FROM_LEADER */
+    int64_t now_wall_ms;
+    /* the result; final after log_commit, and then only if next_offset <= log_end */
+    int64_t base_offset;                    /* -1 with an error */
+    int64_t next_offset;                    /* behind the last record */
+    int64_t append_time_ms;                 /* LogAppendTime, or a duplicate's timestamp; else -1 */
+    bool duplicate;                         /* nothing was staged: base_offset is the first time's */
+    const char *message;                    /* with an error; static, or NULL */
+    struct log_record_error *record_errors; /* malloc'ed: the caller frees; NULL: none (KIP-467) */
+    int32_t record_error_count;
+};
+
+/* Checks and stages. KERR_NONE or the error for the client, and then nothing is staged of it:
+ *   CORRUPT_MESSAGE, INVALID_RECORD, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE,
+ * UNSUPPORTED_COMPRESSION_TYPE, OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE (transactional
+ * or control batch of a client), KAFKA_STORAGE_ERROR (offline, or a roll failed) */
+NODISCARD enum kafka_error log_stage(struct log *l, struct log_append *append);
+bool log_has_staged(const struct log *l);
+/* Writes what is staged. 0; -ENOSPC; -errno: offline. */
+NODISCARD int log_commit(struct log *l);
+
+/* A new leader epoch starts at the log end (Kafka does this when a partition gets a leader). 0 or -errno. */
+NODISCARD int log_assign_epoch(struct log *l, int32_t epoch);
+
+/* ---- reading ---- */
+
+/* A run of bytes of one segment. */
+struct log_range {
+    int64_t segment; /* base offset */
+    uint64_t position;
+    size_t size_bytes; /* 0: nothing */
+};
+
+/* Finds what to send from offset on: whole batches from the one that holds offset, up to max_bytes (the last batch may
+ * be torn, as Kafka does it), not beyond upper_offset. at_least_one: the first batch is given whole even when it is
+ * bigger; without it, a first batch that does not fit gives an empty range. KERR_NONE; OFFSET_OUT_OF_RANGE outside log
+ * start .. upper_offset; KAFKA_STORAGE_ERROR. */
+NODISCARD enum kafka_error log_locate(struct log *l, int64_t offset, int64_t upper_offset, size_t max_bytes,
+                                      bool at_least_one, struct log_range *ret_range);
+/* Copies the bytes of a range. 0 or -errno. */
+NODISCARD int log_copy(struct log *l, const struct log_range *range, uint8_t *to);
+
+struct log_offset {
+    int64_t offset;       /* -1: none */
+    int64_t timestamp;    /* -1: none */
+    int32_t leader_epoch; /* -1: not known */
+};
+/* The first record at or after a time. KERR_NONE also with offset -1. */
+NODISCARD enum kafka_error log_offset_by_time(struct log *l, int64_t time_ms, struct log_offset *ret_offset);
+/* The record with the highest timestamp. */
+NODISCARD enum kafka_error log_offset_of_max_time(struct log *l, struct log_offset *ret_offset);
+
+/* The epoch of a record, -1: not known. */
+int32_t log_epoch_of_offset(const struct log *l, int64_t offset);
+int32_t log_latest_epoch(const struct log *l); /* -1: none */
+/* KIP-279: the largest epoch <= asked for, and where it ends. Both -1: not known. */
+void log_end_of_epoch(const struct log *l, int32_t epoch, int32_t *ret_epoch, int64_t *ret_end_offset);
+
+/* ---- keeping and removing ---- */
+
+/* Rolls now. now_wall_ms as the new segment's birth. 0 or -errno; nothing may be staged. */
+NODISCARD int log_roll(struct log *l, int64_t now_wall_ms);
+/* Applies retention (time, size, log start) and rolls an old active segment. The number of segments removed, or -errno.
+ */
+NODISCARD int log_retain(struct log *l, int64_t now_wall_ms);
+/* DeleteRecords: the log start moves to offset (<= high watermark). 0, -ERANGE, -errno. */
+NODISCARD int log_delete_before(struct log *l, int64_t offset);
+/* Keeps what is before offset only. Staged appends must be committed. 0 or -errno. */
+NODISCARD int log_truncate(struct log *l, int64_t offset);
+/* Empties the log and starts it at offset: after a snapshot replaced what was there. 0 or -errno. */
+NODISCARD int log_restart_at(struct log *l, int64_t offset, int64_t now_wall_ms);
+/* Housekeeping, a few times a minute: files waiting for removal, expired producers, idle descriptors. */
+void log_tick(struct log *l, int64_t now_wall_ms);
+/* The folder is to be removed: closes, renames it to DIR.UUID-delete beside it (UUID as 32 hex digits). *ret_path is
+ * malloc'ed; the caller removes it with file_remove_tree after file.delete.delay.ms. The log is freed in any case. */
+NODISCARD int log_delete(struct log *l, struct uuid unique, char **ret_path);
+
+/* ---- flushing ---- */
+
+/* Flushes all that is committed, here and now; the recovery point is the log end then. 0 or -errno: offline, never
+ * tried again. */
+NODISCARD int log_flush(struct log *l);
+int64_t log_unflushed_messages(const struct log *l);
+/* The same in three steps, so that the slow one may run on another thread: begin (owner), run (any thread), end (owner;
+ * frees; returns what the flush did). The log may be written meanwhile, but not closed. NULL from begin: nothing to
+ * flush. */
+struct log_flush;
+NODISCARD struct log_flush *log_flush_begin(struct log *l);
+void log_flush_run(struct log_flush *f);
+NODISCARD int log_flush_end(struct log *l, struct log_flush *f);
+
+/* ---- producers ---- */
+
+/* One idempotent or transactional producer, as DescribeProducers shows it. */
+struct log_producer {
+    int64_t producer_id;
+    int16_t epoch;
+    int32_t last_sequence;
+    int64_t last_timestamp;
+    int32_t coordinator_epoch;
+    int64_t txn_start_offset; /* -1: none */
+};
+typedef void log_producer_fn(void *ctx, const struct log_producer *producer);
+void log_producers(const struct log *l, log_producer_fn *fn, void *ctx);
+
+#endif

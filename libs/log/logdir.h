@@ -1,0 +1,69 @@
+/* logdir.h - what stands beside the partitions in a folder of log.dirs: identity, lock, checkpoints, clean-stop marker
+ * (records.md).
+ *
+ * Checkpoint files and meta.properties are text that anybody may have edited: what does not parse is -EBADMSG, never a
+ * crash. Threading: none of its own. */
+#ifndef KARST_LOG_LOGDIR_H
+#define KARST_LOG_LOGDIR_H
+
+#include "libs/base/uuid.h"
+#include "libs/log/file.h"
+
+/* meta.properties. */
+struct logdir_meta {
+    char cluster_id[64];
+    int32_t node_id;
+    struct uuid directory_id; /* zero: none in the file */
+};
+/* 0, -ENOENT (not formatted), -EBADMSG, -errno. */
+NODISCARD int logdir_read_meta(const struct file_system *fs, const char *dir, struct logdir_meta *ret_meta);
+NODISCARD int logdir_write_meta(const struct file_system *fs, const char *dir, const struct logdir_meta *meta);
+
+/* A shared fcntl lock on DIR/.lock: several processes of Karst hold it together, and Kafka, which wants it alone, stays
+ * out. A real file only. *ret_fd is kept open as long as the lock. -EWOULDBLOCK: Kafka runs on this folder; *ret_holder
+ * (may be NULL) is its pid. */
+NODISCARD int logdir_lock(const char *dir, int *ret_fd, int *ret_holder);
+
+/* The checkpoint files. */
+#define LOGDIR_RECOVERY_POINTS "recovery-point-offset-checkpoint"
+#define LOGDIR_HIGH_WATERMARKS "replication-offset-checkpoint"
+#define LOGDIR_LOG_STARTS      "log-start-offset-checkpoint"
+
+struct logdir_offset {
+    const char *topic; /* into the table */
+    int32_t partition;
+    int64_t offset;
+};
+/* The lines of a checkpoint file by topic and partition. */
+struct logdir_checkpoint;
+/* A file that is not there, or is empty, gives an empty table. -EBADMSG: not such a file; -errno. */
+NODISCARD int logdir_read_checkpoint(const struct file_system *fs, const char *dir, const char *name,
+                                     struct logdir_checkpoint **ret_table);
+NODISCARD int logdir_parse_checkpoint(struct slice text, struct logdir_checkpoint **ret_table);
+struct logdir_checkpoint *logdir_checkpoint_free(struct logdir_checkpoint *t);
+size_t logdir_checkpoint_count(const struct logdir_checkpoint *t);
+/* -1: not in it. t may be NULL. */
+int64_t logdir_checkpoint_get(const struct logdir_checkpoint *t, struct slice topic, int32_t partition);
+NODISCARD int logdir_write_checkpoint(const struct file_system *fs, const char *dir, const char *name,
+                                      const struct logdir_offset *offsets, size_t count);
+
+/* .kafka_cleanshutdown. Taking it removes it: 1 with the broker epoch (-1: none in the file), 0 when it is not there,
+ * -errno. */
+NODISCARD int logdir_take_clean(const struct file_system *fs, const char *dir, int64_t *ret_broker_epoch);
+NODISCARD int logdir_write_clean(const struct file_system *fs, const char *dir, int64_t broker_epoch);
+
+/* What the name of a folder in a log directory says. */
+enum logdir_kind {
+    LOGDIR_PARTITION, /* TOPIC-PARTITION */
+    LOGDIR_DELETED,   /* TOPIC-PARTITION.UUID-delete: remove */
+    LOGDIR_FUTURE,    /* ...-future: a copy being moved here */
+    LOGDIR_STRAY,     /* ...-stray: not known to the metadata at some start; kept for people */
+    LOGDIR_OTHER,     /* no partition */
+};
+enum logdir_kind logdir_parse_name(const char *name, struct slice *ret_topic, int32_t *ret_partition);
+
+/* partition.metadata: the topic id; 0, -ENOENT, -EBADMSG, -errno. */
+NODISCARD int logdir_read_partition_metadata(const struct file_system *fs, const char *partition_dir,
+                                             struct uuid *ret_topic_id);
+
+#endif
