@@ -1,0 +1,110 @@
+/* record.c - the records inside a batch:
+ *   length varint, attributes int8, timestampDelta varlong, offsetDelta varint, key, value, headerCount varint, headers
+ * with key and value as varint length (-1 null) and bytes. */
+#include "libs/base/bytes.h"
+#include "libs/records/records.h"
+
+int record_iter_init(struct record_iter *it, const struct batch *b, struct slice bytes, struct buf *scratch,
+                     size_t limit_bytes)
+{
+    ASSERT(bytes.size >= b->size && b->size >= BATCH_HEADER_SIZE);
+    struct slice body = slice_make(bytes.data + BATCH_HEADER_SIZE, b->size - BATCH_HEADER_SIZE);
+    if (batch_codec(b) != COMPRESS_NONE) {
+        scratch->size = 0;
+        int err = compress_decode(batch_codec(b), body, limit_bytes, scratch);
+        if (err < 0)
+            return err;
+        body = buf_slice(scratch);
+    }
+    *it = (struct record_iter){.batch = *b, .at = body.data, .end = body.data + body.size, .left = b->record_count};
+    return 0;
+}
+
+/* A varint length and that many bytes; -1 is null when null_allowed. */
+static bool read_bytes(const uint8_t **at, const uint8_t *end, bool null_allowed, struct slice *ret)
+{
+    int32_t size;
+    size_t n = get_varint32(*at, end, &size);
+    if (n == 0)
+        return false;
+    *at += n;
+    if (size < 0) {
+        *ret = SLICE_NULL;
+        return size == -1 && null_allowed;
+    }
+    if (size > end - *at)
+        return false;
+    *ret = slice_make(*at, (size_t)size);
+    *at += size;
+    return true;
+}
+
+static bool read_record(const uint8_t *p, const uint8_t *end, const struct batch *b, struct record *r)
+{
+    int64_t time_delta;
+    int32_t offset_delta;
+    size_t n;
+    if (p == end)
+        return false;
+    p++; /* attributes: unused */
+    if ((n = get_varint64(p, end, &time_delta)) == 0)
+        return false;
+    p += n;
+    if ((n = get_varint32(p, end, &offset_delta)) == 0 || offset_delta < 0 || offset_delta > b->last_offset_delta)
+        return false;
+    p += n;
+    r->offset = b->base_offset + offset_delta;
+    r->timestamp = b->attributes & BATCH_ATTR_LOG_APPEND_TIME
+                       ? b->max_timestamp
+                       : (int64_t)((uint64_t)b->base_timestamp + (uint64_t)time_delta);
+    if (!read_bytes(&p, end, true, &r->key) || !read_bytes(&p, end, true, &r->value))
+        return false;
+    if ((n = get_varint32(p, end, &r->header_count)) == 0 || r->header_count < 0 || r->header_count > end - p)
+        return false;
+    p += n;
+    r->headers = slice_make(p, (size_t)(end - p));
+    struct record_header h;
+    for (int32_t i = 0; i < r->header_count; i++) {
+        if (!read_bytes(&p, end, false, &h.key) || !read_bytes(&p, end, true, &h.value))
+            return false;
+    }
+    return p == end;
+}
+
+int record_iter_next(struct record_iter *it, struct record *ret_record)
+{
+    if (it->left == 0)
+        return it->at == it->end ? 0 : -EBADMSG;
+    int32_t size;
+    size_t n = get_varint32(it->at, it->end, &size);
+    if (n == 0 || size < 0 || size > it->end - it->at - (ptrdiff_t)n)
+        return -EBADMSG;
+    const uint8_t *p = it->at + n;
+    struct record r;
+    if (!read_record(p, p + size, &it->batch, &r))
+        return -EBADMSG;
+    it->at = p + size;
+    it->left--;
+    *ret_record = r;
+    return 1;
+}
+
+int record_header_next(struct slice *headers, struct record_header *ret_header)
+{
+    if (headers->size == 0)
+        return 0;
+    const uint8_t *p = headers->data, *end = p + headers->size;
+    struct record_header h;
+    if (!read_bytes(&p, end, false, &h.key) || !read_bytes(&p, end, true, &h.value))
+        return -EBADMSG;
+    *headers = slice_make(p, (size_t)(end - p));
+    *ret_header = h;
+    return 1;
+}
+
+int control_type_of(struct slice key)
+{
+    if (key.size < 4 || get_i16(key.data) < 0 || get_i16(key.data + 2) < 0)
+        return -EBADMSG;
+    return get_i16(key.data + 2);
+}
