@@ -6,6 +6,9 @@ find_package(Threads REQUIRED)
 # A dependency is a library of ours by its folder's name, or anything that CMake can link.
 function(karst_library name)
   file(GLOB sources CONFIGURE_DEPENDS *.c)
+  if(NOT sources)
+    return() # headers only, so far
+  endif()
   add_library(k_${name} STATIC ${sources})
   target_include_directories(k_${name} PUBLIC ${PROJECT_SOURCE_DIR})
   karst_link(k_${name} PUBLIC ${ARGN})
@@ -14,6 +17,9 @@ endfunction()
 # karst_program(NAME DEPS...): the program karst-NAME of this folder's *.c.
 function(karst_program name)
   file(GLOB sources CONFIGURE_DEPENDS *.c)
+  if(NOT sources)
+    return() # headers only, so far
+  endif()
   add_executable(${name} ${sources})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
   karst_link(${name} PRIVATE ${ARGN})
@@ -22,6 +28,9 @@ endfunction()
 # karst_unit(NAME DEPS...): the Criterion program unit_NAME of this folder's *.c, and a ctest of it.
 function(karst_unit name)
   file(GLOB sources CONFIGURE_DEPENDS *.c)
+  if(NOT sources)
+    return() # headers only, so far
+  endif()
   add_executable(unit_${name} ${sources})
   target_include_directories(unit_${name} PRIVATE ${PROJECT_SOURCE_DIR})
   karst_link(unit_${name} PRIVATE ${ARGN} criterion)
