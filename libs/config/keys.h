@@ -56,7 +56,6 @@ enum config_rule {
     CONFIG_RANGE_OR,      /* the same, or v == other */
     CONFIG_ONE_OF,        /* a string of choices; each item of a list */
     CONFIG_ONE_OF_NOCASE, /* the same without regard to case */
-    CONFIG_NOT_EMPTY,     /* a list with an item, when it is set */
     CONFIG_THROTTLED,     /* "*", or PARTITION:BROKER items */
     CONFIG_OFFSET_RESET   /* latest, earliest or by_duration:ISO8601 */
 };
