@@ -1,0 +1,683 @@
+#include "tests/sim/disk.h"
+
+#include "libs/base/slice.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <uthash.h>
+#include <utlist.h>
+
+enum { SECTOR = 512, PAGE = 4096, OPEN_MAX_FILES = 4096, PATH_MAX_BYTES = 512 };
+
+/* A file or folder. It lives while a name of either view, an open descriptor or an undo step may need it: until
+ * disk_free. */
+struct node {
+    struct node *next;
+    bool is_dir;
+    uint8_t *now, *synced;
+    uint64_t now_size, synced_size, now_room;
+    int64_t mtime_ms;
+};
+
+struct name {
+    char path[PATH_MAX_BYTES];
+    struct node *node;
+    UT_hash_handle hh;
+};
+
+/* One unsynced change of the names in a folder: path had before (NULL: nothing) and has after. */
+struct change {
+    struct change *prev, *next;
+    char folder[PATH_MAX_BYTES], path[PATH_MAX_BYTES];
+    struct node *before;
+    uint32_t step; /* the two halves of a rename share it */
+};
+
+struct disk {
+    struct file_system fs;
+    struct node *nodes;
+    struct name *names;
+    struct change *changes_undone; /* oldest first */
+    struct node *open[OPEN_MAX_FILES];
+    uint64_t random, changes, used, capacity;
+    uint64_t fail_at, fail_until, short_at, die_at;
+    int fail_error;
+    bool dead;
+    uint32_t step;
+    int64_t clock_ms;
+};
+
+static uint64_t next_random(struct disk *d)
+{
+    uint64_t z = (d->random += 0x9e3779b97f4a7c15u);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static uint64_t below(struct disk *d, uint64_t n)
+{
+    return n ? next_random(d) % n : 0;
+}
+
+static struct name *find(const struct disk *d, const char *path)
+{
+    struct name *n;
+    HASH_FIND_STR(d->names, path, n);
+    return n;
+}
+
+static void folder_of(const char *path, char folder[PATH_MAX_BYTES])
+{
+    const char *slash = strrchr(path, '/');
+    size_t n = slash ? (size_t)(slash - path) : 0;
+    memcpy(folder, path, n);
+    folder[n] = '\0';
+}
+
+/* Sets what a path names in the cache, without a note of it. NULL: nothing. */
+static void set_name(struct disk *d, const char *path, struct node *node)
+{
+    struct name *n = find(d, path);
+
+    if (n == NULL && node != NULL) {
+        n = xcalloc(1, sizeof *n);
+        memcpy(n->path, path, strlen(path) + 1);
+        HASH_ADD_STR(d->names, path, n);
+    }
+    if (n != NULL && node == NULL) {
+        HASH_DEL(d->names, n);
+        free(n);
+        return;
+    }
+    if (n != NULL)
+        n->node = node;
+}
+
+static void change_name(struct disk *d, const char *path, struct node *node)
+{
+    struct change *c = xcalloc(1, sizeof *c);
+    struct name *n = find(d, path);
+
+    memcpy(c->path, path, strlen(path) + 1);
+    folder_of(path, c->folder);
+    c->before = n ? n->node : NULL;
+    c->step = d->step;
+    DL_APPEND(d->changes_undone, c);
+    set_name(d, path, node);
+}
+
+static struct node *new_node(struct disk *d, bool is_dir)
+{
+    struct node *n = xcalloc(1, sizeof *n);
+    n->is_dir = is_dir;
+    n->mtime_ms = ++d->clock_ms;
+    LL_PREPEND(d->nodes, n);
+    return n;
+}
+
+/* Before each call that changes something: 0, or the -errno of an armed fault. */
+static int admit(struct disk *d)
+{
+    if (d->dead)
+        return -EIO;
+    uint64_t at = d->changes++;
+    if (at >= d->die_at) {
+        d->dead = true;
+        return -EIO;
+    }
+    return at >= d->fail_at && at < d->fail_until ? -d->fail_error : 0;
+}
+
+static struct node *node_of(struct disk *d, int fd)
+{
+    return fd >= 0 && fd < OPEN_MAX_FILES && !d->dead ? d->open[fd] : NULL;
+}
+
+static int open_node(struct disk *d, struct node *n)
+{
+    for (int fd = 3; fd < OPEN_MAX_FILES; fd++) {
+        if (d->open[fd] == NULL) {
+            d->open[fd] = n;
+            return fd;
+        }
+    }
+    return -EMFILE;
+}
+
+static int resize(struct disk *d, struct node *n, uint64_t size)
+{
+    if (size > n->now_size && d->capacity && d->used + (size - n->now_size) > d->capacity)
+        return -ENOSPC;
+    if (size > n->now_room) {
+        uint64_t room = MAX(size, n->now_room * 2);
+        n->now = xrealloc(n->now, room);
+        n->now_room = room;
+    }
+    if (size > n->now_size)
+        memset(n->now + n->now_size, 0, size - n->now_size);
+    d->used += size - n->now_size;
+    n->now_size = size;
+    n->mtime_ms = ++d->clock_ms;
+    return 0;
+}
+
+static bool parent_exists(const struct disk *d, const char *path)
+{
+    char folder[PATH_MAX_BYTES];
+    folder_of(path, folder);
+    struct name *n = find(d, folder);
+    return folder[0] == '\0' || (n != NULL && n->node->is_dir);
+}
+
+static int disk_open(void *ctx, const char *path, int flags)
+{
+    struct disk *d = ctx;
+    struct name *n = d->dead ? NULL : find(d, path);
+
+    if (d->dead)
+        return -EIO;
+    if (strlen(path) >= PATH_MAX_BYTES)
+        return -ENAMETOOLONG;
+    if (n != NULL && (flags & O_EXCL))
+        return -EEXIST;
+    if (n == NULL && (!(flags & O_CREAT) || !parent_exists(d, path)))
+        return -ENOENT;
+    if (n == NULL || (flags & O_TRUNC)) {
+        int error = admit(d);
+        if (error)
+            return error;
+        d->step++;
+        if (n == NULL)
+            change_name(d, path, new_node(d, false));
+        else
+            (void)resize(d, n->node, 0);
+        n = find(d, path);
+    }
+    return open_node(d, n->node);
+}
+
+static int disk_dup(void *ctx, int fd)
+{
+    struct node *n = node_of(ctx, fd);
+    return n ? open_node(ctx, n) : -EBADF;
+}
+
+static int disk_close(void *ctx, int fd)
+{
+    struct disk *d = ctx;
+    if (fd < 0 || fd >= OPEN_MAX_FILES || d->open[fd] == NULL)
+        return -EBADF;
+    d->open[fd] = NULL;
+    return 0;
+}
+
+static ssize_t disk_pread(void *ctx, int fd, void *p, size_t n, uint64_t at)
+{
+    struct node *f = node_of(ctx, fd);
+
+    if (f == NULL)
+        return -EBADF;
+    if (at >= f->now_size)
+        return 0;
+    size_t k = (size_t)MIN((uint64_t)n, f->now_size - at);
+    memcpy(p, f->now + at, k);
+    return (ssize_t)k;
+}
+
+static ssize_t disk_pwritev(void *ctx, int fd, const struct iovec *iov, int count, uint64_t at)
+{
+    struct disk *d = ctx;
+    struct node *f = node_of(d, fd);
+    uint64_t want = 0, cut;
+
+    if (f == NULL)
+        return -EBADF;
+    bool is_short = d->changes == d->short_at;
+    int error = admit(d);
+    if (error)
+        return error;
+    for (int i = 0; i < count; i++)
+        want += iov[i].iov_len;
+    cut = is_short ? below(d, want) : want;
+    if (at + cut > f->now_size && resize(d, f, at + cut)) {
+        uint64_t room = d->capacity - d->used;
+        cut = at < f->now_size + room ? f->now_size + room - at : 0;
+        if (cut == 0 || resize(d, f, at + cut))
+            return -ENOSPC;
+    }
+    uint64_t done = 0;
+    for (int i = 0; i < count && done < cut; i++) {
+        size_t k = (size_t)MIN((uint64_t)iov[i].iov_len, cut - done);
+        memcpy(f->now + at + done, iov[i].iov_base, k);
+        done += k;
+    }
+    f->mtime_ms = ++d->clock_ms;
+    return (ssize_t)done;
+}
+
+static void sync_bytes(struct node *f)
+{
+    f->synced = xrealloc(f->synced, f->now_size);
+    if (f->now_size)
+        memcpy(f->synced, f->now, f->now_size);
+    f->synced_size = f->now_size;
+}
+
+static int disk_fdatasync(void *ctx, int fd)
+{
+    struct disk *d = ctx;
+    struct node *f = node_of(d, fd);
+    int error = f ? admit(d) : -EBADF;
+
+    if (error == 0)
+        sync_bytes(f);
+    return error;
+}
+
+static int disk_ftruncate(void *ctx, int fd, uint64_t size)
+{
+    struct disk *d = ctx;
+    struct node *f = node_of(d, fd);
+    int error = f ? admit(d) : -EBADF;
+    return error ? error : resize(d, f, size);
+}
+
+static int stat_node(const struct node *f, struct file_stat *s)
+{
+    *s = (struct file_stat){.size_bytes = f->now_size, .mtime_ms = f->mtime_ms, .is_dir = f->is_dir};
+    return 0;
+}
+
+static int disk_fstat(void *ctx, int fd, struct file_stat *s)
+{
+    struct node *f = node_of(ctx, fd);
+    return f ? stat_node(f, s) : -EBADF;
+}
+
+static int disk_stat(void *ctx, const char *path, struct file_stat *s)
+{
+    struct disk *d = ctx;
+    struct name *n = d->dead ? NULL : find(d, path);
+    return d->dead ? -EIO : n ? stat_node(n->node, s) : -ENOENT;
+}
+
+static bool is_below(const char *path, const char *folder)
+{
+    size_t n = strlen(folder);
+    return strncmp(path, folder, n) == 0 && path[n] == '/';
+}
+
+static bool is_empty(const struct disk *d, const char *folder)
+{
+    for (const struct name *n = d->names; n != NULL; n = n->hh.next) {
+        if (is_below(n->path, folder))
+            return false;
+    }
+    return true;
+}
+
+/* What is in a folder goes with it. The change of the folder's own name is what a power cut may undo; the paths below
+ * follow it. */
+static void move_content(struct disk *d, const char *from, const char *to)
+{
+    struct name *n, *next;
+    size_t skip = strlen(from);
+
+    HASH_ITER (hh, d->names, n, next) {
+        char path[PATH_MAX_BYTES];
+        if (!is_below(n->path, from) || strlen(to) + strlen(n->path) - skip >= sizeof path)
+            continue;
+        snprintf(path, sizeof path, "%.*s%s", 250, to, n->path + skip);
+        struct node *node = n->node;
+        change_name(d, path, node);
+        change_name(d, n->path, NULL);
+    }
+}
+
+static int disk_rename(void *ctx, const char *from, const char *to)
+{
+    struct disk *d = ctx;
+    struct name *n = d->dead ? NULL : find(d, from);
+    int error = n ? admit(d) : d->dead ? -EIO : -ENOENT;
+
+    if (error)
+        return error;
+    if (strlen(to) >= 250 || !parent_exists(d, to))
+        return -ENOENT;
+    if (strcmp(from, to) == 0)
+        return 0;
+    struct node *node = n->node;
+    d->step++;
+    change_name(d, to, node);
+    change_name(d, from, NULL);
+    if (node->is_dir)
+        move_content(d, from, to);
+    return 0;
+}
+
+static int disk_unlink(void *ctx, const char *path)
+{
+    struct disk *d = ctx;
+    struct name *n = d->dead ? NULL : find(d, path);
+    int error = n ? admit(d) : d->dead ? -EIO : -ENOENT;
+
+    if (error)
+        return error;
+    if (n->node->is_dir)
+        return -EISDIR;
+    d->step++;
+    d->used -= n->node->now_size;
+    change_name(d, path, NULL);
+    return 0;
+}
+
+static int disk_mkdir(void *ctx, const char *path)
+{
+    struct disk *d = ctx;
+
+    if (d->dead)
+        return -EIO;
+    if (find(d, path))
+        return -EEXIST;
+    if (!parent_exists(d, path) || strlen(path) >= PATH_MAX_BYTES)
+        return -ENOENT;
+    int error = admit(d);
+    if (error)
+        return error;
+    d->step++;
+    change_name(d, path, new_node(d, true));
+    return 0;
+}
+
+static int disk_rmdir(void *ctx, const char *path)
+{
+    struct disk *d = ctx;
+    struct name *n = d->dead ? NULL : find(d, path);
+
+    if (n == NULL)
+        return d->dead ? -EIO : -ENOENT;
+    if (!is_empty(d, path))
+        return -ENOTEMPTY;
+    int error = admit(d);
+    if (error)
+        return error;
+    d->step++;
+    change_name(d, path, NULL);
+    return 0;
+}
+
+/* Drops the notes of one folder. A rename between folders is durable as soon as either folder is. */
+static void forget_changes(struct disk *d, const char *folder)
+{
+    struct change *c, *next;
+
+    for (c = d->changes_undone; c != NULL; c = c->next) {
+        if (strcmp(c->folder, folder) != 0)
+            continue;
+        for (struct change *other = d->changes_undone; other != NULL; other = other->next) {
+            if (other->step == c->step)
+                memcpy(other->folder, folder, strlen(folder) + 1);
+        }
+    }
+    DL_FOREACH_SAFE(d->changes_undone, c, next)
+    {
+        if (strcmp(c->folder, folder) == 0) {
+            DL_DELETE(d->changes_undone, c);
+            free(c);
+        }
+    }
+}
+
+static int disk_sync_dir(void *ctx, const char *path)
+{
+    struct disk *d = ctx;
+    int error = admit(d);
+
+    if (error == 0)
+        forget_changes(d, path);
+    return error;
+}
+
+static int disk_list(void *ctx, const char *path, file_list_fn *fn, void *arg)
+{
+    struct disk *d = ctx;
+    size_t n = strlen(path), count = 0, room = 0;
+    char(*names)[PATH_MAX_BYTES] = NULL;
+
+    if (d->dead)
+        return -EIO;
+    if (find(d, path) == NULL)
+        return -ENOENT;
+    for (const struct name *e = d->names; e != NULL; e = e->hh.next) {
+        if (!is_below(e->path, path) || strchr(e->path + n + 1, '/'))
+            continue;
+        if (count == room)
+            names = xrealloc(names, (room = room * 2 + 16) * sizeof *names);
+        memcpy(names[count++], e->path + n + 1, strlen(e->path + n + 1) + 1);
+    }
+    for (size_t i = 0; i < count; i++)
+        fn(arg, names[i]);
+    free(names);
+    return 0;
+}
+
+static const struct file_ops disk_ops = {
+    .open = disk_open,
+    .dup = disk_dup,
+    .close = disk_close,
+    .pread = disk_pread,
+    .pwritev = disk_pwritev,
+    .fdatasync = disk_fdatasync,
+    .ftruncate = disk_ftruncate,
+    .fstat = disk_fstat,
+    .stat = disk_stat,
+    .rename = disk_rename,
+    .unlink = disk_unlink,
+    .mkdir = disk_mkdir,
+    .rmdir = disk_rmdir,
+    .sync_dir = disk_sync_dir,
+    .list = disk_list,
+};
+
+struct disk *disk_new(uint64_t seed)
+{
+    struct disk *d = xcalloc(1, sizeof *d);
+    d->random = seed;
+    d->fail_at = d->short_at = d->die_at = UINT64_MAX;
+    d->fs = (struct file_system){.ops = &disk_ops, .ctx = d};
+    return d;
+}
+
+struct file_system disk_fs(struct disk *d)
+{
+    return d->fs;
+}
+
+static void drop_changes(struct disk *d)
+{
+    struct change *c, *next;
+    DL_FOREACH_SAFE(d->changes_undone, c, next) free(c);
+    d->changes_undone = NULL;
+}
+
+struct disk *disk_free(struct disk *d)
+{
+    struct name *n, *next_name;
+    struct node *f, *next_node;
+
+    if (d == NULL)
+        return NULL;
+    drop_changes(d);
+    HASH_ITER (hh, d->names, n, next_name) {
+        HASH_DEL(d->names, n);
+        free(n);
+    }
+    LL_FOREACH_SAFE(d->nodes, f, next_node)
+    {
+        free(f->now);
+        free(f->synced);
+        free(f);
+    }
+    free(d);
+    return NULL;
+}
+
+void disk_set_capacity(struct disk *d, uint64_t bytes)
+{
+    d->capacity = bytes;
+}
+
+void disk_fail_after(struct disk *d, uint64_t n, uint64_t count, int error)
+{
+    d->fail_at = d->changes + n;
+    d->fail_until = d->fail_at + count;
+    d->fail_error = error;
+}
+
+void disk_short_after(struct disk *d, uint64_t n)
+{
+    d->short_at = d->changes + n;
+}
+
+void disk_die_after(struct disk *d, uint64_t n)
+{
+    d->die_at = d->changes + n;
+}
+
+bool disk_is_dead(const struct disk *d)
+{
+    return d->dead;
+}
+
+uint64_t disk_changes(const struct disk *d)
+{
+    return d->changes;
+}
+
+void disk_restart(struct disk *d)
+{
+    memset(d->open, 0, sizeof d->open);
+    d->dead = false;
+    d->fail_at = d->short_at = d->die_at = UINT64_MAX;
+}
+
+/* Old or new bytes, grain by grain, and a size between the two. */
+static void tear(struct disk *d, struct node *f)
+{
+    uint64_t low = MIN(f->synced_size, f->now_size), high = MAX(f->synced_size, f->now_size);
+    uint64_t size = high == low || below(d, 3) == 0 ? f->now_size : low + below(d, high - low + 1);
+    uint64_t grain = below(d, 2) ? SECTOR : PAGE;
+    uint8_t *bytes = xcalloc(1, size);
+
+    for (uint64_t at = 0; at < size; at += grain) {
+        bool is_new = below(d, 2);
+        const uint8_t *from = is_new ? f->now : f->synced;
+        uint64_t have = is_new ? f->now_size : f->synced_size;
+        if (at < have) {
+            uint64_t left = MIN(grain, size - at);
+            memcpy(bytes + at, from + at, (size_t)MIN(left, have - at));
+        }
+    }
+    free(f->now);
+    f->now = bytes;
+    f->now_size = f->now_room = size;
+    sync_bytes(f);
+}
+
+static void undo_names(struct disk *d)
+{
+    /* Folder by folder: how many of its oldest changes survive. A step keeps or loses all its halves, as its first half
+     * says. */
+    while (d->changes_undone != NULL) {
+        struct change *c, *before;
+        char folder[PATH_MAX_BYTES];
+        uint64_t steps = 0, last = 0;
+
+        memcpy(folder, d->changes_undone->folder, sizeof folder);
+        DL_FOREACH (d->changes_undone, c) {
+            if (strcmp(c->folder, folder) == 0 && c->step != last) {
+                last = c->step;
+                steps++;
+            }
+        }
+        uint64_t lost = below(d, steps + 1), seen = 0;
+        uint32_t step = 0;
+        for (c = d->changes_undone->prev;; c = before) {
+            bool is_first = c == d->changes_undone;
+            before = c->prev;
+            if (strcmp(c->folder, folder) == 0) {
+                if (c->step != step) {
+                    step = c->step;
+                    seen++;
+                }
+                if (seen <= lost)
+                    set_name(d, c->path, c->before);
+                DL_DELETE(d->changes_undone, c);
+                free(c);
+            }
+            if (is_first)
+                break;
+        }
+    }
+}
+
+/* A folder whose creation was undone takes what was in it along. */
+static void drop_orphans(struct disk *d)
+{
+    struct name *n, *next;
+    bool again = true;
+
+    while (again) {
+        again = false;
+        HASH_ITER (hh, d->names, n, next) {
+            if (!parent_exists(d, n->path)) {
+                HASH_DEL(d->names, n);
+                free(n);
+                again = true;
+            }
+        }
+    }
+}
+
+void disk_power_cut(struct disk *d)
+{
+    undo_names(d);
+    drop_orphans(d);
+    struct node *f;
+    LL_FOREACH (d->nodes, f) {
+        if (!f->is_dir)
+            tear(d, f);
+    }
+    d->used = 0;
+    for (const struct name *n = d->names; n != NULL; n = n->hh.next)
+        d->used += n->node->now_size;
+    disk_restart(d);
+}
+
+static uint64_t mix(uint64_t h, const void *p, size_t n)
+{
+    const uint8_t *b = p;
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ b[i]) * 0x100000001b3u;
+    return h;
+}
+
+uint64_t disk_hash(const struct disk *d)
+{
+    uint64_t sum = 0;
+
+    for (const struct name *n = d->names; n != NULL; n = n->hh.next) {
+        uint64_t h = mix(0xcbf29ce484222325u, n->path, strlen(n->path));
+        sum += mix(h, n->node->now ? n->node->now : (const uint8_t *)"", n->node->now_size);
+    }
+    return sum;
+}
+
+size_t disk_open_files(const struct disk *d)
+{
+    size_t count = 0;
+    for (int fd = 0; fd < OPEN_MAX_FILES; fd++)
+        count += d->open[fd] != NULL;
+    return count;
+}

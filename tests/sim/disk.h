@@ -1,0 +1,46 @@
+/* disk.h - a simulated disk behind the table of libs/log/file.h: what was not synced may be lost, torn or undone.
+ *
+ * Contents: a write reaches the page cache; fdatasync makes the file's bytes durable. disk_power_cut keeps, of each
+ * sector (512 B) or page (4 KiB) that was written since, either the old or the new bytes, and a size between the two.
+ * Names: creating, renaming and removing reach the cache; sync_dir makes what happened in that folder durable.
+ * disk_power_cut undoes a random suffix of what was not, folder by folder.
+ *
+ * Faults are armed by count, so that a failing run is found again: disk_fail_after lets n calls that change something
+ * through, then fails the next ones; disk_die_after stops the process there: from then on every call fails and nothing
+ * changes, until disk_restart.
+ *
+ * Deterministic for its seed. Threading: one. */
+#ifndef KARST_TESTS_SIM_DISK_H
+#define KARST_TESTS_SIM_DISK_H
+
+#include "libs/log/file.h"
+
+struct disk;
+
+NODISCARD struct disk *disk_new(uint64_t seed);
+struct disk *disk_free(struct disk *d); /* takes NULL, returns NULL */
+struct file_system disk_fs(struct disk *d);
+
+/* Bytes that all files together may take; 0: no limit. Beyond it writes are cut short, then fail with ENOSPC. */
+void disk_set_capacity(struct disk *d, uint64_t bytes);
+/* The n+1-th changing call from now, and the count - 1 behind it, fail with error (EIO, ENOSPC ...). A failed fdatasync
+ * loses what it should have made durable: the pages count as clean and go back to the old bytes at a power cut, as
+ * Linux does it. */
+void disk_fail_after(struct disk *d, uint64_t n, uint64_t count, int error);
+/* A write that is cut short at a random byte, n calls from now. */
+void disk_short_after(struct disk *d, uint64_t n);
+/* The process dies before the n+1-th changing call from now. */
+void disk_die_after(struct disk *d, uint64_t n);
+bool disk_is_dead(const struct disk *d);
+uint64_t disk_changes(const struct disk *d); /* changing calls so far */
+
+/* After a death: kill -9 keeps the page cache; a power cut does what the top of this file says. Open descriptors are
+ * gone. */
+void disk_restart(struct disk *d);
+void disk_power_cut(struct disk *d);
+
+/* A hash over all names and bytes of the cache, for traces. */
+uint64_t disk_hash(const struct disk *d);
+size_t disk_open_files(const struct disk *d);
+
+#endif
