@@ -1,18 +1,18 @@
-/* session.h - fetch sessions (KIP-227): what a client asked for last time, so that its next Fetch names only what changes and its answer
- * holds only what changed. Pure core.
+/* session.h - fetch sessions (KIP-227): what a client asked for last time, so that its next Fetch names only what
+ * changes and its answer holds only what changed. Pure core.
  *
  *   none --epoch 0, session_create--> live, epoch 1 --session_use, epoch matches--> live, epoch + 1
  *   live --epoch -1 or 0 with its id, evicted, emptied--> closed
  *
  * A client's epochs are 1 .. 2^31-1 and then 1 again; 0 asks for a new session, -1 for none.
  *
- * Eviction, as Kafka's FetchSessionCache: a new session takes the place of the one unused longest, if that is over evict_ms (2 min), or of
- * the smallest older than evict_ms that is smaller than itself; followers' sessions (privileged) are never given up for a consumer's.
+ * Eviction, as Kafka's FetchSessionCache: a new session takes the place of the one unused longest, if that is over
+ * evict_ms (2 min), or of the smallest older than evict_ms that is smaller than itself; followers' sessions
+ * (privileged) are never given up for a consumer's.
  *
  * I1  count <= slots.
- * I2  a partition is in a session at most once, and keeps its place unless it brought records (then it goes to the end, so that no
- *     partition starves when answers are full).
- * Threading: the owning loop's thread only. */
+ * I2  a partition is in a session at most once, and keeps its place unless it brought records (then it goes to the end,
+ * so that no partition starves when answers are full). Threading: the owning loop's thread only. */
 #ifndef KARST_PIPELINE_SESSION_H
 #define KARST_PIPELINE_SESSION_H
 
@@ -35,8 +35,8 @@ struct session_partition {
     int64_t fetch_offset;
     int64_t log_start_offset; /* a follower's; -1 */
     int32_t max_bytes;
-    int32_t leader_epoch;        /* -1: not given */
-    int32_t last_fetched_epoch;  /* -1: not given */
+    int32_t leader_epoch;       /* -1: not given */
+    int32_t last_fetched_epoch; /* -1: not given */
     /* What the client was last told; -1: nothing yet, or an error that has to be repeated. */
     int64_t known_high_watermark;
     int64_t known_log_start_offset;
@@ -46,17 +46,18 @@ NODISCARD struct session_cache *session_cache_new(uint32_t slots, uint64_t evict
 struct session_cache *session_cache_free(struct session_cache *c); /* takes NULL; returns NULL */
 uint32_t session_cache_count(const struct session_cache *c);
 
-/* A new session under random_id (31 random bits; 0 or one in use: -EAGAIN, bring another), with room for partitions_hint: its
- * partitions are added with session_put. It expects epoch 1 next. Or -ENOSPC: the cache is full and nothing may be evicted: the client
- * is told id 0. */
-NODISCARD int session_create(struct session_cache *c, int32_t random_id, bool by_topic_id, bool privileged, uint32_t partitions_hint,
-                             uint64_t now_ms, struct session **ret_session);
+/* A new session under random_id (31 random bits; 0 or one in use: -EAGAIN, bring another), with room for
+ * partitions_hint: its partitions are added with session_put. It expects epoch 1 next. Or -ENOSPC: the cache is full
+ * and nothing may be evicted: the client is told id 0. */
+NODISCARD int session_create(struct session_cache *c, int32_t random_id, bool by_topic_id, bool privileged,
+                             uint32_t partitions_hint, uint64_t now_ms, struct session **ret_session);
 
 /* The session of an incremental fetch. KERR_NONE with *ret_session, or
  *   KERR_FETCH_SESSION_ID_NOT_FOUND     unknown or evicted
  *   KERR_INVALID_FETCH_SESSION_EPOCH    not the epoch it expects; the session lives on
  *   KERR_FETCH_SESSION_TOPIC_ID_ERROR   made with names and used with ids, or the other way round */
-NODISCARD enum kafka_error session_use(struct session_cache *c, int32_t id, int32_t epoch, bool by_topic_id, struct session **ret_session);
+NODISCARD enum kafka_error session_use(struct session_cache *c, int32_t id, int32_t epoch, bool by_topic_id,
+                                       struct session **ret_session);
 /* The incremental fetch was accepted: its epoch moves on. Pointers to it stay valid until it is closed or evicted. */
 void session_advance(struct session_cache *c, struct session *s, uint64_t now_ms);
 /* By id, for when an answer is there: NULL when it is gone by now. */
@@ -67,8 +68,11 @@ void session_close(struct session_cache *c, int32_t id);
 int32_t session_id(const struct session *s);
 uint32_t session_size(const struct session *s);
 
+enum { SESSION_PARTITIONS_MAX = 1000000 }; /* of all sessions together */
+
 /* Adds or replaces the client's fields of p (p->known_* are ignored; those of a partition that was there stay). */
-void session_put(struct session_cache *c, struct session *s, const struct session_partition *p);
+/* -ENOSPC: all sessions together hold SESSION_PARTITIONS_MAX partitions; the session should be closed then. */
+NODISCARD int session_put(struct session_cache *c, struct session *s, const struct session_partition *p);
 void session_forget(struct session_cache *c, struct session *s, const struct session_key *key);
 struct session_partition *session_get(struct session *s, const struct session_key *key);
 
@@ -76,8 +80,8 @@ struct session_partition *session_get(struct session *s, const struct session_ke
 struct session_partition *session_first(struct session *s);
 struct session_partition *session_next(struct session_partition *p);
 
-/* Must this result be in an incremental answer? Notes what the client is told then, and moves the partition to the end when it has
- * records. */
+/* Must this result be in an incremental answer? Notes what the client is told then, and moves the partition to the end
+ * when it has records. */
 struct session_outcome {
     enum kafka_error error;
     int64_t high_watermark, log_start_offset;

@@ -1,0 +1,308 @@
+/* pipeline.c - connections, bounds and time. */
+#include "libs/pipeline/state.h"
+
+#include <stdlib.h>
+
+struct pipeline *pipeline_new(const struct pipeline_options *options)
+{
+    ASSERT(options->frame_max_bytes >= 1 && options->conn_requests_max > 0 && options->overlaps != NULL);
+    struct pipeline *p = xcalloc(1, sizeof *p);
+    p->o = *options;
+    return p;
+}
+
+struct pipeline *pipeline_free(struct pipeline *p)
+{
+    if (p == NULL)
+        return NULL;
+    while (p->all != NULL)
+        pipeline_close(p, p->all->id);
+    for (uint32_t i = 0; i < p->items.size; i++)
+        if (p->items.slots[i].item != NULL)
+            item_free(p, p->items.slots[i].item);
+    while (p->free_items != NULL) {
+        struct item *i = p->free_items;
+        p->free_items = i->next;
+        free(i);
+    }
+    if (p->shared != NULL)
+        ref_owner_release(&p->shared->owner);
+    slots_free(&p->conns);
+    slots_free(&p->items);
+    free(p);
+    return NULL;
+}
+
+bool pipeline_is_full(const struct pipeline *p)
+{
+    return p->conns.used >= p->o.connections_max;
+}
+uint32_t pipeline_connections(const struct pipeline *p)
+{
+    return p->conns.used;
+}
+uint64_t pipeline_input_used(const struct pipeline *p)
+{
+    return p->input_used;
+}
+uint32_t pipeline_running(const struct pipeline *p)
+{
+    return p->running;
+}
+
+uint64_t pipeline_output_room(const struct pipeline *p)
+{
+    return p->output_used >= p->o.output_budget_bytes ? 0 : p->o.output_budget_bytes - p->output_used;
+}
+
+int pipeline_open(struct pipeline *p, const uint8_t ip[PIPELINE_IP_BYTES], int64_t per_ip_max, uint64_t now_ms,
+                  uint64_t *ret_conn)
+{
+    if (p->draining)
+        return -ESHUTDOWN;
+    if (pipeline_is_full(p))
+        return -EMFILE;
+    struct address *address = NULL;
+    HASH_FIND(hh, p->addresses, ip, PIPELINE_IP_BYTES, address);
+    if ((address != NULL ? address->count : 0) >= (per_ip_max >= 0 ? (uint64_t)per_ip_max : p->o.per_ip_max))
+        return -EUSERS;
+    if (address == NULL) {
+        address = xcalloc(1, sizeof *address);
+        memcpy(address->ip, ip, PIPELINE_IP_BYTES);
+        HASH_ADD(hh, p->addresses, ip, PIPELINE_IP_BYTES, address);
+    }
+    address->count++;
+    struct conn *c = xcalloc(1, sizeof *c);
+    c->address = address;
+    c->quiet_since_ms = now_ms;
+    c->id = slots_add(&p->conns, c);
+    DL_APPEND(p->all, c);
+    conn_attention(p, c);
+    *ret_conn = c->id;
+    return 0;
+}
+
+void pipeline_close(struct pipeline *p, uint64_t conn)
+{
+    struct conn *c = slots_get(&p->conns, conn);
+
+    if (c == NULL)
+        return;
+    slots_remove(&p->conns, conn);
+    DL_DELETE(p->all, c);
+    if (c->in_attn)
+        DL_DELETE2(p->attention, c, attn_prev, attn_next);
+    if (c->in_ready)
+        DL_DELETE2(p->ready, c, ready_prev, ready_next);
+    if (c->in_starved)
+        DL_DELETE2(p->starved, c, starved_prev, starved_next);
+    if (p->favoured == c)
+        p->favoured = NULL;
+    items_drop(p, c);
+    if (c->frame != NULL)
+        ref_owner_release(&c->frame->owner);
+    for (size_t i = 0; i < c->out_count; i++)
+        ref_release(&c->out[c->out_first + i]);
+    p->output_used -= c->out_bytes;
+    free(c->out);
+    if (--c->address->count == 0) {
+        HASH_DEL(p->addresses, c->address);
+        free(c->address);
+    }
+    input_discharge(p, NULL, c->input_bytes);
+    free(c);
+}
+
+void conn_attention(struct pipeline *p, struct conn *c)
+{
+    if (c->in_attn)
+        return;
+    c->in_attn = true;
+    DL_APPEND2(p->attention, c, attn_prev, attn_next);
+}
+
+void conn_fail(struct pipeline *p, struct conn *c, const char *reason)
+{
+    c->failed = c->input_closed = true;
+    c->reason = reason;
+    conn_attention(p, c);
+}
+
+void conn_close_input(struct pipeline *p, struct conn *c, const char *reason)
+{
+    if (c->input_closed)
+        return;
+    c->input_closed = true;
+    c->reason = reason;
+    conn_attention(p, c);
+}
+
+bool conn_may_read(const struct pipeline *p, const struct conn *c)
+{
+    return !c->input_closed && c->waiting < p->o.conn_requests_max &&
+           c->input_bytes <= p->o.conn_input_max_bytes + (c->frame ? c->frame->used : 0) && !c->in_starved;
+}
+
+bool pipeline_attention(struct pipeline *p, struct pipeline_attention *ret_attention)
+{
+    struct conn *c = p->attention;
+
+    if (c == NULL)
+        return false;
+    DL_DELETE2(p->attention, c, attn_prev, attn_next);
+    c->in_attn = false;
+    *ret_attention = (struct pipeline_attention){
+        .conn = c->id,
+        .read = conn_may_read(p, c),
+        .write = c->out_count > 0,
+        .close = c->failed || (c->input_closed && c->first == NULL && c->out_count == 0),
+        .reason = c->reason,
+    };
+    return true;
+}
+
+/* ---- the input budget ---- */
+
+/* Over the budget and nothing is there whose answer would free some: one connection may go on with its frame. */
+static void favour(struct pipeline *p)
+{
+    if (!p->is_over || p->favoured != NULL || p->waiting > 0)
+        return;
+    struct conn *c;
+    DL_FOREACH2(p->starved, c, starved_next)
+    {
+        if (c->frame == NULL)
+            continue;
+        p->favoured = c;
+        DL_DELETE2(p->starved, c, starved_prev, starved_next);
+        c->in_starved = false;
+        conn_attention(p, c);
+        return;
+    }
+}
+
+void input_charge(struct pipeline *p, struct conn *c, uint64_t bytes)
+{
+    c->input_bytes += bytes;
+    p->input_used += bytes;
+    if (p->input_used >= p->o.input_budget_bytes)
+        p->is_over = true;
+}
+
+void input_discharge(struct pipeline *p, struct conn *c, uint64_t bytes)
+{
+    if (c != NULL)
+        c->input_bytes -= bytes;
+    p->input_used -= bytes;
+    /* An eighth must be free before all are asked again, else each freed byte would wake everybody. */
+    if (p->is_over && p->input_used <= p->o.input_budget_bytes - p->o.input_budget_bytes / 8) {
+        p->is_over = false;
+        p->favoured = NULL;
+        while (p->starved != NULL) {
+            struct conn *s = p->starved;
+            DL_DELETE2(p->starved, s, starved_prev, starved_next);
+            s->in_starved = false;
+            conn_attention(p, s);
+        }
+    }
+    favour(p);
+}
+
+/* ---- time ---- */
+
+static void close_stalled(struct pipeline *p, uint64_t now_ms)
+{
+    struct conn *c;
+
+    p->checked_ms = now_ms;
+    DL_FOREACH (p->all, c) {
+        if (c->frame != NULL && !c->in_starved && !c->failed && now_ms - c->frame_grew_ms >= p->o.stall_ms)
+            conn_fail(p, c, "a request was begun and not finished, and memory is short");
+    }
+    favour(p);
+}
+
+void pipeline_tick(struct pipeline *p, uint64_t now_ms)
+{
+    if (p->is_over && now_ms - p->checked_ms >= p->o.stall_ms / 4)
+        close_stalled(p, now_ms);
+    while (p->o.idle_ms > 0 && p->all != NULL && now_ms - p->all->quiet_since_ms >= p->o.idle_ms) {
+        struct conn *c = p->all;
+        DL_DELETE(p->all, c);
+        DL_APPEND(p->all, c);
+        c->quiet_since_ms = now_ms;
+        if (c->waiting == 0)
+            conn_fail(p, c, "idle");
+    }
+}
+
+uint64_t pipeline_next_ms(const struct pipeline *p)
+{
+    uint64_t next = UINT64_MAX;
+
+    if (p->o.idle_ms > 0 && p->all != NULL)
+        next = p->all->quiet_since_ms + p->o.idle_ms;
+    if (p->is_over)
+        next = MIN(next, p->checked_ms + p->o.stall_ms / 4);
+    return next;
+}
+
+void pipeline_drain(struct pipeline *p)
+{
+    struct conn *c;
+
+    p->draining = true;
+    DL_FOREACH (p->all, c) {
+        conn_close_input(p, c, NULL);
+    }
+}
+
+/* ---- proof ---- */
+
+static void check_conn(const struct pipeline *p, const struct conn *c)
+{
+    uint64_t input = c->frame != NULL ? c->frame->used : 0, out = 0;
+    uint32_t waiting = 0, running = 0;
+    bool seen_start = c->start == NULL;
+
+    for (const struct item *i = c->first; i != NULL; i = i->next) {
+        ASSERT(i->conn == c);
+        seen_start = seen_start || i == c->start;
+        ASSERT((i->state == ITEM_QUEUED) == (c->start != NULL && seen_start));
+        waiting += i->state != ITEM_ENDED;
+        running += i->state == ITEM_RUNNING;
+        input += i->state != ITEM_ENDED ? i->charged : 0;
+    }
+    ASSERT(c->first == NULL || c->first->state != ITEM_ENDED); /* I1: what may leave has left */
+    for (size_t i = 0; i < c->out_count; i++)
+        out += c->out[c->out_first + i].size_bytes;
+    ASSERT(out - c->out_at == c->out_bytes);
+    ASSERT(input == c->input_bytes && waiting == c->waiting && running == c->running);
+    ASSERT(slots_get(&p->conns, c->id) == c);
+}
+
+void pipeline_check(const struct pipeline *p)
+{
+    uint64_t output = 0, held = 0;
+    uint32_t running = 0;
+    const struct conn *c;
+
+    DL_FOREACH (p->all, c) {
+        check_conn(p, c);
+        output += c->out_bytes;
+        held += c->input_bytes;
+        for (const struct item *i = c->first; i != NULL; i = i->next)
+            output += i->state == ITEM_ENDED ? i->answer_bytes : 0;
+    }
+    ASSERT(output == p->output_used);
+    for (uint32_t i = 0; i < p->items.size; i++) {
+        const struct item *item = p->items.slots[i].item;
+        if (item == NULL)
+            continue;
+        running++;
+        ASSERT(item->state == ITEM_RUNNING);
+        held += item->conn == NULL ? item->charged : 0;
+    }
+    ASSERT(running == p->running && held == p->input_used);
+    ASSERT(!p->is_over || p->input_used > 0);
+}

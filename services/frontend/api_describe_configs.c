@@ -1,0 +1,292 @@
+/* api_describe_configs.c - DescribeConfigs (32), versions 1-4: keys of topics, brokers, client metrics and groups with their
+ * values, where these come from, and what stands behind them (config.md: order of precedence, synonyms). From the image and the
+ * configuration alone.
+ *
+ * Karst has no loggers of Kafka's kind: a broker logger resource has no entries. Memory: some 200 bytes an entry, at most
+ * ENTRIES_MAX entries an answer. */
+#include "kafka/apis.h"
+#include "kafka/describe_configs.h"
+#include "libs/config/config.h"
+#include "services/frontend/api_common.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct kafka_describe_configs_request_describe_configs_resource resource;
+typedef struct kafka_describe_configs_response_describe_configs_result result;
+typedef struct kafka_describe_configs_response_describe_configs_resource_result entry;
+typedef struct kafka_describe_configs_response_describe_configs_synonym synonym;
+
+enum { TYPE_LOGGER = 8, ENTRIES_MAX = 500000 };
+
+/* One answer in the making, and the resource whose keys are described: what config_layers asks for. */
+struct describe {
+    struct request *r;
+    const struct kafka_describe_configs_request *q;
+    struct kafka_describe_configs_response response;
+    size_t entries;
+    const resource *resource;
+    char broker[16]; /* the id of the broker asked, in decimal; "": none */
+    const struct image *image;
+};
+
+static void fail(struct request *r, enum kafka_error error, const char *message)
+{
+    const struct kafka_describe_configs_request *q = r->body;
+    struct kafka_describe_configs_response response;
+    kafka_describe_configs_response_init(&response);
+    response.results = arena_calloc(r->arena, (size_t)q->resources_count, sizeof *response.results);
+    response.results_count = q->resources_count;
+    for (int32_t i = 0; i < q->resources_count; i++) {
+        kafka_describe_configs_response_describe_configs_result_init(&response.results[i]);
+        response.results[i].resource_type = q->resources[i].resource_type;
+        response.results[i].resource_name = q->resources[i].resource_name;
+        response.results[i].error_code = (int16_t)error;
+        response.results[i].error_message = api_text(message);
+    }
+    request_reply(r, &response);
+}
+
+static bool find_override(void *ctx, enum config_source source, const char *name, struct slice *ret_value)
+{
+    const struct describe *d = ctx;
+    struct slice value = SLICE_NULL;
+    switch (source) {
+    case CONFIG_SOURCE_TOPIC:
+        value = image_config(d->image, IMAGE_TOPIC, d->resource->resource_name, name);
+        break;
+    case CONFIG_SOURCE_GROUP:
+        value = image_config(d->image, IMAGE_GROUP, d->resource->resource_name, name);
+        break;
+    case CONFIG_SOURCE_CLIENT_METRICS:
+        value = image_config(d->image, IMAGE_CLIENT_METRICS, d->resource->resource_name, name);
+        break;
+    case CONFIG_SOURCE_BROKER:
+        if (d->broker[0])
+            value = image_config(d->image, IMAGE_BROKER, slice_str(d->broker), name);
+        break;
+    case CONFIG_SOURCE_DEFAULT_BROKER:
+        value = image_config(d->image, IMAGE_BROKER, SLICE_EMPTY, name);
+        break;
+    case CONFIG_SOURCE_STATIC:
+    case CONFIG_SOURCE_DEFAULT:
+        break;
+    }
+    if (slice_is_null(value))
+        return false;
+    *ret_value = value;
+    return true;
+}
+
+static bool is_asked(const resource *q, const char *name)
+{
+    if (q->configuration_keys_count <= 0)
+        return true;
+    for (int32_t i = 0; i < q->configuration_keys_count; i++)
+        if (slice_eq_str(q->configuration_keys[i], name))
+            return true;
+    return false;
+}
+
+static void fill_entry(struct describe *d, entry *e, const struct config_key *key)
+{
+    const struct config_layers layers = {.find = find_override, .ctx = d};
+    struct config_description c = config_describe(frontend_config(d->r->frontend), key, &layers, d->r->arena);
+    kafka_describe_configs_response_describe_configs_resource_result_init(e);
+    e->name = slice_str(key->name);
+    e->value = c.value;
+    e->read_only = c.read_only;
+    e->config_source = (int8_t)c.source;
+    e->is_sensitive = key->sensitive;
+    e->config_type = (int8_t)key->type;
+    e->documentation = d->q->include_documentation ? slice_str(config_key_text(key)) : SLICE_NULL;
+    if (!d->q->include_synonyms || c.place_count == 0)
+        return;
+    e->synonyms = arena_calloc(d->r->arena, c.place_count, sizeof *e->synonyms);
+    e->synonyms_count = (int32_t)c.place_count;
+    for (size_t i = 0; i < c.place_count; i++) {
+        kafka_describe_configs_response_describe_configs_synonym_init(&e->synonyms[i]);
+        e->synonyms[i].name = slice_str(c.places[i].name);
+        e->synonyms[i].value = c.places[i].value;
+        e->synonyms[i].source = (int8_t)c.places[i].source;
+    }
+}
+
+/* All listed keys of a scope that were asked for. room: entries that fit behind those of the result already. */
+static void add_scope(struct describe *d, result *row, enum config_scope scope, bool only_overridden)
+{
+    size_t count;
+    const struct config_key *keys = config_keys(scope, &count);
+    for (size_t i = 0; i < count; i++) {
+        struct slice ignored;
+        if (keys[i].internal || !is_asked(d->resource, keys[i].name))
+            continue;
+        if (only_overridden && !find_override(d, CONFIG_SOURCE_BROKER, keys[i].name, &ignored) &&
+            !find_override(d, CONFIG_SOURCE_DEFAULT_BROKER, keys[i].name, &ignored))
+            continue;
+        fill_entry(d, &row->configs[row->configs_count++], &keys[i]);
+    }
+}
+
+static void add_keys(struct describe *d, result *row, enum config_scope scope)
+{
+    size_t count, quota_count = 0;
+    (void)config_keys(scope, &count);
+    if (scope == CONFIG_BROKER)
+        (void)config_keys(CONFIG_BROKER_QUOTA, &quota_count);
+    row->configs = arena_calloc(d->r->arena, count + quota_count, sizeof *row->configs);
+    add_scope(d, row, scope, false);
+    if (scope == CONFIG_BROKER)
+        add_scope(d, row, CONFIG_BROKER_QUOTA, true);
+    d->entries += (size_t)row->configs_count;
+}
+
+/* The cluster-wide defaults of brokers: only what is set there. */
+static void add_broker_defaults(struct describe *d, result *row)
+{
+    int32_t count;
+    const struct image_config *set = image_configs(d->image, IMAGE_BROKER, SLICE_EMPTY, &count);
+    row->configs = arena_calloc(d->r->arena, (size_t)count, sizeof *row->configs);
+    for (int32_t i = 0; i < count; i++) {
+        const struct config_key *key = config_key_find_slice(CONFIG_BROKER, set[i].key);
+        if (key == NULL)
+            key = config_key_find_slice(CONFIG_BROKER_QUOTA, set[i].key);
+        if (!is_asked(d->resource, (const char *)set[i].key.data))
+            continue;
+        entry *e = &row->configs[row->configs_count++];
+        kafka_describe_configs_response_describe_configs_resource_result_init(e);
+        e->name = set[i].key;
+        e->is_sensitive = key == NULL || key->sensitive; /* of what is not known nobody can say that it is no secret */
+        e->value = e->is_sensitive ? SLICE_NULL : set[i].value;
+        e->config_source = CONFIG_SOURCE_DEFAULT_BROKER;
+        e->config_type = key ? (int8_t)key->type : 0;
+        if (key && d->q->include_documentation)
+            e->documentation = slice_str(config_key_text(key));
+        if (d->q->include_synonyms) {
+            e->synonyms = arena_calloc(d->r->arena, 1, sizeof *e->synonyms);
+            e->synonyms_count = 1;
+            e->synonyms[0] = (synonym){.name = e->name, .value = e->value, .source = CONFIG_SOURCE_DEFAULT_BROKER};
+        }
+    }
+    d->entries += (size_t)row->configs_count;
+}
+
+static void set_error(result *row, enum kafka_error error, const char *message)
+{
+    row->error_code = (int16_t)error;
+    row->error_message = api_text(message);
+}
+
+/* A broker's id in a resource name: the one that the connection stands for, or any registered one when it stands for none.
+ * False with the error in row. */
+static bool check_broker_id(struct describe *d, result *row, const char *expected)
+{
+    int32_t own = d->r->client.broker_id;
+    char *end, *text = arena_str(d->r->arena, row->resource_name);
+    long id = strtol(text, &end, 10);
+    if (end == text || *end != '\0' || id < INT32_MIN || id > INT32_MAX) {
+        set_error(row, KERR_INVALID_REQUEST, arena_printf(d->r->arena, "Broker id must be an integer, but it is: %s", text));
+        return false;
+    }
+    if (own >= 0 ? id != own : image_broker(d->image, (int32_t)id) == NULL) {
+        set_error(row, KERR_INVALID_REQUEST,
+                  arena_printf(d->r->arena, "Unexpected broker id, expected %d%s but received %s", own, expected, text));
+        return false;
+    }
+    snprintf(d->broker, sizeof d->broker, "%ld", id);
+    return true;
+}
+
+static void describe_topic(struct describe *d, result *row)
+{
+    const char *problem = api_topic_name_problem(d->r, row->resource_name);
+    if (problem)
+        set_error(row, KERR_INVALID_TOPIC_EXCEPTION, problem);
+    else if (image_topic_by_name(d->image, row->resource_name) == NULL)
+        row->error_code = KERR_UNKNOWN_TOPIC_OR_PARTITION;
+    else
+        add_keys(d, row, CONFIG_TOPIC);
+}
+
+static void describe_broker(struct describe *d, result *row)
+{
+    if (row->resource_name.size == 0)
+        add_broker_defaults(d, row);
+    else if (check_broker_id(d, row, " or empty string,"))
+        add_keys(d, row, CONFIG_BROKER);
+}
+
+static void describe_logger(struct describe *d, result *row)
+{
+    if (row->resource_name.size == 0)
+        set_error(row, KERR_INVALID_REQUEST, "Broker id must not be empty");
+    else
+        (void)check_broker_id(d, row, "");
+}
+
+static void describe_named(struct describe *d, result *row, enum config_scope scope, const char *empty_text)
+{
+    if (row->resource_name.size == 0)
+        set_error(row, KERR_INVALID_REQUEST, empty_text);
+    else
+        add_keys(d, row, scope);
+}
+
+static void describe_resource(struct describe *d, const resource *q, result *row)
+{
+    kafka_describe_configs_response_describe_configs_result_init(row);
+    row->resource_type = q->resource_type;
+    row->resource_name = q->resource_name;
+    row->error_message = SLICE_EMPTY;
+    d->resource = q;
+    int32_t broker = d->r->client.broker_id >= 0 ? d->r->client.broker_id : request_any_broker(d->r);
+    snprintf(d->broker, sizeof d->broker, "%d", broker);
+    switch (q->resource_type) {
+    case IMAGE_TOPIC:
+        describe_topic(d, row);
+        break;
+    case IMAGE_BROKER:
+        describe_broker(d, row);
+        break;
+    case TYPE_LOGGER:
+        describe_logger(d, row);
+        break;
+    case IMAGE_CLIENT_METRICS:
+        describe_named(d, row, CONFIG_CLIENT_METRICS, "Client metrics subscription name must not be empty");
+        break;
+    case IMAGE_GROUP:
+        describe_named(d, row, CONFIG_GROUP, "Group name must not be empty");
+        break;
+    default: /* handle() has looked */
+        break;
+    }
+}
+
+static bool is_known_type(int8_t type)
+{
+    return type == IMAGE_TOPIC || type == IMAGE_BROKER || type == TYPE_LOGGER || type == IMAGE_CLIENT_METRICS || type == IMAGE_GROUP;
+}
+
+static void handle(struct request *r)
+{
+    const struct kafka_describe_configs_request *q = r->body;
+    for (int32_t i = 0; i < q->resources_count; i++)
+        if (!is_known_type(q->resources[i].resource_type)) {
+            fail(r, KERR_INVALID_REQUEST, API_INVALID_REQUEST_TEXT);
+            return;
+        }
+    struct describe d = {.r = r, .q = q, .image = r->image};
+    kafka_describe_configs_response_init(&d.response);
+    d.response.results = arena_calloc(r->arena, (size_t)q->resources_count, sizeof *d.response.results);
+    d.response.results_count = q->resources_count;
+    for (int32_t i = 0; i < q->resources_count; i++) {
+        describe_resource(&d, &q->resources[i], &d.response.results[i]);
+        if (d.entries > ENTRIES_MAX) {
+            fail(r, KERR_INVALID_REQUEST, "The answer would be too large: ask for fewer resources at a time");
+            return;
+        }
+    }
+    request_reply(r, &d.response);
+}
+
+const struct api_handler api_describe_configs = {
+    .key = KAFKA_API_DESCRIBE_CONFIGS, .version_min = 1, .version_max = 4, .handle = handle, .fail = fail};
