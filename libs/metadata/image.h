@@ -1,7 +1,8 @@
 /* image.h - what the metadata log says up to an offset: immutable, counted, shared by all its readers without a lock.
  *
- * image_apply makes the next image from the last one and record batches of the log; the two share what did not change, so that an
- * update costs what changed and a reader of the old one is not disturbed. What a query returns lives as long as the image.
+ * image_apply makes the next image from the last one and record batches of the log; the two share what did not change,
+ * so that an update costs what changed and a reader of the old one is not disturbed. What a query returns lives as long
+ * as the image.
  *
  * I1  an image never changes after image_apply, image_load or image_empty has returned it.
  * I2  records of an open transaction (BeginTransaction .. EndTransaction, KIP-868) are not visible before its end.
@@ -23,16 +24,17 @@ NODISCARD struct image *image_empty(const char *cluster_id);
 struct image *image_retain(const struct image *i); /* one count more; takes NULL */
 struct image *image_release(struct image *i);      /* one count less; takes NULL, returns NULL */
 
-/* The image after these whole record batches of the metadata log, in offset order; batches at or below old's offset are skipped. 0
- * with *ret_new (one count, may share everything with old), or
- *   -EBADMSG  bytes that are no batch, no record, a record of a type or version that Kafka 4.3 does not have, or one that names a
- *             topic, partition or broker that does not exist: the log is of a later release or damaged. *ret_bad_offset (may be
- *             NULL) is where */
-NODISCARD int image_apply(const struct image *old, struct slice batches, struct image **ret_new, int64_t *ret_bad_offset);
+/* The image after these whole record batches of the metadata log, in offset order; batches at or below old's offset are
+ * skipped. 0 with *ret_new (one count, may share everything with old), or -EBADMSG  bytes that are no batch, no record,
+ * a record of a type or version that Kafka 4.3 does not have, or one that names a topic, partition or broker that does
+ * not exist: the log is of a later release or damaged. *ret_bad_offset (may be NULL) is where */
+NODISCARD int image_apply(const struct image *old, struct slice batches, struct image **ret_new,
+                          int64_t *ret_bad_offset);
 
-/* The image of a whole snapshot (control header to footer) whose end offset (exclusive) and epoch the caller knows from its name or
- * its FollowReply; epoch -1: that of its batches. Errors as image_apply. */
-NODISCARD int image_load(const char *cluster_id, struct slice snapshot, int64_t end_offset, int32_t epoch, struct image **ret_new);
+/* The image of a whole snapshot (control header to footer) whose end offset (exclusive) and epoch the caller knows from
+ * its name or its FollowReply; epoch -1: that of its batches. Errors as image_apply. */
+NODISCARD int image_load(const char *cluster_id, struct slice snapshot, int64_t end_offset, int32_t epoch,
+                         struct image **ret_new);
 
 /* ---- the whole ---- */
 
@@ -58,7 +60,7 @@ struct image_topic {
     struct uuid id;
     struct slice name; /* terminated, too */
     int32_t partition_count;
-    int64_t created_offset; /* of its TopicRecord; the image's end offset when it came by a snapshot */
+    int64_t created_offset; /* of its TopicRecord in the log, or in the snapshot that brought it */
 };
 
 const struct image_topic *image_topic_by_name(const struct image *i, struct slice name); /* NULL: none */
@@ -79,9 +81,10 @@ enum image_resource { IMAGE_TOPIC = 2, IMAGE_BROKER = 4, IMAGE_CLIENT_METRICS = 
 struct image_config {
     struct slice key, value; /* both terminated, too */
 };
-/* Everything set for a resource, sorted by key; NULL with *ret_count 0 when nothing is. Brokers are named by their id in decimal, the
- * cluster-wide default of brokers by "". */
-const struct image_config *image_configs(const struct image *i, enum image_resource type, struct slice name, int32_t *ret_count);
+/* Everything set for a resource, sorted by key; NULL with *ret_count 0 when nothing is. Brokers are named by their id
+ * in decimal, the cluster-wide default of brokers by "". */
+const struct image_config *image_configs(const struct image *i, enum image_resource type, struct slice name,
+                                         int32_t *ret_count);
 /* One value; null: not set. */
 struct slice image_config(const struct image *i, enum image_resource type, struct slice name, const char *key);
 
@@ -126,6 +129,8 @@ int16_t image_feature_level(const struct image *i, const char *name);
 const struct image_feature *image_features(const struct image *i, int32_t *ret_count);
 /* 1 when the log has dynamic voters (KIP-853), which is what kraft.version tells clients. */
 int16_t image_kraft_version(const struct image *i);
+/* The value of the last voters' control record (VotersRecord); null: the log has none. */
+struct slice image_voters(const struct image *i);
 
 /* ---- Karst's own: services and the owners of coordinator partitions ---- */
 
@@ -133,9 +138,9 @@ struct image_service {
     int32_t role; /* Role of bus.proto */
     int32_t id;
     uint64_t incarnation;
-    int64_t epoch;             /* the offset of its record; of a storage node its broker epoch */
-    struct slice host, rack;   /* rack null: none */
-    struct slice version;      /* of the program */
+    int64_t epoch;                 /* the offset of its record; of a storage node its broker epoch */
+    struct slice host, rack;       /* rack null: none */
+    struct slice version;          /* of the program */
     const struct slice *addresses; /* where its workers take calls, terminated, too; at least one */
     int32_t address_count;
     const struct image_endpoint *listeners;
@@ -150,7 +155,7 @@ const struct image_service *const *image_services(const struct image *i, int32_t
 struct image_owner {
     struct uuid topic_id;
     int32_t partition;
-    int32_t role, id; /* id -1: nobody owns it now */
+    int32_t role, id; /* its service may be gone: compare with image_service */
     uint64_t incarnation;
     int32_t coordinator_epoch; /* rises with every owner and every life of an owner */
 };
@@ -160,9 +165,9 @@ const struct image_owner *image_owner(const struct image *i, struct uuid topic_i
 
 /* ---- what changed ---- */
 
-/* Each callback, if not NULL, runs once for each thing that is not the same object in both images: before NULL: new; after NULL: gone. Costs
- * what changed. Something that a snapshot brought again unchanged is reported, too: compare where that matters. old may be NULL: everything
- * is new. Order: defined, but none that means anything. */
+/* Each callback, if not NULL, runs once for each thing that is not the same object in both images: before NULL: new;
+ * after NULL: gone. Costs what changed. Something that a snapshot brought again unchanged is reported, too: compare
+ * where that matters. old may be NULL: everything is new. Order: defined, but none that means anything. */
 struct image_diff {
     void (*topic)(void *ctx, const struct image_topic *before, const struct image_topic *after);
     void (*config)(void *ctx, enum image_resource type, struct slice name);
@@ -174,13 +179,15 @@ struct image_diff {
 void image_diff(const struct image *old, const struct image *newer, const struct image_diff *diff);
 
 /* The partitions of a topic that differ, by number; either topic may be NULL. */
-typedef void image_partition_change_fn(void *ctx, const struct image_partition *before, const struct image_partition *after);
-void image_diff_partitions(const struct image_topic *before, const struct image_topic *after, image_partition_change_fn *fn, void *ctx);
+typedef void image_partition_change_fn(void *ctx, const struct image_partition *before,
+                                       const struct image_partition *after);
+void image_diff_partitions(const struct image_topic *before, const struct image_topic *after,
+                           image_partition_change_fn *fn, void *ctx);
 
 /* ---- snapshots ---- */
 
-/* Appends the image as metadata record values (framed as in the log), one after the other in an order that can be replayed, by calling put
- * for each. The log's framing around them is libs/kraft's. */
+/* Appends the image as metadata record values (framed as in the log), one after the other in an order that can be
+ * replayed, by calling put for each. The log's framing around them is libs/kraft's. */
 typedef void image_record_fn(void *ctx, struct slice record_value);
 void image_each_record(const struct image *i, image_record_fn *put, void *ctx);
 
