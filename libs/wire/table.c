@@ -90,8 +90,7 @@ size_t wire_element_size(const struct wire_field *f)
     case WIRE_STRUCT:
     case WIRE_POINTER: return wire_structs[f->sub].size;
     }
-    ASSERT(!"a kind that the generator does not make");
-    return 0;
+    BUG("a kind that the generator does not make");
 }
 
 static void set_struct_defaults(const struct wire_struct *t, char *p)
