@@ -1,12 +1,14 @@
 /* api_common.c - see api_common.h. */
 #include "services/frontend/api_common.h"
 
-const char API_INVALID_REQUEST_TEXT[] = "This most likely occurs because of a request being malformed by the client library or the message "
-                                        "was sent to an incompatible broker. See the broker logs for more details.";
+const char API_INVALID_REQUEST_TEXT[] =
+    "This most likely occurs because of a request being malformed by the client library or the message "
+    "was sent to an incompatible broker. See the broker logs for more details.";
 
 static bool is_legal_char(uint8_t c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
 }
 
 const char *api_topic_name_problem(const struct request *r, struct slice name)
@@ -17,8 +19,9 @@ const char *api_topic_name_problem(const struct request *r, struct slice name)
     if (slice_eq_str(name, ".") || slice_eq_str(name, ".."))
         return arena_printf(r->arena, "Topic name is invalid: '" SLICE_F "' is not allowed", SLICE_A(name));
     if (name.size > NAME_MAX_BYTES)
-        return arena_printf(r->arena, "Topic name is invalid: the length of '" SLICE_F "' is longer than the max allowed length %d",
-                            SLICE_A(name), NAME_MAX_BYTES);
+        return arena_printf(
+            r->arena, "Topic name is invalid: the length of '" SLICE_F "' is longer than the max allowed length %d",
+            SLICE_A(name), NAME_MAX_BYTES);
     for (size_t i = 0; i < name.size; i++)
         if (!is_legal_char(name.data[i]))
             return arena_printf(r->arena,
@@ -30,10 +33,12 @@ const char *api_topic_name_problem(const struct request *r, struct slice name)
 
 bool api_topic_is_internal(struct slice name)
 {
-    return slice_eq_str(name, TOPIC_OFFSETS) || slice_eq_str(name, TOPIC_TRANSACTIONS) || slice_eq_str(name, TOPIC_SHARE_STATE);
+    return slice_eq_str(name, TOPIC_OFFSETS) || slice_eq_str(name, TOPIC_TRANSACTIONS) ||
+           slice_eq_str(name, TOPIC_SHARE_STATE);
 }
 
-enum kafka_error api_partition_leader(const struct image *image, struct slice topic, int32_t partition, int32_t *ret_node)
+enum kafka_error api_partition_leader(const struct image *image, struct slice topic, int32_t partition,
+                                      int32_t *ret_node)
 {
     const struct image_topic *t = image_topic_by_name(image, topic);
     const struct image_partition *p = t ? image_partition(t, partition) : NULL;
@@ -62,9 +67,20 @@ enum kafka_error api_group_call_error(enum kafka_error error)
     return error == KERR_NOT_LEADER_OR_FOLLOWER ? KERR_NOT_COORDINATOR : KERR_COORDINATOR_NOT_AVAILABLE;
 }
 
-uint32_t api_timeout(int32_t timeout_ms) { return timeout_ms > 0 ? (uint32_t)timeout_ms : 1; }
+uint32_t api_timeout(int32_t timeout_ms)
+{
+    return timeout_ms > 0 ? (uint32_t)timeout_ms : 1;
+}
 
 /* ---- scatter ---- */
+
+struct api_part api_position(const struct api_part *parts, size_t i, struct api_part before)
+{
+    if (i == 0)
+        return (struct api_part){0, 0};
+    return parts[i].a == parts[i - 1].a ? (struct api_part){before.a, before.b + 1}
+                                        : (struct api_part){before.a + 1, 0};
+}
 
 struct target {
     struct api_scatter *scatter;

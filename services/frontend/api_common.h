@@ -1,5 +1,5 @@
-/* api_common.h - what the handlers of several APIs share: the rule for topic names, who has a partition or a group, and the
- * scatter of one request over several services.
+/* api_common.h - what the handlers of several APIs share: the rule for topic names, who has a partition or a group, and
+ * the scatter of one request over several services.
  *
  * Threading: the loop's thread. What is returned lives in the request's arena. */
 #ifndef KARST_FRONTEND_API_COMMON_H
@@ -14,20 +14,27 @@
 
 /* What a set of authorized operations is when nobody asked, and what everybody may do without an authorizer (a bit per
  * AclOperation). */
-enum { API_OPERATIONS_NOT_ASKED = INT32_MIN, API_OPERATIONS_CLUSTER = 8096, API_OPERATIONS_TOPIC = 3576, API_OPERATIONS_GROUP = 3400 };
+enum {
+    API_OPERATIONS_NOT_ASKED = INT32_MIN,
+    API_OPERATIONS_CLUSTER = 8096,
+    API_OPERATIONS_TOPIC = 3576,
+    API_OPERATIONS_GROUP = 3400
+};
 
 /* Kafka's words for INVALID_REQUEST where it has no better ones. */
 extern const char API_INVALID_REQUEST_TEXT[];
 
-/* Kafka's rule for the name of a topic (Topic.validate): NULL when it is legal, else its words: "Topic name is invalid: ...". */
+/* Kafka's rule for the name of a topic (Topic.validate): NULL when it is legal, else its words: "Topic name is invalid:
+ * ...". */
 const char *api_topic_name_problem(const struct request *r, struct slice name);
 bool api_topic_is_internal(struct slice name);
 
 /* The leader of a partition. KERR_NONE, or UNKNOWN_TOPIC_OR_PARTITION, or NOT_LEADER_OR_FOLLOWER while it has none. */
-enum kafka_error api_partition_leader(const struct image *image, struct slice topic, int32_t partition, int32_t *ret_node);
+enum kafka_error api_partition_leader(const struct image *image, struct slice topic, int32_t partition,
+                                      int32_t *ret_node);
 
-/* The group service that owns the coordinator partition of a group. KERR_NONE, or COORDINATOR_NOT_AVAILABLE while the topic
- * or an owner is missing. */
+/* The group service that owns the coordinator partition of a group. KERR_NONE, or COORDINATOR_NOT_AVAILABLE while the
+ * topic or an owner is missing. */
 enum kafka_error api_group_owner(const struct image *image, struct slice group_id, int32_t *ret_service);
 
 /* What a group's client is told when a call did not end well: NOT_COORDINATOR when it was certainly not executed,
@@ -38,7 +45,10 @@ enum kafka_error api_group_call_error(enum kafka_error error);
 uint32_t api_timeout(int32_t timeout_ms);
 
 /* Text of the request's arena or of the program, as a slice; NULL gives null. */
-static inline struct slice api_text(const char *s) { return slice_str(s); }
+static inline struct slice api_text(const char *s)
+{
+    return slice_str(s);
+}
 
 /* ---- scatter: parts of one request go to the services that have them, the answers come together ---- */
 
@@ -47,12 +57,16 @@ struct api_part {
     int32_t a, b;
 };
 
+/* Where part i stands in the message that build made of parts, topic by topic; before: the position of part i - 1. */
+struct api_part api_position(const struct api_part *parts, size_t i, struct api_part before);
+
 struct api_scatter_ops {
     int16_t api_key;
     /* The request for one service: its parts in the order in which they were added. */
     const void *(*build)(struct request *r, void *ctx, const struct api_part *parts, size_t count);
     /* What came back for them; response is NULL when error is not KERR_NONE (see request_call). */
-    void (*take)(struct request *r, void *ctx, const struct api_part *parts, size_t count, enum kafka_error error, void *response);
+    void (*take)(struct request *r, void *ctx, const struct api_part *parts, size_t count, enum kafka_error error,
+                 void *response);
     /* All has come: must end r. */
     void (*finish)(struct request *r, void *ctx);
 };

@@ -22,7 +22,8 @@ static void fail(struct request *r, enum kafka_error error, const char *message)
 static void handle(struct request *r)
 {
     const struct kafka_create_partitions_request *q = r->body;
-    request_forward(r, KARST__BUS__ROLE__ROLE_CONTROLLER, frontend_controller(r->frontend), api_timeout(q->timeout_ms), NULL);
+    request_forward(r, KARST__BUS__ROLE__ROLE_CONTROLLER, frontend_controller(r->frontend), api_timeout(q->timeout_ms),
+                    NULL);
 }
 
 const struct api_handler api_create_partitions = {

@@ -1,5 +1,5 @@
-/* api_create_topics.c - CreateTopics (19), versions 2-7: the controller decides; the answer leaves once our image holds the
- * topics, so that this client can use them at once. */
+/* api_create_topics.c - CreateTopics (19), versions 2-7: the controller decides; the answer leaves once our image holds
+ * the topics, so that this client can use them at once. */
 #include "kafka/apis.h"
 #include "kafka/create_topics.h"
 #include "services/frontend/api_common.h"
@@ -23,7 +23,8 @@ static void fail(struct request *r, enum kafka_error error, const char *message)
 static void handle(struct request *r)
 {
     const struct kafka_create_topics_request *q = r->body;
-    request_forward(r, KARST__BUS__ROLE__ROLE_CONTROLLER, frontend_controller(r->frontend), api_timeout(q->timeout_ms), NULL);
+    request_forward(r, KARST__BUS__ROLE__ROLE_CONTROLLER, frontend_controller(r->frontend), api_timeout(q->timeout_ms),
+                    NULL);
 }
 
 const struct api_handler api_create_topics = {

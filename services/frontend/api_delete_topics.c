@@ -1,5 +1,5 @@
-/* api_delete_topics.c - DeleteTopics (20), versions 1-6: the controller decides. It sees the shape of version 6, in which a
- * topic is named or has its id; before it there is a list of names. */
+/* api_delete_topics.c - DeleteTopics (20), versions 1-6: the controller decides. It sees the shape of version 6, in
+ * which a topic is named or has its id; before it there is a list of names. */
 #include "kafka/apis.h"
 #include "kafka/delete_topics.h"
 #include "services/frontend/api_common.h"
@@ -47,8 +47,8 @@ static void handle(struct request *r)
         }
         message.topic_names_count = 0;
     }
-    request_call(r, KARST__BUS__ROLE__ROLE_CONTROLLER, frontend_controller(r->frontend), KAFKA_API_DELETE_TOPICS, WITH_TOPICS, &message,
-                 api_timeout(q->timeout_ms), on_response, NULL);
+    request_call(r, KARST__BUS__ROLE__ROLE_CONTROLLER, frontend_controller(r->frontend), KAFKA_API_DELETE_TOPICS,
+                 WITH_TOPICS, &message, api_timeout(q->timeout_ms), on_response, NULL);
 }
 
 const struct api_handler api_delete_topics = {

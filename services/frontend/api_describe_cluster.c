@@ -26,7 +26,8 @@ static void fill_fenced(broker_row *row, const struct image_broker *b)
     row->is_fenced = true;
 }
 
-static void fill_brokers(struct request *r, const struct kafka_describe_cluster_request *q, struct kafka_describe_cluster_response *response)
+static void fill_brokers(struct request *r, const struct kafka_describe_cluster_request *q,
+                         struct kafka_describe_cluster_response *response)
 {
     int32_t count;
     const struct image_broker *const *brokers = image_brokers(r->image, &count);
@@ -55,7 +56,8 @@ static void handle(struct request *r)
         return;
     }
     if (q->endpoint_type != ENDPOINT_BROKERS) {
-        fail(r, KERR_UNSUPPORTED_ENDPOINT_TYPE, arena_printf(r->arena, "Unsupported endpoint type %d", q->endpoint_type));
+        fail(r, KERR_UNSUPPORTED_ENDPOINT_TYPE,
+             arena_printf(r->arena, "Unsupported endpoint type %d", q->endpoint_type));
         return;
     }
     struct kafka_describe_cluster_response response;

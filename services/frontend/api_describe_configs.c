@@ -1,9 +1,9 @@
-/* api_describe_configs.c - DescribeConfigs (32), versions 1-4: keys of topics, brokers, client metrics and groups with their
- * values, where these come from, and what stands behind them (config.md: order of precedence, synonyms). From the image and the
- * configuration alone.
+/* api_describe_configs.c - DescribeConfigs (32), versions 1-4: keys of topics, brokers, client metrics and groups with
+ * their values, where these come from, and what stands behind them (config.md: order of precedence, synonyms). From the
+ * image and the configuration alone.
  *
- * Karst has no loggers of Kafka's kind: a broker logger resource has no entries. Memory: some 200 bytes an entry, at most
- * ENTRIES_MAX entries an answer. */
+ * Karst has no loggers of Kafka's kind: a broker logger resource has no entries. Memory: some 200 bytes an entry, at
+ * most ENTRIES_MAX entries an answer. */
 #include "kafka/apis.h"
 #include "kafka/describe_configs.h"
 #include "libs/config/config.h"
@@ -25,6 +25,8 @@ struct describe {
     struct kafka_describe_configs_response response;
     size_t entries;
     const resource *resource;
+    struct slice *asked; /* its keys, sorted */
+    size_t asked_count;
     char broker[16]; /* the id of the broker asked, in decimal; "": none */
     const struct image *image;
 };
@@ -51,12 +53,8 @@ static bool find_override(void *ctx, enum config_source source, const char *name
     const struct describe *d = ctx;
     struct slice value = SLICE_NULL;
     switch (source) {
-    case CONFIG_SOURCE_TOPIC:
-        value = image_config(d->image, IMAGE_TOPIC, d->resource->resource_name, name);
-        break;
-    case CONFIG_SOURCE_GROUP:
-        value = image_config(d->image, IMAGE_GROUP, d->resource->resource_name, name);
-        break;
+    case CONFIG_SOURCE_TOPIC: value = image_config(d->image, IMAGE_TOPIC, d->resource->resource_name, name); break;
+    case CONFIG_SOURCE_GROUP: value = image_config(d->image, IMAGE_GROUP, d->resource->resource_name, name); break;
     case CONFIG_SOURCE_CLIENT_METRICS:
         value = image_config(d->image, IMAGE_CLIENT_METRICS, d->resource->resource_name, name);
         break;
@@ -64,12 +62,9 @@ static bool find_override(void *ctx, enum config_source source, const char *name
         if (d->broker[0])
             value = image_config(d->image, IMAGE_BROKER, slice_str(d->broker), name);
         break;
-    case CONFIG_SOURCE_DEFAULT_BROKER:
-        value = image_config(d->image, IMAGE_BROKER, SLICE_EMPTY, name);
-        break;
+    case CONFIG_SOURCE_DEFAULT_BROKER: value = image_config(d->image, IMAGE_BROKER, SLICE_EMPTY, name); break;
     case CONFIG_SOURCE_STATIC:
-    case CONFIG_SOURCE_DEFAULT:
-        break;
+    case CONFIG_SOURCE_DEFAULT: break;
     }
     if (slice_is_null(value))
         return false;
@@ -77,14 +72,25 @@ static bool find_override(void *ctx, enum config_source source, const char *name
     return true;
 }
 
-static bool is_asked(const resource *q, const char *name)
+static int compare_keys(const void *a, const void *b)
 {
-    if (q->configuration_keys_count <= 0)
-        return true;
-    for (int32_t i = 0; i < q->configuration_keys_count; i++)
-        if (slice_eq_str(q->configuration_keys[i], name))
-            return true;
-    return false;
+    return slice_cmp(*(const struct slice *)a, *(const struct slice *)b);
+}
+
+static void set_resource(struct describe *d, const resource *q)
+{
+    d->resource = q;
+    d->asked_count = (size_t)MAX(q->configuration_keys_count, 0);
+    d->asked = arena_calloc(d->r->arena, d->asked_count, sizeof *d->asked);
+    for (size_t i = 0; i < d->asked_count; i++)
+        d->asked[i] = q->configuration_keys[i];
+    qsort(d->asked, d->asked_count, sizeof *d->asked, compare_keys);
+}
+
+/* No list, or an empty one, asks for all. */
+static bool is_asked(const struct describe *d, struct slice name)
+{
+    return d->asked_count == 0 || bsearch(&name, d->asked, d->asked_count, sizeof *d->asked, compare_keys) != NULL;
 }
 
 static void fill_entry(struct describe *d, entry *e, const struct config_key *key)
@@ -111,14 +117,14 @@ static void fill_entry(struct describe *d, entry *e, const struct config_key *ke
     }
 }
 
-/* All listed keys of a scope that were asked for. room: entries that fit behind those of the result already. */
+/* All listed keys of a scope that were asked for; only_overridden: of these what is set dynamically. */
 static void add_scope(struct describe *d, result *row, enum config_scope scope, bool only_overridden)
 {
     size_t count;
     const struct config_key *keys = config_keys(scope, &count);
     for (size_t i = 0; i < count; i++) {
         struct slice ignored;
-        if (keys[i].internal || !is_asked(d->resource, keys[i].name))
+        if (keys[i].internal || !is_asked(d, slice_str(keys[i].name)))
             continue;
         if (only_overridden && !find_override(d, CONFIG_SOURCE_BROKER, keys[i].name, &ignored) &&
             !find_override(d, CONFIG_SOURCE_DEFAULT_BROKER, keys[i].name, &ignored))
@@ -150,7 +156,7 @@ static void add_broker_defaults(struct describe *d, result *row)
         const struct config_key *key = config_key_find_slice(CONFIG_BROKER, set[i].key);
         if (key == NULL)
             key = config_key_find_slice(CONFIG_BROKER_QUOTA, set[i].key);
-        if (!is_asked(d->resource, (const char *)set[i].key.data))
+        if (!is_asked(d, set[i].key))
             continue;
         entry *e = &row->configs[row->configs_count++];
         kafka_describe_configs_response_describe_configs_resource_result_init(e);
@@ -176,20 +182,22 @@ static void set_error(result *row, enum kafka_error error, const char *message)
     row->error_message = api_text(message);
 }
 
-/* A broker's id in a resource name: the one that the connection stands for, or any registered one when it stands for none.
- * False with the error in row. */
+/* A broker's id in a resource name: the one that the connection stands for, or any registered one when it stands for
+ * none. False with the error in row. */
 static bool check_broker_id(struct describe *d, result *row, const char *expected)
 {
     int32_t own = d->r->client.broker_id;
     char *end, *text = arena_str(d->r->arena, row->resource_name);
     long id = strtol(text, &end, 10);
     if (end == text || *end != '\0' || id < INT32_MIN || id > INT32_MAX) {
-        set_error(row, KERR_INVALID_REQUEST, arena_printf(d->r->arena, "Broker id must be an integer, but it is: %s", text));
+        set_error(row, KERR_INVALID_REQUEST,
+                  arena_printf(d->r->arena, "Broker id must be an integer, but it is: %s", text));
         return false;
     }
     if (own >= 0 ? id != own : image_broker(d->image, (int32_t)id) == NULL) {
-        set_error(row, KERR_INVALID_REQUEST,
-                  arena_printf(d->r->arena, "Unexpected broker id, expected %d%s but received %s", own, expected, text));
+        set_error(
+            row, KERR_INVALID_REQUEST,
+            arena_printf(d->r->arena, "Unexpected broker id, expected %d%s but received %s", own, expected, text));
         return false;
     }
     snprintf(d->broker, sizeof d->broker, "%ld", id);
@@ -237,33 +245,25 @@ static void describe_resource(struct describe *d, const resource *q, result *row
     row->resource_type = q->resource_type;
     row->resource_name = q->resource_name;
     row->error_message = SLICE_EMPTY;
-    d->resource = q;
+    set_resource(d, q);
     int32_t broker = d->r->client.broker_id >= 0 ? d->r->client.broker_id : request_any_broker(d->r);
     snprintf(d->broker, sizeof d->broker, "%d", broker);
     switch (q->resource_type) {
-    case IMAGE_TOPIC:
-        describe_topic(d, row);
-        break;
-    case IMAGE_BROKER:
-        describe_broker(d, row);
-        break;
-    case TYPE_LOGGER:
-        describe_logger(d, row);
-        break;
+    case IMAGE_TOPIC: describe_topic(d, row); break;
+    case IMAGE_BROKER: describe_broker(d, row); break;
+    case TYPE_LOGGER: describe_logger(d, row); break;
     case IMAGE_CLIENT_METRICS:
         describe_named(d, row, CONFIG_CLIENT_METRICS, "Client metrics subscription name must not be empty");
         break;
-    case IMAGE_GROUP:
-        describe_named(d, row, CONFIG_GROUP, "Group name must not be empty");
-        break;
-    default: /* handle() has looked */
-        break;
+    case IMAGE_GROUP: describe_named(d, row, CONFIG_GROUP, "Group name must not be empty"); break;
+    default: /* handle() has looked */ break;
     }
 }
 
 static bool is_known_type(int8_t type)
 {
-    return type == IMAGE_TOPIC || type == IMAGE_BROKER || type == TYPE_LOGGER || type == IMAGE_CLIENT_METRICS || type == IMAGE_GROUP;
+    return type == IMAGE_TOPIC || type == IMAGE_BROKER || type == TYPE_LOGGER || type == IMAGE_CLIENT_METRICS ||
+           type == IMAGE_GROUP;
 }
 
 static void handle(struct request *r)

@@ -1,5 +1,5 @@
-/* api_describe_log_dirs.c - DescribeLogDirs (35), versions 1-5: the folders of one storage node. The request names no broker:
- * it is the one that the connection stands for. */
+/* api_describe_log_dirs.c - DescribeLogDirs (35), versions 1-5: the folders of one storage node. The request names no
+ * broker: it is the one that the connection stands for. */
 #include "kafka/apis.h"
 #include "kafka/describe_log_dirs.h"
 #include "services/frontend/api_common.h"

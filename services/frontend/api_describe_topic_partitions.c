@@ -1,5 +1,5 @@
-/* api_describe_topic_partitions.c - DescribeTopicPartitions (75), version 0 (KIP-966): topics in the order of their names, a
- * limited number of partitions an answer, and a cursor that says where the next one goes on.
+/* api_describe_topic_partitions.c - DescribeTopicPartitions (75), version 0 (KIP-966): topics in the order of their
+ * names, a limited number of partitions an answer, and a cursor that says where the next one goes on.
  *
  * Answered from the image alone. Memory: the partitions of the answer, at most max.request.partition.size.limit. */
 #include "kafka/apis.h"
@@ -82,7 +82,8 @@ static bool add_topic(struct answer *a, struct slice name, int32_t first)
     row->topic_authorized_operations = API_OPERATIONS_TOPIC;
     const struct image_topic *t = image_topic_by_name(r->image, name);
     if (t == NULL) {
-        row->error_code = api_topic_name_problem(r, name) ? KERR_INVALID_TOPIC_EXCEPTION : KERR_UNKNOWN_TOPIC_OR_PARTITION;
+        row->error_code =
+            api_topic_name_problem(r, name) ? KERR_INVALID_TOPIC_EXCEPTION : KERR_UNKNOWN_TOPIC_OR_PARTITION;
         return true;
     }
     row->topic_id = t->id;
@@ -106,7 +107,8 @@ static int compare_names(const void *a, const void *b)
 }
 
 /* The asked names, sorted, each once. */
-static int32_t sorted_names(struct request *r, const struct kafka_describe_topic_partitions_request *q, struct slice **ret_names)
+static int32_t sorted_names(struct request *r, const struct kafka_describe_topic_partitions_request *q,
+                            struct slice **ret_names)
 {
     struct slice *names = arena_calloc(r->arena, (size_t)q->topics_count, sizeof *names);
     for (int32_t i = 0; i < q->topics_count; i++)
@@ -131,7 +133,8 @@ static int32_t first_partition(const struct kafka_describe_topic_partitions_requ
     return q->cursor && slice_eq(q->cursor->topic_name, name) ? q->cursor->partition_index : 0;
 }
 
-static void add_asked(struct answer *a, const struct kafka_describe_topic_partitions_request *q, const struct slice *names, int32_t count)
+static void add_asked(struct answer *a, const struct kafka_describe_topic_partitions_request *q,
+                      const struct slice *names, int32_t count)
 {
     for (int32_t i = 0; i < count; i++)
         if (q->cursor == NULL || slice_cmp(names[i], q->cursor->topic_name) >= 0)
@@ -155,7 +158,8 @@ static void handle(struct request *r)
     struct slice *names;
     int32_t name_count = sorted_names(r, q, &names);
     bool all = name_count == 0;
-    if (q->cursor && (q->cursor->partition_index < 0 || (!all && !has_name(names, name_count, q->cursor->topic_name)))) {
+    if (q->cursor &&
+        (q->cursor->partition_index < 0 || (!all && !has_name(names, name_count, q->cursor->topic_name)))) {
         fail(r, KERR_INVALID_REQUEST, NULL);
         return;
     }

@@ -1,6 +1,6 @@
-/* api_incremental_alter_configs.c - IncrementalAlterConfigs (44), versions 0-1. What only the broker asked can judge is judged
- * here (a resource named twice, another broker's id, loggers); the rest goes to the controller in one call, and the answer leaves
- * once our image holds it. */
+/* api_incremental_alter_configs.c - IncrementalAlterConfigs (44), versions 0-1. What only the broker asked can judge is
+ * judged here (a resource named twice, another broker's id, loggers); the rest goes to the controller in one call, and
+ * the answer leaves once our image holds it. */
 #include "kafka/apis.h"
 #include "kafka/incremental_alter_configs.h"
 #include "services/frontend/api_common.h"
@@ -37,8 +37,9 @@ static void fail(struct request *r, enum kafka_error error, const char *message)
 static int compare_resources(const void *a, const void *b)
 {
     const resource *x = *(const resource *const *)a, *y = *(const resource *const *)b;
-    return x->resource_type != y->resource_type ? (x->resource_type > y->resource_type) - (x->resource_type < y->resource_type)
-                                                : slice_cmp(x->resource_name, y->resource_name);
+    return x->resource_type != y->resource_type
+               ? (x->resource_type > y->resource_type) - (x->resource_type < y->resource_type)
+               : slice_cmp(x->resource_name, y->resource_name);
 }
 
 static bool has_twice(struct request *r, const alter_request *q)
@@ -66,16 +67,16 @@ static bool judge(struct request *r, const resource *q, result *row)
 {
     if (q->resource_type == IMAGE_BROKER && is_other_broker(r, q->resource_name)) {
         init_result(row, q, KERR_INVALID_REQUEST,
-                    arena_printf(r->arena, "Unexpected broker id, expected %d, but received " SLICE_F, r->client.broker_id,
-                                 SLICE_A(q->resource_name)));
+                    arena_printf(r->arena, "Unexpected broker id, expected %d, but received " SLICE_F,
+                                 r->client.broker_id, SLICE_A(q->resource_name)));
         return true;
     }
     if (q->resource_type == TYPE_LOGGER) {
         init_result(row, q, KERR_INVALID_REQUEST, "Karst has no loggers whose level can be set");
         return true;
     }
-    if (q->resource_type != IMAGE_TOPIC && q->resource_type != IMAGE_BROKER && q->resource_type != IMAGE_CLIENT_METRICS &&
-        q->resource_type != IMAGE_GROUP) {
+    if (q->resource_type != IMAGE_TOPIC && q->resource_type != IMAGE_BROKER &&
+        q->resource_type != IMAGE_CLIENT_METRICS && q->resource_type != IMAGE_GROUP) {
         init_result(row, q, KERR_INVALID_REQUEST, arena_printf(r->arena, "Unknown resource type %d", q->resource_type));
         return true;
     }
@@ -89,11 +90,18 @@ struct alter {
     int32_t asked_count;
 };
 
-static const result *find(const struct kafka_incremental_alter_configs_response *response, const result *row)
+static bool is_of(const result *row, const result *other)
 {
+    return row->resource_type == other->resource_type && slice_eq(row->resource_name, other->resource_name);
+}
+
+static const result *find(const struct kafka_incremental_alter_configs_response *response, const result *row,
+                          int32_t pos)
+{
+    if (pos < response->responses_count && is_of(&response->responses[pos], row))
+        return &response->responses[pos];
     for (int32_t i = 0; i < response->responses_count; i++)
-        if (response->responses[i].resource_type == row->resource_type &&
-            slice_eq(response->responses[i].resource_name, row->resource_name))
+        if (is_of(&response->responses[i], row))
             return &response->responses[i];
     return NULL;
 }
@@ -103,7 +111,7 @@ static void on_response(struct request *r, void *ctx, enum kafka_error error, vo
     struct alter *a = ctx;
     for (int32_t i = 0; i < a->asked_count; i++) {
         result *row = &a->response.responses[a->asked[i]];
-        const result *got = error == KERR_NONE ? find(response, row) : NULL;
+        const result *got = error == KERR_NONE ? find(response, row, i) : NULL;
         row->error_code = got ? got->error_code : KERR_REQUEST_TIMED_OUT;
         row->error_message = got ? got->error_message : SLICE_NULL;
     }
@@ -135,8 +143,8 @@ static void handle(struct request *r)
     if (a->asked_count == 0)
         request_reply(r, &a->response);
     else
-        request_call(r, KARST__BUS__ROLE__ROLE_CONTROLLER, frontend_controller(r->frontend), KAFKA_API_INCREMENTAL_ALTER_CONFIGS,
-                     r->version, &message, REQUEST_TIMEOUT_MS, on_response, a);
+        request_call(r, KARST__BUS__ROLE__ROLE_CONTROLLER, frontend_controller(r->frontend),
+                     KAFKA_API_INCREMENTAL_ALTER_CONFIGS, r->version, &message, REQUEST_TIMEOUT_MS, on_response, a);
 }
 
 const struct api_handler api_incremental_alter_configs = {

@@ -1,9 +1,10 @@
 /* api_init_producer_id.c - InitProducerId (22), versions 0-5: a producer id for an idempotent producer, of any live txn
- * service. Transactional ids are refused with UNSUPPORTED_VERSION, which every client reports as what it is instead of trying again
- * for ever: this release has no transactions.
+ * service. Transactional ids are refused with UNSUPPORTED_VERSION, which every client reports as what it is instead of
+ * trying again for ever: this release has no transactions.
  *
- * While no txn service answers the client gets COORDINATOR_LOAD_IN_PROGRESS, as from a Kafka that has no block of ids yet: all
- * clients wait and ask again, where COORDINATOR_NOT_AVAILABLE would send a producer without a transactional id to look for one. */
+ * While no txn service answers the client gets COORDINATOR_LOAD_IN_PROGRESS, as from a Kafka that has no block of ids
+ * yet: all clients wait and ask again, where COORDINATOR_NOT_AVAILABLE would send a producer without a transactional id
+ * to look for one. */
 #include "kafka/apis.h"
 #include "kafka/init_producer_id.h"
 #include "services/frontend/api_common.h"

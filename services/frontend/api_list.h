@@ -6,7 +6,31 @@
 #define FRONTEND_APIS(X)                                                                                               \
     X(produce)                                                                                                         \
     X(fetch)                                                                                                           \
+    X(list_offsets)                                                                                                    \
     X(metadata)                                                                                                        \
-    X(api_versions)
+    X(offset_commit)                                                                                                   \
+    X(offset_fetch)                                                                                                    \
+    X(find_coordinator)                                                                                                \
+    X(join_group)                                                                                                      \
+    X(heartbeat)                                                                                                       \
+    X(leave_group)                                                                                                     \
+    X(sync_group)                                                                                                      \
+    X(describe_groups)                                                                                                 \
+    X(list_groups)                                                                                                     \
+    X(api_versions)                                                                                                    \
+    X(create_topics)                                                                                                   \
+    X(delete_topics)                                                                                                   \
+    X(delete_records)                                                                                                  \
+    X(init_producer_id)                                                                                                \
+    X(offset_for_leader_epoch)                                                                                         \
+    X(describe_configs)                                                                                                \
+    X(describe_log_dirs)                                                                                               \
+    X(create_partitions)                                                                                               \
+    X(delete_groups)                                                                                                   \
+    X(incremental_alter_configs)                                                                                       \
+    X(offset_delete)                                                                                                   \
+    X(describe_cluster)                                                                                                \
+    X(describe_producers)                                                                                              \
+    X(describe_topic_partitions)
 
 #endif
