@@ -1,0 +1,247 @@
+/* effective.c - the configuration of all services: the user's server.properties, the options of `karst up`, and what
+ * one node on one machine needs. It is a valid server.properties of Kafka, too, for a node that takes the data
+ * directory over. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "libs/base/log.h"
+#include "services/karst/karst.h"
+
+/* What the file does not say. The replication factors default to 3 in Kafka, which one node cannot give. */
+static const char *const for_one_node[][2] = {
+    {"process.roles", "broker,controller"},
+    {"node.id", "1"},
+    {"controller.listener.names", "CONTROLLER"},
+    {"offsets.topic.replication.factor", "1"},
+    {"transaction.state.log.replication.factor", "1"},
+    {"transaction.state.log.min.isr", "1"},
+    {"share.coordinator.state.topic.replication.factor", "1"},
+    {"share.coordinator.state.topic.min.isr", "1"},
+};
+
+/* Without a file the first consumer of a new user waits for nothing, as with the configuration that Kafka's quick start
+ * ships. */
+static const char *const without_file[][2] = {{"group.initial.rebalance.delay.ms", "0"}};
+
+int endpoint_parse(const char *text, char *ret_host, uint16_t *ret_port)
+{
+    const char *colon = strrchr(text, ':');
+    char *end;
+    if (colon == NULL || colon[1] < '0' || colon[1] > '9')
+        return -EINVAL;
+    long port = strtol(colon + 1, &end, 10);
+    size_t n = (size_t)(colon - text);
+    if (*end || port < 1 || port > UINT16_MAX || n > 255)
+        return -EINVAL;
+    if (n >= 2 && text[0] == '[' && colon[-1] == ']') {
+        text++;
+        n -= 2;
+    } else if (memchr(text, ':', n)) {
+        return -EINVAL;
+    }
+    memcpy(ret_host, text, n);
+    ret_host[n] = 0;
+    *ret_port = (uint16_t)port;
+    return 0;
+}
+
+static void warn(void *ctx, const char *sentence)
+{
+    log_warn("%s: %s", (const char *)ctx, sentence);
+}
+
+static void set_missing(struct config *c, const char *name, const char *value)
+{
+    if (config_raw(c, name) == NULL && !(strcmp(name, "node.id") == 0 && config_raw(c, "broker.id")))
+        config_set(c, name, value);
+}
+
+static bool is_controller_listener(const struct config *c, const char *item, struct arena *a)
+{
+    struct config_list names = config_list(c, "controller.listener.names", a);
+    for (size_t i = 0; i < names.count; i++) {
+        size_t n = strlen(names.items[i]);
+        if (strncmp(item, names.items[i], n) == 0 && strncmp(item + n, "://", 3) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The controllers' listeners of the file stay; a file without one gets one beside the clients' port, as Kafka needs it.
+ */
+static const char *controller_listeners(const struct config *c, const char *host, uint16_t port, struct arena *a)
+{
+    const char *found = "";
+    struct config_list all = config_list(c, "listeners", a);
+    for (size_t i = 0; i < all.count; i++)
+        if (is_controller_listener(c, all.items[i], a))
+            found = arena_printf(a, "%s,%s", found, all.items[i]);
+    return *found ? found : arena_printf(a, ",CONTROLLER://%s:%u", host, port == UINT16_MAX ? 9093 : port + 1);
+}
+
+/* A host for the address that clients are given when we listen on all addresses. */
+static const char *own_name(char name[256])
+{
+    if (gethostname(name, 255) != 0)
+        strcpy(name, "localhost");
+    return name;
+}
+
+static int apply_listen(struct config *c, const char *listen, char **ret_error)
+{
+    char host[256], name[256];
+    uint16_t port;
+    if (endpoint_parse(listen, host, &port) != 0) {
+        *ret_error = xasprintf("--listen %s: HOST:PORT with a port from 1 to 65535 was expected", listen);
+        return -EINVAL;
+    }
+    struct arena *a = arena_new(0);
+    bool everywhere = *host == 0 || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+    const char *shown = strchr(host, ':') ? arena_printf(a, "[%s]", host) : host;
+    const char *others = controller_listeners(c, everywhere ? "localhost" : shown, port, a);
+    config_set(c, "listeners", arena_printf(a, "PLAINTEXT://%s:%u%s", shown, port, others));
+    if (everywhere)
+        set_missing(c, "advertised.listeners", arena_printf(a, "PLAINTEXT://%s:%u", own_name(name), port));
+    arena_free(a);
+    return 0;
+}
+
+static void map_controller_listener(struct config *c)
+{
+    const char *map = config_raw(c, "listener.security.protocol.map");
+    struct arena *a = arena_new(0);
+    struct config_list names = config_list(c, "controller.listener.names", a);
+    if (map == NULL && names.count)
+        config_set(
+            c, "listener.security.protocol.map",
+            arena_printf(a, "%s:PLAINTEXT,%s", names.items[0], config_string(c, "listener.security.protocol.map")));
+    arena_free(a);
+}
+
+/* A Kafka that takes over finds its quorum through this. */
+static void name_quorum(struct config *c)
+{
+    struct arena *a = arena_new(0);
+    struct config_list all = config_list(c, "listeners", a);
+    for (size_t i = 0; i < all.count; i++)
+        if (is_controller_listener(c, all.items[i], a)) {
+            const char *address = strstr(all.items[i], "://") + 3;
+            set_missing(c, "controller.quorum.bootstrap.servers",
+                        *address == ':' ? arena_printf(a, "localhost%s", address) : address);
+        }
+    arena_free(a);
+}
+
+static int check_listeners(const struct config *c, char **ret_error)
+{
+    struct arena *a = arena_new(0);
+    struct config_listeners l;
+    int r = config_listeners(c, false, a, &l, ret_error);
+    for (size_t i = 0; r == 0 && i < l.count; i++)
+        if (l.items[i].security_protocol != 0) {
+            *ret_error = xasprintf(
+                "listeners: %s is a listener of a protocol that Karst does not serve yet; PLAINTEXT was expected",
+                l.items[i].name);
+            r = -EINVAL;
+        }
+    if (r == 0 && l.count == 0) {
+        *ret_error = xstrdup("listeners has no listener for clients; PLAINTEXT://HOST:PORT was expected");
+        r = -EINVAL;
+    }
+    if (r == 0)
+        r = config_listeners(c, true, a, &l, ret_error);
+    arena_free(a);
+    return r;
+}
+
+/* Kafka's own errors about what must be there name the user's file; ours too. */
+static int load_file(struct config *c, const char *path, char **ret_error)
+{
+    char *why = NULL;
+    int r = config_load(c, path, ret_error);
+    if (r == 0 && (r = config_check(c, warn, (void *)(uintptr_t)path, &why)) != 0)
+        *ret_error = xasprintf("%s: %s", path, why);
+    free(why);
+    return r;
+}
+
+int effective_load(const struct up_options *o, const char *data, struct config **ret_config, char **ret_error)
+{
+    struct config *c = config_new();
+    int r = o->config ? load_file(c, o->config, ret_error) : 0;
+    const char *dirs = config_raw(c, "log.dirs") ? config_raw(c, "log.dirs") : config_raw(c, "log.dir");
+    if (r == 0 && dirs && strcmp(dirs, data) != 0)
+        log_info("--data %s is used, not log.dirs=%s of %s", data, dirs, o->config);
+    if (r == 0) {
+        config_set(c, "log.dirs", data);
+        for (size_t i = 0; i < COUNTOF(for_one_node); i++)
+            set_missing(c, for_one_node[i][0], for_one_node[i][1]);
+        for (size_t i = 0; o->config == NULL && i < COUNTOF(without_file); i++)
+            set_missing(c, without_file[i][0], without_file[i][1]);
+        map_controller_listener(c);
+        if (o->listen || config_raw(c, "listeners") == NULL)
+            r = apply_listen(c, o->listen ? o->listen : "127.0.0.1:9092", ret_error);
+    }
+    if (r == 0) {
+        name_quorum(c);
+        r = check_listeners(c, ret_error);
+    }
+    if (r)
+        config_free(c);
+    else
+        *ret_config = c;
+    return r;
+}
+
+void effective_add_run_dir(struct config *c, const char *run_dir)
+{
+    int id = config_int(c, "node.id");
+    char *controllers = xasprintf("%d@ipc://%s/controller-%d", id, run_dir, id);
+    config_set(c, "karst.run.dir", run_dir);
+    config_set(c, "karst.controllers", controllers);
+    free(controllers);
+}
+
+int effective_write(const struct config *c, const char *run_dir)
+{
+    char *path = xasprintf("%s/server.properties", run_dir);
+    char *text = config_print(c);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    ssize_t n = fd < 0 ? -1 : write(fd, text, strlen(text));
+    int r = n < 0 ? -errno : (size_t)n < strlen(text) ? -ENOSPC : 0;
+    if (fd >= 0)
+        close(fd);
+    free(text);
+    free(path);
+    return r;
+}
+
+static struct config_listener first_listener(const struct config *c, bool advertised, struct arena *a)
+{
+    struct config_listeners l;
+    char *error = NULL;
+    int r = config_listeners(c, advertised, a, &l, &error);
+    ASSERT(r == 0 && l.count > 0); /* check_listeners has seen them */
+    return l.items[0];
+}
+
+void effective_address(const struct config *c, char *ret_host, uint16_t *ret_port)
+{
+    struct arena *a = arena_new(0);
+    struct config_listener l = first_listener(c, false, a);
+    bool everywhere = *l.host == 0 || strcmp(l.host, "0.0.0.0") == 0;
+    snprintf(ret_host, 256, "%s", everywhere ? "127.0.0.1" : strcmp(l.host, "::") == 0 ? "::1" : l.host);
+    *ret_port = l.port;
+    arena_free(a);
+}
+
+char *effective_bootstrap(const struct config *c)
+{
+    struct arena *a = arena_new(0);
+    struct config_listener l = first_listener(c, true, a);
+    char *text = xasprintf(strchr(l.host, ':') ? "[%s]:%u" : "%s:%u", *l.host ? l.host : "localhost", l.port);
+    arena_free(a);
+    return text;
+}

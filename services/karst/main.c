@@ -1,0 +1,88 @@
+/* karst - the command line. `karst up` is the parent of a whole constellation on one machine; `status` and `down` find
+ * it through the data directory. Admin commands that need no JVM join it in later releases.
+ *
+ * Signals of `karst up`: SIGINT, SIGTERM, SIGHUP stop the processes in order (front end, coordinators, storage,
+ * controller); a second one ends all of them at once. It keeps nothing that matters: killed with -9, its children see
+ * it go (PR_SET_PDEATHSIG), drain and end; the next `karst up` finds the same data. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "services/karst/karst.h"
+
+static const char usage[] =
+    "karst " KARST_VERSION ", a Kafka-compatible streaming system\n"
+    "\n"
+    "  karst up --data DIR [--listen HOST:PORT] [--config FILE] [-d]\n"
+    "      runs a whole constellation on this machine: controller, storage, frontend, group, txn.\n"
+    "      An empty DIR is formatted, an existing one is used. Ctrl-C stops in order, a second one at once.\n"
+    "        --data DIR          where everything is kept, in Kafka's own format (made when missing)\n"
+    "        --listen HOST:PORT  where Kafka clients connect (default: listeners of FILE, else 127.0.0.1:9092)\n"
+    "        --config FILE       a Kafka server.properties; a key that has no effect yet is named in a warning\n"
+    "        -d, --detach        return when it answers, and leave it running\n"
+    "  karst status --data DIR [--json]\n"
+    "      shows its processes; exit status 3 when none runs on DIR\n"
+    "  karst down --data DIR\n"
+    "      stops it in order, and returns when it has stopped\n"
+    "  karst version\n"
+    "  karst help\n";
+
+static int wrong_usage(const char *what, const char *argument)
+{
+    fprintf(stderr, "karst: %s%s%s; see: karst help\n", what, argument ? " " : "", argument ? argument : "");
+    return STATUS_USAGE;
+}
+
+struct arguments {
+    struct up_options up;
+    bool json;
+};
+
+/* NULL-terminated getopt of all commands; which of them a command takes is checked in `allowed`. */
+static int parse(int argc, char **argv, const char *allowed, struct arguments *ret)
+{
+    static const struct option options[] = {
+        {"data", required_argument, NULL, 'D'},   {"listen", required_argument, NULL, 'l'},
+        {"config", required_argument, NULL, 'c'}, {"detach", no_argument, NULL, 'd'},
+        {"json", no_argument, NULL, 'j'},         {NULL, 0, NULL, 0}};
+    int option;
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, "d", options, NULL)) != -1) {
+        if (option == '?' || strchr(allowed, option) == NULL)
+            return wrong_usage("does not understand", argv[optind - 1]);
+        switch (option) {
+        case 'D': ret->up.data = optarg; break;
+        case 'l': ret->up.listen = optarg; break;
+        case 'c': ret->up.config = optarg; break;
+        case 'd': ret->up.detach = true; break;
+        case 'j': ret->json = true; break;
+        }
+    }
+    if (optind < argc)
+        return wrong_usage("does not understand", argv[optind]);
+    if (ret->up.data == NULL || *ret->up.data == 0)
+        return wrong_usage("needs --data DIR", NULL);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments a = {0};
+    const char *command = argc > 1 ? argv[1] : "help";
+    int r;
+    if (!strcmp(command, "help") || !strcmp(command, "--help") || !strcmp(command, "-h")) {
+        fputs(usage, stdout);
+        return 0;
+    }
+    if (!strcmp(command, "version") || !strcmp(command, "--version")) {
+        puts("karst " KARST_VERSION);
+        return 0;
+    }
+    if (!strcmp(command, "up"))
+        return (r = parse(argc - 1, argv + 1, "Dlcd", &a)) ? r : up_main(&a.up);
+    if (!strcmp(command, "status"))
+        return (r = parse(argc - 1, argv + 1, "Dj", &a)) ? r : status_main(a.up.data, a.json);
+    if (!strcmp(command, "down"))
+        return (r = parse(argc - 1, argv + 1, "D", &a)) ? r : down_main(a.up.data);
+    return wrong_usage("has no command", command);
+}

@@ -1,0 +1,158 @@
+/* process.c - one child: started, watched, started again. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "services/karst/supervisor.h"
+
+enum {
+    QUICK_MS = 5000,       /* a life shorter than this counts towards the back-off */
+    BACKOFF_FIRST_MS = 50, /* doubled each time; the first restart is at once */
+    BACKOFF_MAX_MS = 5000,
+};
+
+void process_init(struct process *p, struct supervisor *s, const char *role, int id, int stop_stage)
+{
+    *p = (struct process){.supervisor = s, .role = role, .id = id, .stop_stage = stop_stage, .state = PROCESS_WAITING};
+    uv_timer_init(&s->loop, &p->retry);
+    p->retry.data = p;
+}
+
+void process_signal(struct process *p, int signal_number)
+{
+    if (p->handle)
+        uv_process_kill(p->handle, signal_number);
+}
+
+void process_close(struct process *p)
+{
+    uv_close((uv_handle_t *)&p->retry, NULL);
+}
+
+static void on_retry(uv_timer_t *timer)
+{
+    process_start(timer->data);
+}
+
+static uint64_t back_off_ms(const struct process *p)
+{
+    if (p->quick <= 1)
+        return 0;
+    unsigned doublings = MIN(p->quick - 2, 10u);
+    return MIN((uint64_t)BACKOFF_FIRST_MS << doublings, (uint64_t)BACKOFF_MAX_MS);
+}
+
+/* Ten deaths within a minute, or a refusal that the next start would repeat. */
+static bool is_hopeless(const struct process *p, int64_t exit_status)
+{
+    uint64_t now = uv_now(&p->supervisor->loop);
+    if (exit_status == STATUS_USAGE || exit_status == STATUS_CONFIG)
+        return true;
+    return p->deaths >= PROCESS_DEATHS_MAX &&
+           now - p->deaths_ms[p->deaths % PROCESS_DEATHS_MAX] < PROCESS_DEATHS_WINDOW_MS;
+}
+
+static void die(struct process *p, int64_t exit_status, int signal_number)
+{
+    struct supervisor *s = p->supervisor;
+    uint64_t now = uv_now(&s->loop);
+    char how[64];
+    p->quick = now - p->started_ms < QUICK_MS ? p->quick + 1 : 1;
+    p->deaths_ms[p->deaths++ % PROCESS_DEATHS_MAX] = now;
+    if (signal_number)
+        snprintf(how, sizeof(how), "was ended by signal %d", signal_number);
+    else
+        snprintf(how, sizeof(how), "ended with status %lld", (long long)exit_status);
+    if (is_hopeless(p, exit_status)) {
+        supervisor_say(s, LOG_ERROR, "%s %s (%zu deaths so far): giving up, everything stops", p->role, how, p->deaths);
+        p->state = PROCESS_STOPPED;
+        supervisor_give_up(s, exit_status == STATUS_CONFIG ? STATUS_CONFIG : STATUS_FAILED);
+        return;
+    }
+    uint64_t wait = back_off_ms(p);
+    supervisor_say(s, LOG_WARN, "%s %s: starting it again in %llu ms", p->role, how, (unsigned long long)wait);
+    p->state = PROCESS_WAITING;
+    p->restarts++;
+    if (wait == 0)
+        process_start(p);
+    else
+        uv_timer_start(&p->retry, on_retry, wait, 0);
+}
+
+static void on_closed(uv_handle_t *h)
+{
+    free(h);
+}
+
+static void on_ended(uv_process_t *handle, int64_t exit_status, int signal_number)
+{
+    struct process *p = handle->data;
+    bool wanted = p->state == PROCESS_STOPPING;
+    p->handle = NULL;
+    uv_close((uv_handle_t *)handle, on_closed);
+    uv_update_time(&p->supervisor->loop);
+    if (p->supervisor->stage >= 0) {
+        if (!wanted || exit_status != 0 || signal_number != 0)
+            supervisor_say(p->supervisor, LOG_WARN, "%s ended with status %lld, signal %d while stopping", p->role,
+                           (long long)exit_status, signal_number);
+        p->state = PROCESS_STOPPED;
+        supervisor_process_ended(p->supervisor);
+    } else {
+        die(p, exit_status, signal_number);
+    }
+    supervisor_changed(p->supervisor);
+}
+
+/* 0 or a libuv error. Its stdout and stderr are one pipe that we read. */
+static int spawn(struct process *p, int *ret_read_fd)
+{
+    struct supervisor *s = p->supervisor;
+    int fds[2];
+    char id[16];
+    if (pipe2(fds, O_CLOEXEC) != 0)
+        return -errno;
+    char *program = xasprintf("%s/karst-%s", s->bin, p->role);
+    char *config = xasprintf("%s/server.properties", s->options->run_dir);
+    snprintf(id, sizeof(id), "%d", p->id);
+    char *arguments[] = {program, "--config", config, "--id", id, NULL};
+    uv_stdio_container_t stdio[3] = {
+        {.flags = UV_IGNORE}, {.flags = UV_INHERIT_FD, .data.fd = fds[1]}, {.flags = UV_INHERIT_FD, .data.fd = fds[1]}};
+    /* A session of its own: Ctrl-C in the terminal reaches only us, and we stop the processes in their order. */
+    uv_process_options_t options = {.exit_cb = on_ended,
+                                    .file = program,
+                                    .args = arguments,
+                                    .flags = UV_PROCESS_DETACHED,
+                                    .stdio_count = 3,
+                                    .stdio = stdio};
+    p->handle = xcalloc(1, sizeof(*p->handle));
+    p->handle->data = p;
+    int r = uv_spawn(&s->loop, p->handle, &options);
+    if (r) {
+        supervisor_say(s, LOG_ERROR, "cannot start %s: %s", program, uv_strerror(r));
+        uv_close((uv_handle_t *)TAKE_PTR(p->handle), on_closed);
+        close(fds[0]);
+    }
+    close(fds[1]);
+    free(config);
+    free(program);
+    *ret_read_fd = fds[0];
+    return r;
+}
+
+void process_start(struct process *p)
+{
+    struct supervisor *s = p->supervisor;
+    int fd = -1;
+    ASSERT(p->handle == NULL);
+    p->started_ms = uv_now(&s->loop);
+    if (spawn(p, &fd) != 0) {
+        p->state = PROCESS_STOPPED;
+        supervisor_give_up(s, STATUS_FAILED);
+        return;
+    }
+    p->state = PROCESS_RUNNING;
+    output_follow(s->sink, &s->loop, p->role, fd);
+    supervisor_changed(s);
+}

@@ -1,0 +1,49 @@
+/* state.c - RUN_DIR/state: a line for the supervisor, then a line a process, fields separated by tabs. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "libs/base/buf.h"
+#include "services/karst/karst.h"
+
+int state_write(const char *run_dir, const struct state *s)
+{
+    char *path = xasprintf("%s/state", run_dir), *temporary = xasprintf("%s/state.tmp", run_dir);
+    struct buf b = {0};
+    buf_printf(&b, "%d\n", s->supervisor);
+    for (size_t i = 0; i < STATE_PROCESSES; i++) {
+        const struct state_process *p = &s->processes[i];
+        buf_printf(&b, "%s\t%d\t%d\t%s\t%d\t%s\n", p->role, p->id, p->pid, p->state, p->restarts, p->endpoint);
+    }
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    ssize_t n = fd < 0 ? -1 : write(fd, b.data, b.size);
+    int r = n < 0 ? -errno : (size_t)n < b.size ? -ENOSPC : 0;
+    if (fd >= 0)
+        close(fd);
+    if (r == 0 && rename(temporary, path) != 0)
+        r = -errno;
+    buf_free(&b);
+    free(temporary);
+    free(path);
+    return r;
+}
+
+int state_read(const char *run_dir, struct state *ret_state)
+{
+    char *path = xasprintf("%s/state", run_dir);
+    FILE *f = fopen(path, "re");
+    int r = f ? 0 : -errno;
+    free(path);
+    *ret_state = (struct state){0};
+    if (f && fscanf(f, "%d", &ret_state->supervisor) != 1)
+        r = -EBADMSG;
+    for (size_t i = 0; r == 0 && i < STATE_PROCESSES; i++) {
+        struct state_process *p = &ret_state->processes[i];
+        if (fscanf(f, "%15s %d %d %15s %d %255s", p->role, &p->id, &p->pid, p->state, &p->restarts, p->endpoint) != 6)
+            r = -EBADMSG;
+    }
+    if (f)
+        fclose(f);
+    return r;
+}

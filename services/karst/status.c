@@ -1,0 +1,121 @@
+/* status.c - `karst status` and `karst down`. */
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "services/karst/karst.h"
+
+enum { DOWN_WAIT_MS = 120000 };
+
+/* The running constellation of a data directory, or -ENOENT. */
+static int find(const char *data, struct state *ret_state)
+{
+    char *real = realpath(data, NULL), *run_dir;
+    int r = real ? rundir_find(real, &run_dir) : -ENOENT;
+    free(real);
+    if (r)
+        return r;
+    r = state_read(run_dir, ret_state);
+    free(run_dir);
+    return r;
+}
+
+/* Proportional set size: what the process costs, shared pages counted by share. 0 when it is gone. */
+static long long memory_bytes(int pid)
+{
+    char path[64], line[256];
+    long long kib = 0;
+    snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", pid);
+    FILE *f = pid > 0 ? fopen(path, "re") : NULL;
+    while (f && fgets(line, sizeof(line), f))
+        if (sscanf(line, "Pss: %lld kB", &kib) == 1)
+            break;
+    if (f)
+        fclose(f);
+    return kib * 1024;
+}
+
+static void print_json(const struct state *s)
+{
+    printf("{\"processes\":[");
+    for (size_t i = 0; s && i < STATE_PROCESSES; i++) {
+        const struct state_process *p = &s->processes[i];
+        printf("%s{\"role\":\"%s\",\"id\":%d,\"pid\":", i ? "," : "", p->role, p->id);
+        if (p->pid > 0)
+            printf("%d", p->pid);
+        else
+            printf("null");
+        printf(",\"state\":\"%s\",\"endpoint\":\"%s\",\"restarts\":%d,\"memory_bytes\":%lld}", p->state, p->endpoint,
+               p->restarts, memory_bytes(p->pid));
+    }
+    printf("]}\n");
+}
+
+static void print_table(const struct state *s)
+{
+    long long all = 0;
+    printf("%-11s %3s %8s %-9s %8s %9s  %s\n", "ROLE", "ID", "PID", "STATE", "RESTARTS", "MEMORY", "ENDPOINT");
+    for (size_t i = 0; i < STATE_PROCESSES; i++) {
+        const struct state_process *p = &s->processes[i];
+        long long bytes = memory_bytes(p->pid);
+        all += bytes;
+        printf("%-11s %3d %8d %-9s %8d %5.1f MiB  %s\n", p->role, p->id, p->pid, p->state, p->restarts,
+               (double)bytes / 1048576, p->endpoint);
+    }
+    printf("%-11s %3s %8d %-9s %8s %5.1f MiB\n", "karst up", "", s->supervisor, "running", "",
+           (double)memory_bytes(s->supervisor) / 1048576);
+    printf("all %37s %5.1f MiB\n", "", (double)(all + memory_bytes(s->supervisor)) / 1048576);
+}
+
+static int say_none(const char *data)
+{
+    fprintf(stderr, "karst: nothing runs on %s\n", data);
+    return STATUS_NOT_RUNNING;
+}
+
+int status_main(const char *data, bool json)
+{
+    struct state s;
+    int r = find(data, &s);
+    if (r == -ENOENT) {
+        if (json)
+            print_json(NULL);
+        return say_none(data);
+    }
+    if (r) {
+        fprintf(stderr, "karst: cannot read the state of %s: %s\n", data, strerror(-r));
+        return STATUS_FAILED;
+    }
+    if (json)
+        print_json(&s);
+    else
+        print_table(&s);
+    return 0;
+}
+
+int down_main(const char *data)
+{
+    struct state s;
+    int r = find(data, &s);
+    if (r == -ENOENT)
+        return say_none(data);
+    int fd = r ? -1 : (int)syscall(SYS_pidfd_open, s.supervisor, 0);
+    if (r == 0 && fd < 0)
+        r = -errno;
+    if (r == 0 && kill(s.supervisor, SIGTERM) != 0)
+        r = -errno;
+    if (r == 0) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        int n = poll(&p, 1, DOWN_WAIT_MS);
+        r = n < 0 ? -errno : n == 0 ? -ETIMEDOUT : 0;
+    }
+    if (fd >= 0)
+        close(fd);
+    if (r == 0 || r == -ESRCH)
+        return 0;
+    fprintf(stderr, "karst: cannot stop what runs on %s: %s\n", data, strerror(-r));
+    return STATUS_FAILED;
+}

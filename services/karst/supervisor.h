@@ -1,0 +1,74 @@
+/* supervisor.h - shared by the rooms of the supervisor alone: processes, their output, and the probe.
+ *
+ *   waiting --process_start--> running --it died--> waiting (back-off), or the supervisor gives up
+ *                              running --the supervisor stops it--> stopping --it ended--> stopped
+ */
+#ifndef KARST_KARST_SUPERVISOR_H
+#define KARST_KARST_SUPERVISOR_H
+
+#include "libs/base/log.h"
+#include "services/karst/karst.h"
+
+#include <uv.h> /* last: its MIN and MAX are those of sys/param.h */
+
+enum process_state { PROCESS_WAITING, PROCESS_RUNNING, PROCESS_STOPPING, PROCESS_STOPPED };
+enum { PROCESS_DEATHS_MAX = 10, PROCESS_DEATHS_WINDOW_MS = 60000 };
+
+struct supervisor;
+
+struct process {
+    struct supervisor *supervisor;
+    const char *role;
+    int id, stop_stage; /* stages stop one after the other, the lowest first */
+    enum process_state state;
+    uv_process_t *handle; /* NULL: no process */
+    uv_timer_t retry;
+    uint64_t started_ms, deaths_ms[PROCESS_DEATHS_MAX];
+    size_t deaths;  /* in all; the last of them in deaths_ms, by the remainder */
+    unsigned quick; /* deaths in a row, each soon after its start */
+    int restarts;
+};
+
+struct supervisor {
+    uv_loop_t loop;
+    const struct supervisor_options *options;
+    char *bin; /* the folder of the programs */
+    struct process processes[STATE_PROCESSES];
+    uv_signal_t signals[3];
+    uv_timer_t stage_timer;
+    struct output_sink *sink;
+    struct probe *probe;
+    uint64_t started_ms;
+    int stage; /* of stopping; -1: not stopping */
+    int status;
+    bool ready;
+};
+
+/* process.c: starting, dying, back-off. */
+void process_init(struct process *p, struct supervisor *s, const char *role, int id, int stop_stage);
+void process_start(struct process *p);
+void process_signal(struct process *p, int signal_number); /* nothing when there is no process */
+void process_close(struct process *p);                     /* its timer; the process has ended */
+
+/* supervisor.c: what a process tells. */
+void supervisor_changed(struct supervisor *s);             /* the state file is written */
+void supervisor_give_up(struct supervisor *s, int status); /* stops everything, in order */
+void supervisor_process_ended(struct supervisor *s);       /* of a process that was stopped */
+void supervisor_say(struct supervisor *s, enum log_level level, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* output.c: lines of the processes, with the role in front, on stderr or in RUN_DIR/karst.log. */
+struct output_sink;
+NODISCARD struct output_sink *output_sink_new(const char *run_dir, bool to_file);
+void output_sink_quiet(struct output_sink *k); /* from now on to the file alone */
+struct output_sink *output_sink_free(struct output_sink *k);
+void output_line(struct output_sink *k, const char *role, const char *text, size_t n);
+/* Forwards what comes on fd until its end; takes fd. */
+void output_follow(struct output_sink *k, uv_loop_t *loop, const char *role, int fd);
+
+/* probe.c: asks the listen address for Metadata until a broker is named in the answer. */
+struct probe;
+typedef void probe_done_fn(void *ctx);
+NODISCARD struct probe *probe_start(uv_loop_t *loop, const char *host, uint16_t port, probe_done_fn *done, void *ctx);
+void probe_stop(struct probe *p); /* frees it, later; takes NULL */
+
+#endif
