@@ -5,9 +5,7 @@
  * Transactional ids are refused with UNSUPPORTED_VERSION and a text, which ends the client's attempts: this release has
  * no transactions. So is the share coordinator, which only brokers ask for. */
 #include "kafka/apis.h"
-#include "kafka/create_topics.h"
 #include "kafka/find_coordinator.h"
-#include "libs/config/config.h"
 #include "services/frontend/api_common.h"
 
 typedef struct kafka_find_coordinator_response find_response;
@@ -94,39 +92,6 @@ static void answer_groups(struct request *r, const struct image *image)
     reply_rows(r, rows, count);
 }
 
-/* Whatever came of it, the client asks again. */
-static void on_created(struct request *r, void *ctx, enum kafka_error error, void *response)
-{
-    (void)ctx, (void)error, (void)response;
-    fail(r, KERR_COORDINATOR_NOT_AVAILABLE, NULL);
-}
-
-/* As Kafka creates it: compacted, in small segments, batches kept as they come. */
-static void create_offsets_topic(struct request *r)
-{
-    const struct config *c = frontend_config(r->frontend);
-    struct kafka_create_topics_request *m = arena_alloc(r->arena, sizeof *m);
-    struct kafka_create_topics_request_creatable_topic *t = arena_alloc(r->arena, sizeof *t);
-    kafka_create_topics_request_init(m);
-    kafka_create_topics_request_creatable_topic_init(t);
-    m->topics = t;
-    m->topics_count = 1;
-    m->timeout_ms = REQUEST_TIMEOUT_MS;
-    t->name = SLICE_OF(TOPIC_OFFSETS);
-    t->num_partitions = config_int(c, "offsets.topic.num.partitions");
-    t->replication_factor = (int16_t)config_int(c, "offsets.topic.replication.factor");
-    t->configs_count = 3;
-    t->configs = arena_calloc(r->arena, 3, sizeof *t->configs);
-    t->configs[0].name = SLICE_OF("cleanup.policy");
-    t->configs[0].value = SLICE_OF("compact");
-    t->configs[1].name = SLICE_OF("compression.type");
-    t->configs[1].value = SLICE_OF("producer");
-    t->configs[2].name = SLICE_OF("segment.bytes");
-    t->configs[2].value = slice_str(arena_printf(r->arena, "%d", config_int(c, "offsets.topic.segment.bytes")));
-    request_call(r, KARST__BUS__ROLE__ROLE_CONTROLLER, frontend_controller(r->frontend), KAFKA_API_CREATE_TOPICS, 7, m,
-                 REQUEST_TIMEOUT_MS, on_created, NULL);
-}
-
 /* GROUP:TOPICID:PARTITION, none of them empty (SharePartitionKey). */
 static bool is_share_key(struct slice key)
 {
@@ -161,18 +126,17 @@ static void answer_share(struct request *r)
 static void handle(struct request *r)
 {
     const struct kafka_find_coordinator_request *q = r->body;
-    int32_t count;
-    (void)keys_of(r, &count);
     if (q->key_type == KEY_TRANSACTION)
         fail(r, KERR_UNSUPPORTED_VERSION, NO_TRANSACTIONS);
     else if (q->key_type == KEY_SHARE)
         answer_share(r);
     else if (q->key_type != KEY_GROUP)
         fail(r, KERR_INVALID_REQUEST, API_INVALID_REQUEST_TEXT);
-    else if (count > 0 && image_topic_by_name(r->image, SLICE_OF(TOPIC_OFFSETS)) == NULL)
-        create_offsets_topic(r);
-    else
+    else {
+        if (image_topic_by_name(r->image, SLICE_OF(TOPIC_OFFSETS)) == NULL)
+            frontend_auto_create(r->frontend, SLICE_OF(TOPIC_OFFSETS));
         answer_groups(r, r->image);
+    }
 }
 
 const struct api_handler api_find_coordinator = {
