@@ -1,8 +1,9 @@
-/* ref.h - a payload: bytes that travel beside a call. Callers see no difference between the kinds. This release makes REF_INLINE;
- * REF_ARENA and REF_FILE have their shape here so that adding them touches no caller that goes through ref_bytes.
+/* ref.h - a payload: bytes that travel beside a call. Callers see no difference between the kinds. This release makes
+ * REF_INLINE; REF_ARENA and REF_FILE have their shape here so that adding them touches no caller that goes through
+ * ref_bytes.
  *
- * A ref counts its owner: who holds a ref holds one count, ref_retain adds one, ref_release gives one back. Counts are atomic, as
- * ZeroMQ's I/O thread releases what it has sent. */
+ * A ref counts its owner: who holds a ref holds one count, ref_retain adds one, ref_release gives one back. Counts are
+ * atomic, as ZeroMQ's I/O thread releases what it has sent. */
 #ifndef KARST_BUS_REF_H
 #define KARST_BUS_REF_H
 
@@ -10,7 +11,8 @@
 
 enum ref_kind { REF_NONE, REF_INLINE, REF_ARENA, REF_FILE };
 
-/* What keeps the bytes alive. free is called once, by whichever thread drops the last count. Embed it in your own struct. */
+/* What keeps the bytes alive. free is called once, by whichever thread drops the last count. Embed it in your own
+ * struct. */
 struct ref_owner {
     int32_t count; /* atomic */
     void (*free)(struct ref_owner *owner);

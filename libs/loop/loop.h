@@ -35,6 +35,7 @@ int64_t loop_wall_ms(const struct loop *l);  /* wall clock in Unix ms, cached fo
 
 /* fn runs once in that phase of each turn, hooks of a phase in the order they were added. */
 void loop_hook(struct loop *l, enum loop_phase phase, loop_fn *fn, void *ctx);
+void loop_unhook(struct loop *l, enum loop_phase phase, loop_fn *fn, void *ctx); /* not from inside a hook */
 /* The next poll does not block: work is left over. */
 void loop_again(struct loop *l);
 /* From any thread: ends a blocking poll, and runs fn in the loop's thread. */

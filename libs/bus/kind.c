@@ -1,0 +1,86 @@
+#include "libs/bus/kind.h"
+
+#define ROLE(r) (UINT32_C(1) << KARST__BUS__ROLE__ROLE_##r)
+#define LANE(x) KARST__BUS__LANE__LANE_##x
+
+enum {
+    COORDINATORS = ROLE(GROUP) | ROLE(TXN),
+    EVERYBODY = ROLE(CONTROLLER) | ROLE(STORAGE) | ROLE(FRONTEND) | ROLE(GROUP) | ROLE(TXN),
+};
+
+static const struct kind append = {LANE(BULK), ROLE(FRONTEND) | COORDINATORS, 1, BUS_RETRY_NEVER, false, true};
+static const struct kind read_records = {
+    LANE(BULK), ROLE(FRONTEND) | ROLE(STORAGE) | COORDINATORS, 1, BUS_RETRY_PURE, true, true};
+static const struct kind register_service = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_KEYED, false, false};
+static const struct kind heartbeat = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_PURE, false, false};
+static const struct kind follow = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_PURE, true, false};
+static const struct kind quorum = {LANE(CONTROL), ROLE(CONTROLLER), 1, BUS_RETRY_PURE, true, false};
+
+/* Kafka's requests: those of coordinators on their lane, all others are cold and go on the control lane. */
+enum { KEY_JOIN_GROUP = 11, KEY_SYNC_GROUP = 14 };
+
+static const struct kind kafka_pure = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_PURE, false, true};
+static const struct kind kafka_never = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_NEVER, false, true};
+static const struct kind coordinator_pure = {LANE(COORDINATOR), EVERYBODY, 1, BUS_RETRY_PURE, false, true};
+static const struct kind coordinator_never = {LANE(COORDINATOR), EVERYBODY, 1, BUS_RETRY_NEVER, false, true};
+static const struct kind coordinator_parked = {LANE(COORDINATOR), EVERYBODY, 1, BUS_RETRY_NEVER, true, true};
+
+/* By Kafka's API key (proto/kafka); what only reads is pure. */
+static const struct kind *kafka_kind(int32_t api_key)
+{
+    switch (api_key) {
+    case KEY_JOIN_GROUP:
+    case KEY_SYNC_GROUP: return &coordinator_parked;
+    case 9:  /* OffsetFetch */
+    case 15: /* DescribeGroups */
+    case 16: /* ListGroups */ return &coordinator_pure;
+    case 8:  /* OffsetCommit */
+    case 12: /* Heartbeat */
+    case 13: /* LeaveGroup */
+    case 22: /* InitProducerId */
+    case 42: /* DeleteGroups */
+    case 47: /* OffsetDelete */ return &coordinator_never;
+    case 2:  /* ListOffsets */
+    case 23: /* OffsetForLeaderEpoch */
+    case 35: /* DescribeLogDirs */
+    case 61: /* DescribeProducers */ return &kafka_pure;
+    default: return api_key >= 0 && api_key <= INT16_MAX ? &kafka_never : NULL;
+    }
+}
+
+const struct kind *kind_of(Karst__Bus__Call__BodyCase kind, int32_t api_key)
+{
+    switch (kind) {
+    case KARST__BUS__CALL__BODY_KAFKA: return kafka_kind(api_key);
+    case KARST__BUS__CALL__BODY_APPEND: return &append;
+    case KARST__BUS__CALL__BODY_READ: return &read_records;
+    case KARST__BUS__CALL__BODY_REGISTER: return &register_service;
+    case KARST__BUS__CALL__BODY_HEARTBEAT: return &heartbeat;
+    case KARST__BUS__CALL__BODY_FOLLOW: return &follow;
+    case KARST__BUS__CALL__BODY_QUORUM: return &quorum;
+    case KARST__BUS__CALL__BODY__NOT_SET:
+    case _KARST__BUS__CALL__BODY__CASE_IS_INT_SIZE: break;
+    }
+    return NULL;
+}
+
+uint32_t kind_lanes_served(Karst__Bus__Role role)
+{
+    switch (role) {
+    case KARST__BUS__ROLE__ROLE_CONTROLLER: return 1u << LANE(CONTROL);
+    case KARST__BUS__ROLE__ROLE_STORAGE: return 1u << LANE(CONTROL) | 1u << LANE(BULK);
+    case KARST__BUS__ROLE__ROLE_GROUP:
+    case KARST__BUS__ROLE__ROLE_TXN: return 1u << LANE(COORDINATOR);
+    case KARST__BUS__ROLE__ROLE_NONE:
+    case KARST__BUS__ROLE__ROLE_FRONTEND:
+    case _KARST__BUS__ROLE_IS_INT_SIZE: break;
+    }
+    return 0;
+}
+
+enum bus_retry bus_kind_retry(Karst__Bus__Call__BodyCase kind, int32_t api_key)
+{
+    const struct kind *k = kind_of(kind, api_key);
+
+    return k ? k->retry : BUS_RETRY_NEVER;
+}

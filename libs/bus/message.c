@@ -1,0 +1,273 @@
+/* message.c - a Batch between structs and bytes.
+ *
+ * Calls and replies are packed once, where they are made; fields that are known only when they leave (remaining time,
+ * frame numbers) are written in front of them. Protobuf allows fields in any order, so frame 0 is the packed head and
+ * these pieces one behind the other. */
+#include <stdlib.h>
+
+#include "libs/base/bytes.h"
+#include "libs/bus/link_internal.h"
+
+/* Unpacking takes more than the bytes have: an empty call is two bytes and some hundred of struct. */
+enum { UNPACK_BYTES = 16 * LINK_FRAME0_MAX };
+
+/* Tags of bus.proto: number << 3 | wire type. */
+enum {
+    TAG_BATCH_CALLS = 11 << 3 | 2,
+    TAG_BATCH_REPLIES = 12 << 3 | 2,
+    TAG_CALL_CORRELATION = 1 << 3 | 1,
+    TAG_CALL_REMAINING = 2 << 3,
+    TAG_CALL_PAYLOADS = 5 << 3 | 2,
+    TAG_REPLY_CORRELATION = 1 << 3 | 1,
+    TAG_REPLY_OUTCOME = 2 << 3,
+    TAG_REPLY_METADATA_OFFSET = 3 << 3,
+    TAG_REPLY_PAYLOADS = 4 << 3 | 2,
+    TAG_PAYLOAD_INLINE = 1 << 3,
+    TAG_PAYLOAD_SIZE = 4 << 3,
+};
+
+/* ---- reading ---- */
+
+static void *unpack_alloc(void *arena, size_t size)
+{
+    return arena_try_alloc(arena, size);
+}
+static void unpack_free(void *arena, void *p)
+{
+    (void)arena;
+    (void)p;
+}
+
+static void release_frames(struct ref *frames, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        ref_release(&frames[i]);
+}
+
+static struct arena *pooled_arena(struct link_core *l)
+{
+    return l->arena_pooled > 0 ? l->arena_pool[--l->arena_pooled] : arena_new(UNPACK_BYTES);
+}
+
+static void pool_arena(struct link_core *l, struct arena *a)
+{
+    if (l->arena_pooled == COUNTOF(l->arena_pool)) {
+        arena_free(a);
+        return;
+    }
+    arena_reset(a);
+    l->arena_pool[l->arena_pooled++] = a;
+}
+
+struct message *message_read(struct link_core *l, struct slice frame0, struct ref *frames, size_t frame_count)
+{
+    struct message *m = l->message_pool;
+
+    if (frame0.size > LINK_FRAME0_MAX || frame_count > LINK_PAYLOADS_MAX) {
+        release_frames(frames, frame_count);
+        return NULL;
+    }
+    if (m != NULL) {
+        l->message_pool = m->next;
+        l->message_pooled--;
+    } else {
+        m = xmalloc(sizeof *m);
+    }
+    *m = (struct message){.count = 1, .arena = pooled_arena(l), .frame_count = frame_count};
+    m->frames = arena_alloc(m->arena, frame_count * sizeof *frames);
+    if (frame_count)
+        memcpy(m->frames, frames, frame_count * sizeof *frames);
+    ProtobufCAllocator allocator = {unpack_alloc, unpack_free, m->arena};
+    m->batch = karst__bus__batch__unpack(&allocator, frame0.size, frame0.data);
+    if (m->batch == NULL) {
+        message_release(l, m);
+        return NULL;
+    }
+    return m;
+}
+
+void message_release(struct link_core *l, struct message *m)
+{
+    ASSERT(m->count > 0);
+    if (--m->count > 0)
+        return;
+    release_frames(m->frames, m->frame_count);
+    pool_arena(l, m->arena);
+    if (l->message_pooled == POOL_MAX) {
+        free(m);
+        return;
+    }
+    m->next = l->message_pool;
+    l->message_pool = m;
+    l->message_pooled++;
+}
+
+int message_payloads(struct message *m, size_t count, Karst__Bus__Payload **payloads, struct ref *ret_refs)
+{
+    size_t taken = 0;
+
+    for (; taken < count; taken++) {
+        const Karst__Bus__Payload *p = payloads[taken];
+        if (p->reference_case != KARST__BUS__PAYLOAD__REFERENCE_INLINE_FRAME || p->inline_frame == 0 ||
+            p->inline_frame > m->frame_count)
+            break;
+        struct ref *frame = &m->frames[p->inline_frame - 1];
+        if (frame->kind == REF_NONE || frame->size_bytes != p->size_bytes)
+            break;
+        ret_refs[taken] = *frame;
+        *frame = REF_EMPTY;
+    }
+    if (taken == count)
+        return 0;
+    release_frames(ret_refs, taken);
+    return -EBADMSG;
+}
+
+/* ---- writing ---- */
+
+struct outgoing *outgoing_new(struct link_core *l)
+{
+    struct outgoing *o = l->outgoing_pool;
+
+    if (o == NULL)
+        return xcalloc(1, sizeof *o);
+    l->outgoing_pool = o->next;
+    l->outgoing_pooled--;
+    return o;
+}
+
+void outgoing_free(struct link_core *l, struct outgoing *o)
+{
+    enum { KEEP_BYTES = 64 << 10 };
+
+    if (o == NULL)
+        return;
+    release_frames(o->frames, o->frame_count);
+    o->frame_count = 0;
+    o->payload_bytes = 0;
+    o->head.size = o->body.size = 0;
+    if (l->outgoing_pooled < POOL_MAX && o->body.capacity <= KEEP_BYTES && o->frame_capacity <= OUTGOING_FRAMES) {
+        o->next = l->outgoing_pool;
+        l->outgoing_pool = o;
+        l->outgoing_pooled++;
+        return;
+    }
+    buf_free(&o->head);
+    buf_free(&o->body);
+    free(o->frames);
+    free(o);
+}
+
+bool outgoing_is_full(const struct outgoing *o)
+{
+    return o->body.size >= OUTGOING_BODY_BYTES || o->payload_bytes >= OUTGOING_PAYLOAD_BYTES ||
+           o->frame_count >= OUTGOING_FRAMES;
+}
+
+static void add_frame(struct outgoing *o, const struct ref *r)
+{
+    if (o->frame_count == o->frame_capacity) {
+        o->frame_capacity = o->frame_capacity ? 2 * o->frame_capacity : 8;
+        o->frames = xrealloc(o->frames, o->frame_capacity * sizeof *o->frames);
+    }
+    ref_retain(r);
+    o->frames[o->frame_count++] = *r;
+    o->payload_bytes += r->size_bytes;
+}
+
+/* A Payload in its place; frames are numbered from 1. */
+static size_t payload_size(uint64_t frame, const struct ref *r)
+{
+    return 1 + size_uvarint64(frame) + (r->size_bytes ? 1 + size_uvarint64(r->size_bytes) : 0);
+}
+
+static size_t payloads_size(const struct outgoing *o, const struct ref *payloads, size_t count)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        size_t one = payload_size(o->frame_count + i + 1, &payloads[i]);
+        n += 1 + size_uvarint64(one) + one;
+    }
+    return n;
+}
+
+static uint8_t *put_payloads(uint8_t *p, struct outgoing *o, uint8_t tag, const struct ref *payloads, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t frame = o->frame_count + 1;
+        *p++ = tag;
+        p += put_uvarint64(p, payload_size(frame, &payloads[i]));
+        *p++ = TAG_PAYLOAD_INLINE;
+        p += put_uvarint64(p, frame);
+        if (payloads[i].size_bytes) {
+            *p++ = TAG_PAYLOAD_SIZE;
+            p += put_uvarint64(p, payloads[i].size_bytes);
+        }
+        add_frame(o, &payloads[i]);
+    }
+    return p;
+}
+
+static uint8_t *put_fixed64(uint8_t *p, uint8_t tag, uint64_t v)
+{
+    *p++ = tag;
+    for (int i = 0; i < 8; i++, v >>= 8)
+        *p++ = (uint8_t)v;
+    return p;
+}
+
+static uint8_t *put_varint(uint8_t *p, uint8_t tag, uint64_t v)
+{
+    *p++ = tag;
+    return p + put_uvarint64(p, v);
+}
+
+void outgoing_call(struct outgoing *o, uint64_t correlation_id, uint32_t remaining_ms, struct slice prepacked,
+                   const struct ref *payloads, size_t payload_count)
+{
+    size_t size = 9 + 1 + size_uvarint64(remaining_ms) + payloads_size(o, payloads, payload_count) + prepacked.size;
+    uint8_t *start = buf_grow(&o->body, 1 + size_uvarint64(size) + size), *p = start;
+
+    *p++ = TAG_BATCH_CALLS;
+    p += put_uvarint64(p, size);
+    p = put_fixed64(p, TAG_CALL_CORRELATION, correlation_id);
+    p = put_varint(p, TAG_CALL_REMAINING, remaining_ms);
+    p = put_payloads(p, o, TAG_CALL_PAYLOADS, payloads, payload_count);
+    memcpy(p, prepacked.data, prepacked.size);
+    ASSERT(p + prepacked.size == o->body.data + o->body.size);
+}
+
+bool outgoing_reply(struct outgoing *o, uint64_t correlation_id, Karst__Bus__Outcome outcome, int64_t metadata_offset,
+                    Karst__Bus__Reply__BodyCase kind, const void *body, const struct ref *payloads,
+                    size_t payload_count)
+{
+    union { /* the oneof holds pointers of many types; packing only reads through them */
+        const void *in;
+        Karst__Bus__KafkaResponse *out;
+    } any = {.in = body};
+    Karst__Bus__Reply reply = KARST__BUS__REPLY__INIT;
+
+    reply.body_case = kind;
+    reply.kafka = any.out;
+    size_t packed = karst__bus__reply__get_packed_size(&reply);
+    if (packed > LINK_BODY_MAX)
+        return false;
+    size_t size = 9 + payloads_size(o, payloads, payload_count) + packed;
+    if (outcome != KARST__BUS__OUTCOME__OUTCOME_OK)
+        size += 2;
+    if (metadata_offset != 0)
+        size += 1 + size_uvarint64((uint64_t)metadata_offset);
+    uint8_t *p = buf_grow(&o->body, 1 + size_uvarint64(size) + size);
+    *p++ = TAG_BATCH_REPLIES;
+    p += put_uvarint64(p, size);
+    p = put_fixed64(p, TAG_REPLY_CORRELATION, correlation_id);
+    if (outcome != KARST__BUS__OUTCOME__OUTCOME_OK)
+        p = put_varint(p, TAG_REPLY_OUTCOME, (uint64_t)outcome);
+    if (metadata_offset != 0)
+        p = put_varint(p, TAG_REPLY_METADATA_OFFSET, (uint64_t)metadata_offset);
+    p = put_payloads(p, o, TAG_REPLY_PAYLOADS, payloads, payload_count);
+    p += karst__bus__reply__pack(&reply, p);
+    ASSERT(p == o->body.data + o->body.size);
+    return true;
+}

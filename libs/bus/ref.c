@@ -1,0 +1,109 @@
+#include "libs/bus/ref.h"
+
+#include <stdlib.h>
+
+void ref_owner_init(struct ref_owner *o, void (*free_fn)(struct ref_owner *o))
+{
+    o->count = 1;
+    o->free = free_fn;
+}
+
+void ref_owner_retain(struct ref_owner *o)
+{
+    int32_t before = __atomic_fetch_add(&o->count, 1, __ATOMIC_RELAXED);
+    ASSERT(before > 0);
+}
+
+void ref_owner_release(struct ref_owner *o)
+{
+    if (o == NULL)
+        return;
+    int32_t before = __atomic_fetch_sub(&o->count, 1, __ATOMIC_ACQ_REL);
+    ASSERT(before > 0);
+    if (before == 1)
+        o->free(o);
+}
+
+struct ref ref_inline(struct slice bytes, struct ref_owner *owner)
+{
+    if (owner != NULL)
+        ref_owner_retain(owner);
+    return (struct ref){.kind = REF_INLINE, .owner = owner, .bytes = bytes, .size_bytes = bytes.size};
+}
+
+/* The copy and its count in one piece of memory. */
+struct copied {
+    struct ref_owner owner;
+    uint8_t data[];
+};
+
+static void free_copied(struct ref_owner *o)
+{
+    free(CONTAINER_OF(o, struct copied, owner));
+}
+
+struct ref ref_copy(struct slice bytes)
+{
+    struct copied *c = xmalloc(sizeof *c + bytes.size);
+
+    ref_owner_init(&c->owner, free_copied);
+    if (bytes.size)
+        memcpy(c->data, bytes.data, bytes.size);
+    return (struct ref){
+        .kind = REF_INLINE, .owner = &c->owner, .bytes = {c->data, bytes.size}, .size_bytes = bytes.size};
+}
+
+struct taken {
+    struct ref_owner owner;
+    void *data;
+};
+
+static void free_taken(struct ref_owner *o)
+{
+    struct taken *t = CONTAINER_OF(o, struct taken, owner);
+
+    free(t->data);
+    free(t);
+}
+
+struct ref ref_take(void *data, size_t size)
+{
+    struct taken *t = xmalloc(sizeof *t);
+
+    ref_owner_init(&t->owner, free_taken);
+    t->data = data;
+    return (struct ref){.kind = REF_INLINE, .owner = &t->owner, .bytes = {data ? data : "", size}, .size_bytes = size};
+}
+
+struct ref ref_part(const struct ref *r, size_t at, size_t size)
+{
+    struct ref part = *r;
+
+    ASSERT(at <= r->size_bytes && size <= r->size_bytes - at);
+    ref_retain(r);
+    if (part.bytes.data != NULL)
+        part.bytes = (struct slice){r->bytes.data + at, size};
+    part.position += at;
+    part.size_bytes = size;
+    return part;
+}
+
+void ref_retain(const struct ref *r)
+{
+    if (r->owner != NULL)
+        ref_owner_retain(r->owner);
+}
+
+void ref_release(struct ref *r)
+{
+    struct ref_owner *owner = r->owner;
+
+    *r = REF_EMPTY;
+    ref_owner_release(owner);
+}
+
+struct slice ref_bytes(const struct ref *r)
+{
+    ASSERT(r->kind == REF_INLINE || r->kind == REF_ARENA);
+    return r->bytes;
+}
