@@ -60,7 +60,8 @@ struct log_options {
     bool clean;               /* the folder was stopped cleanly: nothing is scanned */
     int64_t recovery_point;   /* from the folder's checkpoint; 0 when there is none */
     int64_t log_start_offset; /* from the folder's checkpoint; 0 when there is none */
-    int64_t high_watermark;   /* from the folder's checkpoint; cut to the log's bounds */
+    int64_t high_watermark;   /* from the folder's checkpoint, cut to the log's bounds; only with: */
+    bool hold_high_watermark; /* log_set_high_watermark moves it; else it is the log end */
     int64_t now_wall_ms;
     uint64_t jitter_seed; /* for segment.jitter.ms */
     log_note_fn *note;    /* may be NULL */

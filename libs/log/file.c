@@ -1,0 +1,264 @@
+/* file.c - the real file system, and what is built on any of them. */
+#include "libs/log/file.h"
+#include <dirent.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define OR_ERRNO(call)                                                                                                 \
+    __extension__({                                                                                                    \
+        __typeof__(call) result_;                                                                                      \
+        do                                                                                                             \
+            result_ = (call);                                                                                          \
+        while (result_ < 0 && errno == EINTR);                                                                         \
+        result_ < 0 ? -errno : result_;                                                                                \
+    })
+
+static int real_open(void *ctx UNUSED, const char *path, int flags)
+{
+    return OR_ERRNO(open(path, flags | O_CLOEXEC, 0644));
+}
+
+static int real_dup(void *ctx UNUSED, int fd)
+{
+    return OR_ERRNO(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+}
+
+static int real_close(void *ctx UNUSED, int fd)
+{
+    return close(fd) < 0 ? -errno : 0;
+}
+
+static ssize_t real_pread(void *ctx UNUSED, int fd, void *p, size_t n, uint64_t at)
+{
+    return OR_ERRNO(pread(fd, p, n, (off_t)at));
+}
+
+static ssize_t real_pwritev(void *ctx UNUSED, int fd, const struct iovec *iov, int count, uint64_t at)
+{
+    return OR_ERRNO(pwritev(fd, iov, count, (off_t)at));
+}
+
+static int real_fdatasync(void *ctx UNUSED, int fd)
+{
+    return OR_ERRNO(fdatasync(fd));
+}
+
+static int real_ftruncate(void *ctx UNUSED, int fd, uint64_t size)
+{
+    return OR_ERRNO(ftruncate(fd, (off_t)size));
+}
+
+static void stat_of(const struct stat *st, struct file_stat *ret)
+{
+    *ret = (struct file_stat){
+        .size_bytes = (uint64_t)st->st_size,
+        .mtime_ms = (int64_t)st->st_mtim.tv_sec * 1000 + st->st_mtim.tv_nsec / 1000000,
+        .is_dir = S_ISDIR(st->st_mode),
+    };
+}
+
+static int real_fstat(void *ctx UNUSED, int fd, struct file_stat *ret_stat)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    stat_of(&st, ret_stat);
+    return 0;
+}
+
+static int real_stat(void *ctx UNUSED, const char *path, struct file_stat *ret_stat)
+{
+    struct stat st;
+    if (stat(path, &st) < 0)
+        return -errno;
+    stat_of(&st, ret_stat);
+    return 0;
+}
+
+static int real_rename(void *ctx UNUSED, const char *from, const char *to)
+{
+    return rename(from, to) < 0 ? -errno : 0;
+}
+
+static int real_unlink(void *ctx UNUSED, const char *path)
+{
+    return unlink(path) < 0 ? -errno : 0;
+}
+
+static int real_mkdir(void *ctx UNUSED, const char *path)
+{
+    return mkdir(path, 0755) < 0 ? -errno : 0;
+}
+
+static int real_rmdir(void *ctx UNUSED, const char *path)
+{
+    return rmdir(path) < 0 ? -errno : 0;
+}
+
+static int real_sync_dir(void *ctx UNUSED, const char *path)
+{
+    int fd = OR_ERRNO(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (fd < 0)
+        return fd;
+    int err = fsync(fd) < 0 ? -errno : 0;
+    close(fd);
+    return err;
+}
+
+static int real_list(void *ctx UNUSED, const char *path, file_list_fn *fn, void *arg)
+{
+    DIR *d = opendir(path);
+    if (d == NULL)
+        return -errno;
+    struct dirent *e;
+    while (errno = 0, (e = readdir(d)) != NULL) {
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            fn(arg, e->d_name);
+    }
+    int err = -errno;
+    closedir(d);
+    return err;
+}
+
+static const struct file_ops real_ops = {
+    .open = real_open,
+    .dup = real_dup,
+    .close = real_close,
+    .pread = real_pread,
+    .pwritev = real_pwritev,
+    .fdatasync = real_fdatasync,
+    .ftruncate = real_ftruncate,
+    .fstat = real_fstat,
+    .stat = real_stat,
+    .rename = real_rename,
+    .unlink = real_unlink,
+    .mkdir = real_mkdir,
+    .rmdir = real_rmdir,
+    .sync_dir = real_sync_dir,
+    .list = real_list,
+};
+
+const struct file_system file_system_real = {&real_ops, NULL};
+
+int file_close(const struct file_system *f, int fd)
+{
+    if (fd >= 0)
+        (void)f->ops->close(f->ctx, fd);
+    return -1;
+}
+
+int file_read_all(const struct file_system *f, int fd, void *p, size_t n, uint64_t at)
+{
+    for (size_t done = 0; done < n;) {
+        ssize_t got = f->ops->pread(f->ctx, fd, (char *)p + done, n - done, at + done);
+        if (got < 0)
+            return (int)got;
+        if (got == 0)
+            return -ENODATA;
+        done += (size_t)got;
+    }
+    return 0;
+}
+
+int file_write_all(const struct file_system *f, int fd, struct iovec *iov, size_t count, uint64_t at)
+{
+    while (count > 0) {
+        ssize_t n = f->ops->pwritev(f->ctx, fd, iov, (int)MIN(count, (size_t)IOV_MAX), at);
+        if (n < 0)
+            return (int)n;
+        if (n == 0 && iov->iov_len > 0)
+            return -EIO;
+        at += (uint64_t)n;
+        size_t left = (size_t)n;
+        while (count > 0 && left >= iov->iov_len) {
+            left -= iov->iov_len;
+            iov++;
+            count--;
+        }
+        if (left > 0) {
+            iov->iov_base = (char *)iov->iov_base + left;
+            iov->iov_len -= left;
+        }
+    }
+    return 0;
+}
+
+int file_write(const struct file_system *f, int fd, const void *p, size_t n, uint64_t at)
+{
+    struct iovec iov = {(void *)(uintptr_t)p, n};
+    return n > 0 ? file_write_all(f, fd, &iov, 1, at) : 0;
+}
+
+int file_slurp(const struct file_system *f, const char *path, size_t max_bytes, char **ret_data, size_t *ret_size)
+{
+    int fd = file_open(f, path, O_RDONLY);
+    if (fd < 0)
+        return fd;
+    struct file_stat st;
+    int err = file_fstat(f, fd, &st);
+    if (err == 0 && st.size_bytes > max_bytes)
+        err = -EFBIG;
+    char *data = NULL;
+    if (err == 0) {
+        data = xmalloc((size_t)st.size_bytes + 1);
+        err = file_read_all(f, fd, data, (size_t)st.size_bytes, 0);
+    }
+    file_close(f, fd);
+    if (err < 0) {
+        free(data);
+        return err;
+    }
+    data[st.size_bytes] = '\0';
+    *ret_data = data;
+    *ret_size = (size_t)st.size_bytes;
+    return 0;
+}
+
+int file_replace(const struct file_system *f, const char *dir, const char *name, const void *p, size_t n, bool durable)
+{
+    char *path = xasprintf("%s/%s", dir, name), *tmp = xasprintf("%s/%s.tmp", dir, name);
+    int fd = file_open(f, tmp, O_RDWR | O_CREAT | O_TRUNC);
+    int err = fd < 0 ? fd : file_write(f, fd, p, n, 0);
+    if (err == 0 && durable)
+        err = file_fdatasync(f, fd);
+    file_close(f, fd);
+    if (err == 0)
+        err = file_rename(f, tmp, path);
+    else if (fd >= 0)
+        (void)file_unlink(f, tmp);
+    if (err == 0 && durable)
+        err = file_sync_dir(f, dir);
+    free(path);
+    free(tmp);
+    return err;
+}
+
+struct remove_tree {
+    const struct file_system *f;
+    const char *dir;
+    int err;
+};
+
+static void remove_entry(void *arg, const char *name)
+{
+    struct remove_tree *r = arg;
+    char *path = xasprintf("%s/%s", r->dir, name);
+    int err = file_unlink(r->f, path);
+    if (err < 0 && err != -ENOENT)
+        r->err = err;
+    free(path);
+}
+
+int file_remove_tree(const struct file_system *f, const char *dir)
+{
+    struct remove_tree r = {f, dir, 0};
+    int err = file_list(f, dir, remove_entry, &r);
+    if (err == -ENOENT)
+        return 0;
+    if (err == 0)
+        err = r.err;
+    return err < 0 ? err : file_rmdir(f, dir);
+}

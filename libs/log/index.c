@@ -1,0 +1,225 @@
+/* index.c - index files: written in bunches, searched by halves and at last in one block. */
+#include "libs/log/index.h"
+#include "libs/base/bytes.h"
+#include <stdlib.h>
+
+enum { INDEX_BLOCK = 256 }; /* entries that a search reads at once */
+
+void index_init(struct index *x, const struct file_system *fs, const char *path, uint32_t entry_size,
+                uint64_t size_bytes)
+{
+    *x = (struct index){
+        .fs = fs,
+        .path = path,
+        .entry_size = entry_size,
+        .in_file = (uint32_t)(size_bytes / entry_size),
+        .last_key = INT64_MIN,
+        .fd = -1,
+    };
+}
+
+void index_free(struct index *x)
+{
+    x->fd = file_close(x->fs, x->fd);
+    free(x->tail);
+    x->tail = NULL;
+    x->pending = 0;
+}
+
+int index_fd(struct index *x)
+{
+    x->used = true;
+    if (x->fd < 0) {
+        int fd = file_open(x->fs, x->path, O_RDWR | O_CREAT);
+        if (fd < 0)
+            return fd;
+        x->fd = fd;
+    }
+    return x->fd;
+}
+
+void index_idle(struct index *x)
+{
+    if (!x->used)
+        x->fd = file_close(x->fs, x->fd);
+    x->used = false;
+}
+
+int index_grow(struct index *x, uint32_t max_bytes)
+{
+    if (x->full_size)
+        return 0;
+    int fd = index_fd(x);
+    if (fd < 0)
+        return fd;
+    uint64_t size = MAX((uint64_t)(max_bytes - max_bytes % x->entry_size), (uint64_t)x->in_file * x->entry_size);
+    int err = file_ftruncate(x->fs, fd, size);
+    x->full_size = err == 0;
+    return err;
+}
+
+static int64_t entry_key(const struct index *x, const uint8_t *e)
+{
+    return x->entry_size == INDEX_TIME_ENTRY ? get_i64(e) : get_i32(e);
+}
+
+static int32_t entry_value(const struct index *x, const uint8_t *e)
+{
+    return get_i32(e + x->entry_size - 4);
+}
+
+int index_add(struct index *x, int64_t key, int32_t value)
+{
+    if (x->pending == INDEX_PENDING) {
+        int err = index_write(x);
+        if (err < 0)
+            return err;
+    }
+    if (x->tail == NULL)
+        x->tail = xmalloc((size_t)INDEX_PENDING * x->entry_size);
+    uint8_t *e = x->tail + (size_t)x->pending * x->entry_size;
+    if (x->entry_size == INDEX_TIME_ENTRY)
+        put_i64(e, key);
+    else
+        put_i32(e, (int32_t)key);
+    put_i32(e + x->entry_size - 4, value);
+    x->pending++;
+    x->last_key = key;
+    x->last_value = value;
+    return 0;
+}
+
+int index_write(struct index *x)
+{
+    if (x->pending == 0)
+        return 0;
+    int fd = index_fd(x);
+    if (fd < 0)
+        return fd;
+    int err = file_write(x->fs, fd, x->tail, (size_t)x->pending * x->entry_size, (uint64_t)x->in_file * x->entry_size);
+    if (err < 0)
+        return err;
+    x->in_file += x->pending;
+    x->pending = 0;
+    return 0;
+}
+
+int index_trim(struct index *x)
+{
+    int err = index_write(x);
+    int fd = err < 0 ? err : index_fd(x);
+    if (fd < 0)
+        return fd;
+    err = file_ftruncate(x->fs, fd, (uint64_t)x->in_file * x->entry_size);
+    x->full_size = x->full_size && err < 0;
+    return err;
+}
+
+int index_reset(struct index *x)
+{
+    x->in_file = x->pending = 0;
+    x->last_key = INT64_MIN;
+    return index_trim(x);
+}
+
+int index_get(struct index *x, uint32_t i, int64_t *ret_key, int32_t *ret_value)
+{
+    uint8_t disk[INDEX_TIME_ENTRY];
+    const uint8_t *e = disk;
+    ASSERT(i < index_count(x));
+    if (i >= x->in_file) {
+        e = x->tail + (size_t)(i - x->in_file) * x->entry_size;
+    } else {
+        int fd = index_fd(x);
+        int err = fd < 0 ? fd : file_read_all(x->fs, fd, disk, x->entry_size, (uint64_t)i * x->entry_size);
+        if (err < 0)
+            return err;
+    }
+    *ret_key = entry_key(x, e);
+    *ret_value = entry_value(x, e);
+    return 0;
+}
+
+int index_last(struct index *x, int64_t *ret_key, int32_t *ret_value)
+{
+    if (index_count(x) == 0)
+        return -ENOENT;
+    if (x->last_key == INT64_MIN) {
+        int err = index_get(x, index_count(x) - 1, &x->last_key, &x->last_value);
+        if (err < 0)
+            return err;
+    }
+    *ret_key = x->last_key;
+    *ret_value = x->last_value;
+    return 0;
+}
+
+int index_truncate(struct index *x, int32_t value)
+{
+    int err = index_write(x);
+    uint32_t low = 0, high = x->in_file;
+    while (err == 0 && low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        int64_t key;
+        int32_t v;
+        err = index_get(x, mid, &key, &v);
+        if (v >= value)
+            high = mid;
+        else
+            low = mid + 1;
+    }
+    if (err < 0)
+        return err;
+    x->in_file = low;
+    x->last_key = INT64_MIN;
+    return index_trim(x);
+}
+
+/* Among entries low .. high - 1 of the file, of which the first is known to be <= key, or low == 0. */
+static int floor_in_block(struct index *x, uint32_t low, uint32_t high, int64_t key, int64_t *ret_key,
+                          int32_t *ret_value)
+{
+    uint8_t block[INDEX_BLOCK * INDEX_TIME_ENTRY];
+    int fd = index_fd(x);
+    if (fd < 0)
+        return fd;
+    ASSERT(high - low <= INDEX_BLOCK);
+    int err = file_read_all(x->fs, fd, block, (size_t)(high - low) * x->entry_size, (uint64_t)low * x->entry_size);
+    if (err < 0)
+        return err;
+    for (uint32_t i = high - low; i > 0; i--) {
+        const uint8_t *e = block + (size_t)(i - 1) * x->entry_size;
+        if (entry_key(x, e) <= key) {
+            *ret_key = entry_key(x, e);
+            *ret_value = entry_value(x, e);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+int index_floor(struct index *x, int64_t key, int64_t *ret_key, int32_t *ret_value)
+{
+    for (uint32_t i = x->pending; i > 0; i--) {
+        const uint8_t *e = x->tail + (size_t)(i - 1) * x->entry_size;
+        if (entry_key(x, e) <= key) {
+            *ret_key = entry_key(x, e);
+            *ret_value = entry_value(x, e);
+            return 1;
+        }
+    }
+    uint32_t low = 0, high = x->in_file;
+    while (high - low > INDEX_BLOCK) {
+        uint32_t mid = low + (high - low) / 2;
+        int64_t k;
+        int32_t v;
+        int err = index_get(x, mid, &k, &v);
+        if (err < 0)
+            return err;
+        if (k <= key)
+            low = mid;
+        else
+            high = mid;
+    }
+    return high == low ? 0 : floor_in_block(x, low, high, key, ret_key, ret_value);
+}

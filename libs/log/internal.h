@@ -1,0 +1,106 @@
+/* internal.h - inside libs/log: what the files of a log share. */
+#ifndef KARST_LOG_INTERNAL_H
+#define KARST_LOG_INTERNAL_H
+
+#include "libs/base/log.h"
+#include "libs/log/epochs.h"
+#include "libs/log/log.h"
+#include "libs/log/logdir.h"
+#include "libs/log/producers.h"
+#include "libs/log/segment.h"
+
+enum { LOG_HINTS = 8 };
+
+/* Where a batch begins that was appended lately: what readers at the tail ask for. */
+struct hint {
+    int64_t offset; /* the batch's base; -1: unused */
+    int64_t segment;
+    uint64_t position;
+};
+
+/* Batches that passed their checks and wait for log_commit, all for the active segment. */
+struct staged {
+    struct iovec *iov;
+    struct batch *batches; /* with their offsets */
+    size_t count, capacity;
+    uint64_t size_bytes;
+    struct producer_undo *undo;
+};
+
+/* A segment whose files are renamed to *.deleted and go at due_ms. */
+struct doomed {
+    struct doomed *next;
+    struct segment *segment;
+    int64_t due_ms;
+};
+
+struct log {
+    const struct file_system *fs;
+    char *dir;
+    struct log_config config;
+    struct uuid topic_id;
+    log_note_fn *note;
+    void *note_ctx;
+
+    struct segment **segments; /* by base; the last is the active one; never empty */
+    size_t segment_count, segment_capacity;
+    int64_t start, end, high_watermark, recovery_point;
+    int64_t staged_end; /* end, with what is staged */
+    bool hold_high_watermark;
+    bool dir_dirty; /* files were made or renamed since the last flush */
+    int failed;
+    int64_t roll_jitter_ms;
+    uint64_t jitter_seed;
+
+    struct staged staged;
+    struct producers *producers;
+    int64_t snapshot_offset; /* of the newest producer snapshot; -1: none */
+    struct epochs epochs;
+    size_t epochs_staged; /* how many of its entries are committed, while something is staged */
+    struct hint hints[LOG_HINTS];
+    size_t next_hint;
+    struct doomed *doomed;
+    unsigned flushing;    /* flushes between begin and end */
+    unsigned truncations; /* a flush that began before one says nothing about the log end */
+};
+
+static inline struct segment *log_active(const struct log *l)
+{
+    return l->segments[l->segment_count - 1];
+}
+
+void log_notef(struct log *l, int level, const char *format, ...) PRINTF_LIKE(3, 4);
+/* Takes the log offline; returns err. */
+int log_fail(struct log *l, int err, const char *what);
+
+/* log.c */
+void log_add_segment(struct log *l, struct segment *s);
+/* The segment that would hold offset: the last with base <= offset; the first when there is none. */
+size_t log_segment_at(const struct log *l, int64_t offset);
+void log_clear_hints(struct log *l);
+int log_new_active(struct log *l, int64_t base, int64_t now_wall_ms);
+void log_new_jitter(struct log *l);
+
+/* Writes the epoch file, not durably: a flush does that. 0 or -errno, offline. */
+int log_store_epochs(struct log *l);
+
+/* recover.c */
+NODISCARD int log_load(struct log *l, const struct log_options *o);
+
+/* snapshots.c: producer snapshot files. */
+NODISCARD int log_write_snapshot(struct log *l, int64_t offset);
+/* Removes those that no segment begins at, but for the newest; those above the log end go in any case. */
+void log_drop_snapshots(struct log *l);
+/* The state at offset: from the newest usable snapshot at or before it, and the batches from there on. */
+NODISCARD int log_load_producers(struct log *l, int64_t offset, int64_t now_wall_ms);
+/* Notes a batch that is in the log. body: its bytes, or null for a batch that is no control batch. */
+void log_replay_producer(struct log *l, const struct batch *b, struct slice body);
+
+/* keep.c */
+/* The segments before index n leave: renamed, and unlinked after file.delete.delay.ms. */
+NODISCARD int log_doom_first(struct log *l, size_t n, int64_t now_wall_ms);
+
+/* The abort or commit of a control batch: its type, with the coordinator's epoch; -1: another kind of control batch. */
+int log_marker_of(const struct batch *b, struct slice bytes, int32_t *ret_coordinator_epoch);
+
+#endif

@@ -1,0 +1,283 @@
+/* keep.c - rolling, and what leaves: retention, DeleteRecords, truncation, deletion of the whole. */
+#include "libs/log/internal.h"
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+int log_roll(struct log *l, int64_t now_wall_ms)
+{
+    struct segment *s = log_active(l);
+    ASSERT(!log_has_staged(l));
+    if (l->failed != 0)
+        return -EIO;
+    if (s->size_bytes == 0 && s->base == l->end)
+        return 0;
+    int err = segment_retire(s);
+    if (err == 0)
+        err = log_write_snapshot(l, l->end);
+    if (err == 0)
+        err = log_new_active(l, l->end, now_wall_ms);
+    return err;
+}
+
+static void doom(struct log *l, struct segment *s, int64_t now_wall_ms)
+{
+    struct doomed *d = xmalloc(sizeof *d);
+    /* Descriptors go now; the files stay for whoever holds them open, for a while. */
+    s->fd = file_close(l->fs, s->fd);
+    index_free(&s->offsets);
+    index_free(&s->times);
+    *d = (struct doomed){l->doomed, s, now_wall_ms + l->config.file_delete_delay_ms};
+    l->doomed = d;
+}
+
+int log_doom_first(struct log *l, size_t n, int64_t now_wall_ms)
+{
+    ASSERT(n < l->segment_count);
+    for (size_t i = 0; i < n; i++) {
+        int err = segment_doom(l->segments[0]);
+        if (err < 0)
+            return log_fail(l, err, "removing a segment");
+        doom(l, l->segments[0], now_wall_ms);
+        l->segment_count--;
+        memmove(l->segments, l->segments + 1, l->segment_count * sizeof *l->segments);
+        l->dir_dirty = true;
+    }
+    if (n > 0) {
+        l->start = MAX(l->start, l->segments[0]->base);
+        l->recovery_point = MAX(l->recovery_point, l->start);
+        epochs_truncate_start(&l->epochs, l->start);
+        log_drop_snapshots(l);
+        return log_store_epochs(l);
+    }
+    return 0;
+}
+
+static int64_t segment_end(const struct log *l, size_t i)
+{
+    return i + 1 < l->segment_count ? l->segments[i + 1]->base : l->end;
+}
+
+/* The time that retention.ms counts from: the largest timestamp, or the file's last change. */
+static int segment_age_from(struct segment *s, int64_t *ret_ms)
+{
+    int err = segment_load_max(s);
+    if (err < 0 || s->max_timestamp >= 0) {
+        *ret_ms = s->max_timestamp;
+        return err;
+    }
+    struct file_stat st;
+    err = file_stat(s->fs, s->path, &st);
+    *ret_ms = err == 0 ? st.mtime_ms : 0;
+    return err;
+}
+
+/* How many of the first segments may go. */
+static int count_expired(struct log *l, int64_t now_wall_ms, size_t *ret_count)
+{
+    const struct log_config *c = &l->config;
+    uint64_t size = log_size_bytes(l);
+    bool time_on = c->cleanup_delete && c->retention_ms >= 0, size_on = c->cleanup_delete && c->retention_bytes >= 0;
+    size_t n = 0;
+    for (; n < l->segment_count; n++) {
+        struct segment *s = l->segments[n];
+        int64_t end = segment_end(l, n), from;
+        if (end > l->high_watermark || (s->size_bytes == 0 && n + 1 == l->segment_count))
+            break;
+        bool go = end <= l->start && n + 1 < l->segment_count;
+        if (!go && time_on) {
+            int err = segment_age_from(s, &from);
+            if (err < 0)
+                return err;
+            go = now_wall_ms - from > c->retention_ms;
+        }
+        go = go || (size_on && size - s->size_bytes >= (uint64_t)c->retention_bytes);
+        if (!go)
+            break;
+        size -= s->size_bytes;
+    }
+    *ret_count = n;
+    return 0;
+}
+
+static bool active_is_old(struct log *l, int64_t now_wall_ms)
+{
+    struct segment *s = log_active(l);
+    if (s->size_bytes == 0 || !l->config.cleanup_compact || segment_load_first(s) < 0)
+        return false;
+    int64_t since = s->first_timestamp >= 0 ? s->first_timestamp : s->born_ms;
+    return now_wall_ms - since > l->config.segment_ms - l->roll_jitter_ms;
+}
+
+int log_retain(struct log *l, int64_t now_wall_ms)
+{
+    ASSERT(!log_has_staged(l));
+    if (l->failed != 0)
+        return -EIO;
+    size_t n = 0;
+    int err = count_expired(l, now_wall_ms, &n);
+    /* All of it is expired, or a compacted topic's active segment must become cleanable: what is active is rolled
+     * first. */
+    if (err == 0 && (n == l->segment_count || active_is_old(l, now_wall_ms)))
+        err = log_roll(l, now_wall_ms);
+    if (err == 0)
+        err = log_doom_first(l, n, now_wall_ms);
+    else
+        log_fail(l, err, "retention");
+    return err < 0 ? err : (int)MIN(n, (size_t)INT_MAX);
+}
+
+int log_delete_before(struct log *l, int64_t offset)
+{
+    if (l->failed != 0)
+        return -EIO;
+    if (offset < 0 || offset > l->high_watermark)
+        return -ERANGE;
+    if (offset <= l->start)
+        return 0;
+    l->start = offset;
+    epochs_truncate_start(&l->epochs, offset);
+    return log_store_epochs(l);
+}
+
+static int remove_last(struct log *l)
+{
+    struct segment *s = log_active(l);
+    int err = segment_doom(s);
+    if (err < 0)
+        return err;
+    segment_unlink_doomed(s);
+    segment_free(s);
+    l->segment_count--;
+    return 0;
+}
+
+static int truncate_files(struct log *l, int64_t offset)
+{
+    int err = 0;
+    while (err == 0 && l->segment_count > 1 && log_active(l)->base >= offset)
+        err = remove_last(l);
+    struct segment *s = log_active(l);
+    struct batch b;
+    uint64_t position;
+    if (err == 0)
+        err = segment_find(s, offset, &b, &position);
+    if (err == 1)
+        err = segment_truncate(s, position, offset);
+    return err;
+}
+
+int log_truncate(struct log *l, int64_t offset)
+{
+    ASSERT(!log_has_staged(l));
+    if (l->failed != 0)
+        return -EIO;
+    if (offset >= l->end)
+        return 0;
+    if (offset < l->segments[0]->base)
+        return log_restart_at(l, offset, log_active(l)->born_ms);
+    log_clear_hints(l);
+    l->truncations++;
+    /* A recovery point behind the end would protect bytes that are yet to be written. */
+    l->recovery_point = MIN(l->recovery_point, offset);
+    int err = truncate_files(l, offset);
+    /* A batch that holds offset in its middle goes as a whole. */
+    struct segment *s = log_active(l);
+    int64_t end = s->base;
+    if (err == 0) {
+        struct scan sc;
+        struct batch b;
+        uint64_t at;
+        err = scan_begin(&sc, s, 0, SCAN_HEADERS);
+        if (err == 0) {
+            while ((err = scan_next(&sc, &b, &at)) == 1)
+                end = batch_next_offset(&b);
+            scan_end(&sc);
+        }
+    }
+    if (err < 0)
+        return log_fail(l, err, "truncating");
+    l->end = l->staged_end = end;
+    l->start = MIN(l->start, end);
+    l->high_watermark = MIN(l->high_watermark, end);
+    l->recovery_point = MIN(l->recovery_point, end);
+    epochs_truncate_end(&l->epochs, end);
+    l->epochs.dirty = true;
+    err = log_load_producers(l, end, 0);
+    if (err == 0)
+        err = epochs_store(&l->epochs, l->fs, l->dir, true);
+    l->dir_dirty = true;
+    return err < 0 ? log_fail(l, err, "truncating") : 0;
+}
+
+int log_restart_at(struct log *l, int64_t offset, int64_t now_wall_ms)
+{
+    ASSERT(!log_has_staged(l) && offset >= 0);
+    if (l->failed != 0)
+        return -EIO;
+    log_clear_hints(l);
+    l->truncations++;
+    int err = 0;
+    while (err == 0 && l->segment_count > 0)
+        err = remove_last(l);
+    if (err == 0)
+        err = log_new_active(l, offset, now_wall_ms);
+    if (l->segment_count == 0) {
+        /* I/O failed; the log stays whole in memory, but offline. */
+        log_add_segment(l, segment_new(l->fs, l->dir, offset, now_wall_ms));
+    }
+    l->start = l->end = l->staged_end = l->high_watermark = l->recovery_point = offset;
+    l->epochs.count = 0;
+    producers_clear(l->producers);
+    l->snapshot_offset = -1;
+    log_drop_snapshots(l);
+    if (err == 0)
+        err = epochs_store(&l->epochs, l->fs, l->dir, true);
+    return err < 0 ? log_fail(l, err, "starting anew") : 0;
+}
+
+void log_tick(struct log *l, int64_t now_wall_ms)
+{
+    for (struct doomed **at = &l->doomed; *at != NULL;) {
+        struct doomed *d = *at;
+        if (d->due_ms > now_wall_ms) {
+            at = &d->next;
+            continue;
+        }
+        *at = d->next;
+        segment_unlink_doomed(d->segment);
+        segment_free(d->segment);
+        free(d);
+    }
+    if (!log_has_staged(l))
+        producers_expire(l->producers, now_wall_ms, l->config.producer_id_expiration_ms);
+    for (size_t i = 0; i < l->segment_count; i++)
+        segment_idle(l->segments[i]);
+}
+
+int log_delete(struct log *l, struct uuid unique, char **ret_path)
+{
+    char hex[33];
+    for (size_t i = 0; i < 16; i++)
+        snprintf(hex + 2 * i, 3, "%02x", unique.b[i]);
+    const char *slash = strrchr(l->dir, '/');
+    const char *name = slash ? slash + 1 : l->dir, *dash = strrchr(name, '-');
+    /* The name must stay TOPIC-PARTITION.UUID-delete within 255 bytes: the topic is what is cut. */
+    size_t tail = strlen(".-delete") + 32 + (dash ? strlen(dash) : 0),
+           topic = dash ? (size_t)(dash - name) : strlen(name);
+    topic = MIN(topic, (size_t)255 - tail);
+    char *to = xasprintf("%.*s%.*s%s.%s-delete", (int)(name - l->dir), l->dir, (int)topic, name, dash ? dash : "", hex);
+    char *parent = slash ? xstrndup(l->dir, (size_t)(slash - l->dir)) : xstrdup(".");
+    int err = file_rename(l->fs, l->dir, to);
+    if (err == 0)
+        err = file_sync_dir(l->fs, parent);
+    free(parent);
+    log_abandon(l);
+    if (err < 0) {
+        free(to);
+        return err;
+    }
+    *ret_path = to;
+    return 0;
+}

@@ -1,0 +1,108 @@
+/* read.c - finding and copying batches.
+ *
+ * A reader at the tail asks for the base offset of a batch that was just appended: the hints know its position.
+ * Everybody else goes through the offset index and the few headers behind its entry. */
+#include "libs/log/internal.h"
+
+/* The position of the first batch that ends at or behind offset, from segment i on; moves to the next segment when the
+ * rest of one was compacted away. 1, 0: there is none. */
+static int find_position(struct log *l, int64_t offset, size_t *i, uint64_t *ret_position)
+{
+    if (offset == l->end) {
+        *i = l->segment_count - 1;
+        *ret_position = log_active(l)->size_bytes;
+        return 1;
+    }
+    for (size_t k = 0; k < LOG_HINTS; k++) {
+        const struct hint *h = &l->hints[k];
+        if (h->offset == offset && h->segment == l->segments[*i]->base) {
+            *ret_position = h->position;
+            return 1;
+        }
+    }
+    for (; *i < l->segment_count; ++*i) {
+        struct batch b;
+        int err = segment_find(l->segments[*i], offset, &b, ret_position);
+        if (err != 0)
+            return err;
+    }
+    return 0;
+}
+
+/* The size of the batch at a position. */
+static int batch_size_at(struct segment *s, uint64_t position, uint64_t *ret_size)
+{
+    struct scan sc;
+    struct batch b;
+    int err = scan_begin(&sc, s, position, BATCH_HEADER_SIZE);
+    if (err < 0)
+        return err;
+    err = scan_next(&sc, &b, &position);
+    scan_end(&sc);
+    if (err == 1)
+        *ret_size = b.size;
+    return err == 1 ? 0 : err == 0 ? -EIO : err;
+}
+
+/* Where the readable bytes of segment i end, when nothing at or behind upper_offset may be given. */
+static int readable_end(struct log *l, size_t i, int64_t upper_offset, uint64_t *ret_end)
+{
+    *ret_end = l->segments[i]->size_bytes;
+    if (upper_offset >= l->end)
+        return 0;
+    size_t k = log_segment_at(l, upper_offset);
+    uint64_t position;
+    if (k > i)
+        return 0;
+    int err = find_position(l, upper_offset, &k, &position);
+    if (err < 0)
+        return err;
+    if (err == 1 && k == i)
+        *ret_end = position;
+    return 0;
+}
+
+enum kafka_error log_locate(struct log *l, int64_t offset, int64_t upper_offset, size_t max_bytes, bool at_least_one,
+                            struct log_range *ret_range)
+{
+    if (l->failed != 0)
+        return KERR_KAFKA_STORAGE_ERROR;
+    if (offset < l->start || offset > l->end)
+        return KERR_OFFSET_OUT_OF_RANGE;
+    struct log_range range = {.segment = log_active(l)->base, .position = log_active(l)->size_bytes};
+    upper_offset = MIN(upper_offset, l->end);
+    size_t i = log_segment_at(l, offset);
+    uint64_t end = 0, first = 0;
+    int err = offset < upper_offset ? find_position(l, offset, &i, &range.position) : 0;
+    if (err == 1) {
+        range.segment = l->segments[i]->base;
+        err = readable_end(l, i, upper_offset, &end);
+        uint64_t there = end > range.position ? end - range.position : 0;
+        range.size_bytes = (size_t)MIN(there, (uint64_t)max_bytes);
+        if (err == 0 && there > max_bytes) {
+            err = batch_size_at(l->segments[i], range.position, &first);
+            if (first > max_bytes)
+                range.size_bytes = at_least_one ? (size_t)MIN(first, there) : 0;
+        }
+    }
+    if (err < 0) {
+        log_fail(l, err, "reading");
+        return KERR_KAFKA_STORAGE_ERROR;
+    }
+    *ret_range = range;
+    return KERR_NONE;
+}
+
+int log_copy(struct log *l, const struct log_range *range, uint8_t *to)
+{
+    if (range->size_bytes == 0)
+        return 0;
+    struct segment *s = l->segments[log_segment_at(l, range->segment)];
+    if (s->base != range->segment || range->position + range->size_bytes > s->size_bytes)
+        return -ESTALE;
+    int fd = segment_fd(s);
+    int err = fd < 0 ? fd : file_read_all(l->fs, fd, to, range->size_bytes, range->position);
+    if (err == -ENODATA)
+        err = -EIO; /* the file is shorter than it was */
+    return err < 0 && err != -EMFILE && err != -ENFILE ? log_fail(l, err, "reading") : err;
+}

@@ -1,0 +1,378 @@
+/* recover.c - what a start finds in the folder, and what it makes of it.
+ *
+ * After a clean stop nothing is scanned but the few batches behind the last index entry. After a crash every batch from
+ * the segment of the recovery point on is checked: the first bad one and all behind it are cut, indexes, epochs and
+ * producer state are built again. A bad batch before the recovery point was flushed and acknowledged: that is damage,
+ * not a torn tail, and the log does not open.
+ *
+ * Leftovers: *.deleted and *.cleaned go; *.swap (compaction was about to take it into use) takes the place of what it
+ * replaces. */
+#include "libs/log/internal.h"
+#include "libs/log/text.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct found {
+    struct log *l;
+    int64_t *bases, *swaps;
+    size_t base_count, swap_count;
+    int64_t min_cleaned;
+};
+
+static bool ends_with(const char *name, const char *suffix)
+{
+    size_t n = strlen(name), k = strlen(suffix);
+    return n >= k && strcmp(name + n - k, suffix) == 0;
+}
+
+static void remove_named(struct log *l, const char *name)
+{
+    char *path = xasprintf("%s/%s", l->dir, name);
+    (void)file_unlink(l->fs, path);
+    free(path);
+}
+
+static void push(int64_t **list, size_t *count, int64_t v)
+{
+    if ((*count & (*count - 1)) == 0)
+        *list = xrealloc(*list, (*count ? 2 * *count : 1) * sizeof **list);
+    (*list)[(*count)++] = v;
+}
+
+static void note_name(void *arg, const char *name)
+{
+    struct found *f = arg;
+    int64_t base;
+    if (ends_with(name, ".deleted") || ends_with(name, ".tmp")) {
+        remove_named(f->l, name);
+        return;
+    }
+    if (strlen(name) < 24 || name[20] != '.' || !text_int(slice_make(name, 20), INT64_MAX, &base) || base < 0)
+        return;
+    if (ends_with(name, ".cleaned")) {
+        f->min_cleaned = MIN(f->min_cleaned, base);
+        remove_named(f->l, name);
+    } else if (strcmp(name + 20, ".log") == 0) {
+        push(&f->bases, &f->base_count, base);
+    } else if (strcmp(name + 20, ".log.swap") == 0) {
+        push(&f->swaps, &f->swap_count, base);
+    }
+}
+
+static int ascending(const void *a, const void *b)
+{
+    const int64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+static void rename_swap(struct log *l, int64_t base, const char *kind, bool take)
+{
+    char *from = xasprintf("%s/%020" PRId64 ".%s.swap", l->dir, base, kind);
+    char *to = xasprintf("%s/%020" PRId64 ".%s", l->dir, base, kind);
+    if (take)
+        (void)file_rename(l->fs, from, to);
+    else
+        (void)file_unlink(l->fs, from);
+    free(from);
+    free(to);
+}
+
+/* The offset behind the last batch of a swapped-in log file. */
+static int swap_end(struct log *l, int64_t base, int64_t *ret_end)
+{
+    struct segment *s = segment_new(l->fs, l->dir, base, 0);
+    char *path = xasprintf("%s.swap", s->path);
+    free(s->path);
+    s->path = path;
+    struct file_stat st;
+    struct scan sc;
+    struct batch b;
+    uint64_t position;
+    *ret_end = base;
+    int err = file_stat(l->fs, path, &st);
+    if (err == 0) {
+        s->size_bytes = st.size_bytes;
+        err = scan_begin(&sc, s, 0, SCAN_HEADERS);
+    }
+    if (err == 0) {
+        while ((err = scan_next(&sc, &b, &position)) == 1)
+            *ret_end = batch_next_offset(&b);
+        scan_end(&sc);
+    }
+    segment_free(s);
+    return err;
+}
+
+/* Compaction died between renaming to .swap and to the name: it goes on, as all of its content is there. A swap that
+ * began at or behind a .cleaned file belongs to a split that was not complete: the originals are still whole. */
+static int complete_swaps(struct log *l, struct found *f)
+{
+    static const char *const kinds[] = {"log", "index", "timeindex", "txnindex"};
+    for (size_t i = 0; i < f->swap_count; i++) {
+        int64_t base = f->swaps[i], end = base;
+        bool take = base < f->min_cleaned;
+        int err = take ? swap_end(l, base, &end) : 0;
+        if (err < 0)
+            return err;
+        size_t kept = 0;
+        for (size_t k = 0; k < f->base_count; k++) {
+            int64_t old = f->bases[k];
+            if (!take || old < base || old >= end) {
+                f->bases[kept++] = old;
+                continue;
+            }
+            struct segment *s = segment_new(l->fs, l->dir, old, 0);
+            err = segment_doom(s);
+            segment_unlink_doomed(s);
+            segment_free(s);
+            if (err < 0)
+                return err;
+        }
+        f->base_count = kept;
+        /* The log file last: until then the next start does this again. */
+        for (size_t k = COUNTOF(kinds); k > 0; k--)
+            rename_swap(l, base, kinds[k - 1], take);
+        if (take)
+            push(&f->bases, &f->base_count, base);
+    }
+    return 0;
+}
+
+/* Checks every batch of a segment and builds its indexes and the epochs again. 1: something was cut; 0; -errno. */
+static int rebuild_segment(struct log *l, struct segment *s, int64_t *next_offset, int64_t protected_offset)
+{
+    struct scan sc;
+    int err = index_reset(&s->offsets);
+    if (err == 0)
+        err = index_reset(&s->times);
+    if (err == 0)
+        err = scan_begin(&sc, s, 0, SCAN_BODIES);
+    if (err < 0)
+        return err;
+    s->max_timestamp = s->first_timestamp = RECORDS_NO_TIMESTAMP;
+    s->max_offset = s->base;
+    s->since_index_bytes = 0;
+    s->max_known = s->first_known = true;
+
+    struct batch b;
+    struct slice bytes;
+    uint64_t position = 0, good = 0;
+    const char *why = NULL;
+    while ((err = scan_next(&sc, &b, &position)) == 1) {
+        if (b.base_offset < *next_offset || batch_last_offset(&b) - s->base > INT32_MAX) {
+            why = "offsets out of order";
+            break;
+        }
+        if ((err = scan_body(&sc, &b, position, &bytes)) < 0)
+            break;
+        if (b.magic == RECORDS_MAGIC && !batch_crc_holds(&b, bytes)) {
+            why = "CRC mismatch";
+            break;
+        }
+        if ((err = segment_note(s, &b, position, (uint32_t)l->config.index_interval_bytes)) < 0)
+            break;
+        epochs_assign(&l->epochs, b.leader_epoch, b.base_offset);
+        *next_offset = batch_next_offset(&b);
+        good = position + b.size;
+    }
+    scan_end(&sc);
+    if (err == -ENODATA)
+        why = "a batch is cut short";
+    else if (err == -EBADMSG)
+        why = "bytes that are no batch";
+    else if (err < 0)
+        return err;
+    s->since_index_bytes = 0;
+    if (why != NULL && *next_offset < protected_offset) {
+        log_notef(l, LOG_ERROR,
+                  "%s: damaged at offset %" PRId64 ", byte %" PRIu64 " of segment %" PRId64
+                  " (%s), which was flushed up to offset %" PRId64 ": not opened",
+                  l->dir, *next_offset, good, s->base, why, protected_offset);
+        return -EBADMSG;
+    }
+    if (why != NULL) {
+        log_notef(l, LOG_WARN,
+                  "%s: cut %" PRIu64 " bytes behind offset %" PRId64 ", at byte %" PRIu64 " of segment %" PRId64 ": %s",
+                  l->dir, s->size_bytes - good, *next_offset, good, s->base, why);
+        int fd = segment_fd(s);
+        err = fd < 0 ? fd : file_ftruncate(l->fs, fd, good);
+        if (err < 0)
+            return err;
+        s->size_bytes = good;
+    }
+    err = segment_retire(s);
+    return err < 0 ? err : why != NULL;
+}
+
+static int drop_segments_from(struct log *l, size_t n)
+{
+    int err = 0;
+    for (size_t i = n; i < l->segment_count; i++) {
+        log_notef(l, LOG_WARN, "%s: segment %" PRId64 " lies behind the cut and is removed", l->dir,
+                  l->segments[i]->base);
+        int e = segment_doom(l->segments[i]);
+        err = err == 0 ? e : err;
+        segment_unlink_doomed(l->segments[i]);
+        segment_free(l->segments[i]);
+    }
+    l->segment_count = MIN(n, l->segment_count);
+    return err;
+}
+
+/* The offset behind the last batch, from the last index entry on. 1: the tail is not what a clean stop leaves. */
+static int find_end(struct segment *s, int64_t *ret_end)
+{
+    int64_t key = 0;
+    int32_t position = 0;
+    struct scan sc;
+    struct batch b;
+    uint64_t at;
+    *ret_end = s->base;
+    int err = index_last(&s->offsets, &key, &position);
+    if (err < 0 && err != -ENOENT)
+        return err;
+    if (err == 0 && (key < 0 || position <= 0 || (uint64_t)position >= s->size_bytes))
+        return 1;
+    err = scan_begin(&sc, s, err == 0 ? (uint64_t)position : 0, SCAN_HEADERS);
+    if (err < 0)
+        return err;
+    while ((err = scan_next(&sc, &b, &at)) == 1)
+        *ret_end = batch_next_offset(&b);
+    scan_end(&sc);
+    return err == -ENODATA || err == -EBADMSG ? 1 : err;
+}
+
+static int rebuild_epochs(struct log *l)
+{
+    l->epochs.count = 0;
+    for (size_t i = 0; i < l->segment_count; i++) {
+        struct scan sc;
+        struct batch b;
+        uint64_t at;
+        int err = scan_begin(&sc, l->segments[i], 0, SCAN_HEADERS);
+        if (err < 0)
+            return err;
+        while ((err = scan_next(&sc, &b, &at)) == 1)
+            epochs_assign(&l->epochs, b.leader_epoch, b.base_offset);
+        scan_end(&sc);
+        if (err < 0)
+            return err;
+    }
+    l->epochs.dirty = true;
+    return 0;
+}
+
+/* Loads the segments that were found, recovering where it is needed. */
+static int load_segments(struct log *l, const struct found *f, const struct log_options *o, bool *ret_recovered)
+{
+    int64_t next = 0, recovery_base = 0;
+    for (size_t i = 0; i < f->base_count && f->bases[i] <= o->recovery_point; i++)
+        recovery_base = f->bases[i];
+    *ret_recovered = false;
+    for (size_t i = 0; i < f->base_count; i++) {
+        struct segment *s = segment_new(l->fs, l->dir, f->bases[i], o->now_wall_ms);
+        log_add_segment(l, s);
+        int broken = segment_load(s);
+        if (broken < 0)
+            return broken;
+        bool last = i + 1 == f->base_count;
+        bool rebuild = broken || (!o->clean && s->base >= recovery_base);
+        if (!rebuild && last) {
+            broken = find_end(s, &l->end);
+            if (broken < 0)
+                return broken;
+            rebuild = broken;
+        }
+        if (!rebuild)
+            continue;
+        if (broken && (o->clean || s->base < recovery_base))
+            log_notef(l, LOG_WARN, "%s: indexes of segment %" PRId64 " are built again", l->dir, s->base);
+        *ret_recovered = true;
+        next = MAX(next, s->base);
+        int cut = rebuild_segment(l, s, &next, o->recovery_point);
+        if (cut < 0)
+            return cut;
+        l->end = next;
+        /* An empty rest that was never written to is no cut: a power cut may leave it. */
+        if (cut) {
+            for (size_t k = i + 1; k < f->base_count; k++)
+                log_add_segment(l, segment_new(l->fs, l->dir, f->bases[k], o->now_wall_ms));
+            return drop_segments_from(l, i + 1);
+        }
+    }
+    return 0;
+}
+
+static int load_epochs(struct log *l)
+{
+    int err = epochs_load(&l->epochs, l->fs, l->dir);
+    if (err != -EBADMSG)
+        return err;
+    log_notef(l, LOG_WARN, "%s: " EPOCHS_FILE " is damaged; building it again from the log", l->dir);
+    return 1;
+}
+
+/* The log starts behind its end (what was there is lost, or was never copied): it begins anew there. */
+static int settle_start(struct log *l, const struct log_options *o)
+{
+    l->start = MAX(l->segments[0]->base, o->log_start_offset);
+    if (l->start <= l->end)
+        return 0;
+    log_notef(l, LOG_WARN, "%s: the log start %" PRId64 " is behind the end %" PRId64 ": starting anew there", l->dir,
+              l->start, l->end);
+    int64_t start = l->start;
+    int err = drop_segments_from(l, 0);
+    if (err == 0)
+        err = log_new_active(l, start, o->now_wall_ms);
+    l->start = l->end = start;
+    return err;
+}
+
+int log_load(struct log *l, const struct log_options *o)
+{
+    struct found f = {.l = l, .min_cleaned = INT64_MAX};
+    bool recovered = false;
+    int rebuild = 0;
+    int err = file_list(l->fs, l->dir, note_name, &f);
+    if (err == 0)
+        err = complete_swaps(l, &f);
+    if (err == 0 && f.base_count > 0)
+        qsort(f.bases, f.base_count, sizeof *f.bases, ascending);
+    if (err == 0)
+        err = rebuild = load_epochs(l);
+    if (err >= 0)
+        err = load_segments(l, &f, o, &recovered);
+    free(f.bases);
+    free(f.swaps);
+    if (err == 0 && l->segment_count == 0) {
+        l->end = o->log_start_offset;
+        err = log_new_active(l, l->end, o->now_wall_ms);
+    }
+    if (err == 0)
+        err = settle_start(l, o);
+    if (err == 0 && rebuild)
+        err = rebuild_epochs(l);
+    if (err == 0)
+        err = log_load_producers(l, l->end, o->now_wall_ms);
+    if (err < 0)
+        return err;
+    l->staged_end = l->end;
+    l->hold_high_watermark = o->hold_high_watermark;
+    l->high_watermark = l->end;
+    if (o->hold_high_watermark)
+        l->high_watermark = o->high_watermark < l->start ? l->start : MIN(o->high_watermark, l->end);
+    l->recovery_point = o->clean && !recovered ? l->end : MIN(o->recovery_point, l->end);
+    epochs_truncate_end(&l->epochs, l->end);
+    epochs_truncate_start(&l->epochs, l->start);
+    if (recovered && l->end > l->start)
+        err = log_write_snapshot(l, l->end);
+    if (err == 0)
+        err = log_store_epochs(l);
+    if (err == 0)
+        log_drop_snapshots(l);
+    /* Twice: what was used since the first is closed by the second. */
+    for (size_t i = 0; i < 2 * l->segment_count; i++)
+        segment_idle(l->segments[i / 2]);
+    return err;
+}

@@ -1,0 +1,258 @@
+/* segment.c - a segment and its indexes. */
+#include "libs/log/segment.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct segment *segment_new(const struct file_system *fs, const char *dir, int64_t base, int64_t born_ms)
+{
+    struct segment *s = xcalloc(1, sizeof *s);
+    s->fs = fs;
+    s->base = base;
+    s->fd = -1;
+    s->born_ms = born_ms;
+    s->max_timestamp = s->first_timestamp = RECORDS_NO_TIMESTAMP;
+    s->max_offset = base;
+    s->path = xasprintf("%s/%020" PRId64 ".log", dir, base);
+    s->index_path = xasprintf("%s/%020" PRId64 ".index", dir, base);
+    s->time_path = xasprintf("%s/%020" PRId64 ".timeindex", dir, base);
+    index_init(&s->offsets, fs, s->index_path, INDEX_OFFSET_ENTRY, 0);
+    index_init(&s->times, fs, s->time_path, INDEX_TIME_ENTRY, 0);
+    return s;
+}
+
+struct segment *segment_free(struct segment *s)
+{
+    if (s == NULL)
+        return NULL;
+    s->fd = file_close(s->fs, s->fd);
+    index_free(&s->offsets);
+    index_free(&s->times);
+    free(s->path);
+    free(s->index_path);
+    free(s->time_path);
+    free(s);
+    return NULL;
+}
+
+int segment_fd(struct segment *s)
+{
+    s->used = true;
+    if (s->fd < 0) {
+        int fd = file_open(s->fs, s->path, O_RDWR);
+        if (fd < 0)
+            return fd;
+        s->fd = fd;
+    }
+    return s->fd;
+}
+
+void segment_idle(struct segment *s)
+{
+    if (!s->used)
+        s->fd = file_close(s->fs, s->fd);
+    s->used = false;
+    index_idle(&s->offsets);
+    index_idle(&s->times);
+}
+
+int segment_create(struct segment *s, uint32_t index_bytes, bool preallocate, uint32_t segment_bytes)
+{
+    s->fd = file_close(s->fs, s->fd);
+    int fd = file_open(s->fs, s->path, O_RDWR | O_CREAT | O_TRUNC);
+    if (fd < 0)
+        return fd;
+    s->fd = fd;
+    s->used = true;
+    s->max_known = s->first_known = true;
+    s->preallocated = preallocate;
+    int err = preallocate ? file_ftruncate(s->fs, fd, segment_bytes) : 0;
+    if (err == 0)
+        err = index_reset(&s->offsets);
+    if (err == 0)
+        err = index_reset(&s->times);
+    if (err == 0)
+        err = index_grow(&s->offsets, index_bytes);
+    if (err == 0)
+        err = index_grow(&s->times, index_bytes);
+    return err;
+}
+
+int segment_load(struct segment *s)
+{
+    struct file_stat st;
+    int err = file_stat(s->fs, s->path, &st);
+    if (err < 0)
+        return err;
+    s->size_bytes = st.size_bytes;
+    s->born_ms = st.mtime_ms;
+    s->max_known = s->first_known = s->size_bytes == 0;
+    bool broken = s->size_bytes > INT32_MAX;
+    err = file_stat(s->fs, s->index_path, &st);
+    if (err < 0 && err != -ENOENT)
+        return err;
+    broken |= err == -ENOENT || st.size_bytes % INDEX_OFFSET_ENTRY != 0 || st.size_bytes > s->size_bytes;
+    if (err == 0)
+        index_init(&s->offsets, s->fs, s->index_path, INDEX_OFFSET_ENTRY, st.size_bytes);
+    err = file_stat(s->fs, s->time_path, &st);
+    if (err < 0 && err != -ENOENT)
+        return err;
+    broken |= err == -ENOENT || st.size_bytes % INDEX_TIME_ENTRY != 0 || st.size_bytes > s->size_bytes;
+    if (err == 0)
+        index_init(&s->times, s->fs, s->time_path, INDEX_TIME_ENTRY, st.size_bytes);
+    return broken;
+}
+
+int segment_note(struct segment *s, const struct batch *b, uint64_t position, uint32_t interval_bytes)
+{
+    int64_t last = batch_last_offset(b);
+    if (b->max_timestamp > s->max_timestamp || position == 0) {
+        s->max_timestamp = b->max_timestamp;
+        s->max_offset = last;
+    }
+    if (position == 0) {
+        s->first_known = true;
+        s->first_timestamp = b->max_timestamp;
+    }
+    int err = 0;
+    if (s->since_index_bytes > interval_bytes) {
+        err = index_add(&s->offsets, last - s->base, (int32_t)position);
+        if (err == 0)
+            err = segment_seal_times(s);
+        s->since_index_bytes = 0;
+    }
+    s->since_index_bytes += b->size;
+    return err;
+}
+
+int segment_seal_times(struct segment *s)
+{
+    int64_t key;
+    int32_t value;
+    int err = index_last(&s->times, &key, &value);
+    if (err == -ENOENT)
+        key = RECORDS_NO_TIMESTAMP;
+    else if (err < 0)
+        return err;
+    return s->max_timestamp > key ? index_add(&s->times, s->max_timestamp, (int32_t)(s->max_offset - s->base)) : 0;
+}
+
+int segment_retire(struct segment *s)
+{
+    int err = segment_load_max(s);
+    if (err == 0)
+        err = segment_seal_times(s);
+    if (err == 0)
+        err = index_trim(&s->offsets);
+    if (err == 0)
+        err = index_trim(&s->times);
+    if (err == 0 && s->preallocated) {
+        int fd = segment_fd(s);
+        err = fd < 0 ? fd : file_ftruncate(s->fs, fd, s->size_bytes);
+        s->preallocated = err < 0;
+    }
+    return err;
+}
+
+int segment_truncate(struct segment *s, uint64_t size_bytes, int64_t offset)
+{
+    int fd = segment_fd(s);
+    int err = fd < 0 ? fd : file_ftruncate(s->fs, fd, size_bytes);
+    if (err == 0)
+        err = index_truncate(&s->offsets, (int32_t)size_bytes);
+    if (err == 0)
+        err = index_truncate(&s->times, (int32_t)MIN(offset - s->base, (int64_t)INT32_MAX));
+    if (err < 0)
+        return err;
+    s->size_bytes = size_bytes;
+    s->since_index_bytes = 0;
+    s->max_known = s->first_known = size_bytes == 0;
+    s->max_timestamp = s->first_timestamp = RECORDS_NO_TIMESTAMP;
+    s->max_offset = s->base;
+    return 0;
+}
+
+int segment_load_max(struct segment *s)
+{
+    if (s->max_known)
+        return 0;
+    int64_t key;
+    int32_t value;
+    int err = index_last(&s->times, &key, &value);
+    if (err < 0 && err != -ENOENT)
+        return err;
+    s->max_timestamp = err == 0 ? key : RECORDS_NO_TIMESTAMP;
+    s->max_offset = err == 0 ? s->base + value : s->base;
+    s->max_known = true;
+    return 0;
+}
+
+int segment_load_first(struct segment *s)
+{
+    if (s->first_known)
+        return 0;
+    struct scan sc;
+    struct batch b;
+    uint64_t position;
+    int err = scan_begin(&sc, s, 0, BATCH_HEADER_SIZE);
+    if (err < 0)
+        return err;
+    err = scan_next(&sc, &b, &position);
+    scan_end(&sc);
+    if (err < 0)
+        return err;
+    s->first_timestamp = err == 1 ? b.max_timestamp : RECORDS_NO_TIMESTAMP;
+    s->first_known = true;
+    return 0;
+}
+
+int segment_find(struct segment *s, int64_t offset, struct batch *ret_batch, uint64_t *ret_position)
+{
+    int64_t key;
+    int32_t from = 0;
+    int err = index_floor(&s->offsets, offset - s->base, &key, &from);
+    if (err < 0)
+        return err;
+    struct scan sc;
+    err = scan_begin(&sc, s, err == 1 ? (uint64_t)(uint32_t)from : 0, SCAN_HEADERS);
+    if (err < 0)
+        return err;
+    while ((err = scan_next(&sc, ret_batch, ret_position)) == 1) {
+        if (batch_last_offset(ret_batch) >= offset)
+            break;
+    }
+    scan_end(&sc);
+    return err;
+}
+
+static int doom_file(const struct segment *s, const char *path)
+{
+    char *to = xasprintf("%s.deleted", path);
+    int err = file_rename(s->fs, path, to);
+    free(to);
+    return err == -ENOENT ? 0 : err;
+}
+
+int segment_doom(struct segment *s)
+{
+    int err = doom_file(s, s->path);
+    if (err == 0)
+        err = doom_file(s, s->index_path);
+    if (err == 0)
+        err = doom_file(s, s->time_path);
+    char *txn = xasprintf("%.*s.txnindex", (int)(strlen(s->path) - strlen(".log")), s->path);
+    if (err == 0)
+        err = doom_file(s, txn);
+    free(txn);
+    return err;
+}
+
+void segment_unlink_doomed(const struct segment *s)
+{
+    static const char *const kinds[] = {"log", "index", "timeindex", "txnindex"};
+    for (size_t i = 0; i < COUNTOF(kinds); i++) {
+        char *path = xasprintf("%.*s.%s.deleted", (int)(strlen(s->path) - strlen(".log")), s->path, kinds[i]);
+        (void)file_unlink(s->fs, path);
+        free(path);
+    }
+}

@@ -1,0 +1,80 @@
+/* segment.h - inside libs/log: one segment, N.log with its N.index and N.timeindex, N being the base offset in 20
+ * digits.
+ *
+ * I1  size_bytes is what is whole and committed; the file may be longer only between a failed write and its undoing.
+ * I2  index positions lie below size_bytes.
+ * Descriptors are opened on first use and closed by segment_idle. */
+#ifndef KARST_LOG_SEGMENT_H
+#define KARST_LOG_SEGMENT_H
+
+#include "libs/log/index.h"
+#include "libs/log/log.h"
+
+struct segment {
+    const struct file_system *fs;
+    int64_t base;
+    uint64_t size_bytes;
+    int fd;
+    bool used;
+    bool preallocated; /* the file is longer than size_bytes, with zeroes */
+    struct index offsets, times;
+    /* The largest timestamp so far, and the last offset of its batch; the timestamp is -1 in an empty segment. */
+    bool max_known;
+    int64_t max_timestamp, max_offset;
+    /* The first batch's maxTimestamp, which segment.ms counts from; -1: none. */
+    bool first_known;
+    int64_t first_timestamp;
+    int64_t born_ms; /* wall clock: segment.ms of a segment without timestamps */
+    uint64_t since_index_bytes;
+    char *path, *index_path, *time_path;
+};
+
+/* A segment in a folder with that many bytes in its files; nothing is opened. */
+NODISCARD struct segment *segment_new(const struct file_system *fs, const char *dir, int64_t base, int64_t born_ms);
+struct segment *segment_free(struct segment *s);
+/* Makes the files, empty; an older file of the name is emptied. */
+NODISCARD int segment_create(struct segment *s, uint32_t index_bytes, bool preallocate, uint32_t segment_bytes);
+/* Takes the sizes of the files from the disk. 0; -ENOENT: no log file; 1: the indexes cannot be right and must be built
+ * again. */
+NODISCARD int segment_load(struct segment *s);
+NODISCARD int segment_fd(struct segment *s);
+void segment_idle(struct segment *s);
+
+/* Notes a batch that is in the file from position on: indexes and timestamps, as Kafka's LogSegment.append does. */
+NODISCARD int segment_note(struct segment *s, const struct batch *b, uint64_t position, uint32_t interval_bytes);
+/* The last time index entry of a segment that gets no more batches. */
+NODISCARD int segment_seal_times(struct segment *s);
+/* Sealed, and index files cut to size: at roll and clean stop. */
+NODISCARD int segment_retire(struct segment *s);
+/* Cuts to size bytes, of which the last batch ends at offset - 1. */
+NODISCARD int segment_truncate(struct segment *s, uint64_t size_bytes, int64_t offset);
+/* max_timestamp and max_offset, read from the time index when they are not known. */
+NODISCARD int segment_load_max(struct segment *s);
+NODISCARD int segment_load_first(struct segment *s);
+
+/* The first batch whose last offset is >= offset. 1 with its header and position; 0: none; -errno. */
+NODISCARD int segment_find(struct segment *s, int64_t offset, struct batch *ret_batch, uint64_t *ret_position);
+
+/* Removal: renames the files to *.deleted, and unlinks those names. */
+NODISCARD int segment_doom(struct segment *s);
+void segment_unlink_doomed(const struct segment *s);
+
+/* Walks the batches of a segment. buf is the caller's, freed with scan_end. */
+struct scan {
+    const struct file_system *fs;
+    int fd;
+    uint64_t at, end; /* the next batch; the file's end */
+    uint8_t *data;    /* the bytes from data_at on */
+    size_t have, capacity;
+    uint64_t data_at;
+};
+enum { SCAN_HEADERS = 4096, SCAN_BODIES = 1 << 20 };
+NODISCARD int scan_begin(struct scan *sc, struct segment *s, uint64_t from, size_t capacity);
+void scan_end(struct scan *sc);
+/* The next batch's header: 1 with *ret_position; 0 at the end; -ENODATA: cut short; -EBADMSG: no batch; -errno. Batches
+ * of magic 0 and 1 (Kafka before 0.11) come with an offset, a size and no timestamp. */
+NODISCARD int scan_next(struct scan *sc, struct batch *ret_batch, uint64_t *ret_position);
+/* The whole bytes of the batch that scan_next just gave; valid until the next call. 0 or -errno. */
+NODISCARD int scan_body(struct scan *sc, const struct batch *b, uint64_t position, struct slice *ret_bytes);
+
+#endif

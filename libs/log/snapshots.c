@@ -1,0 +1,143 @@
+/* snapshots.c - producer snapshot files M.snapshot, the state as of offset M: written at roll, at clean stop and after
+ * recovery; kept for each segment's base offset, and the newest. */
+#include "libs/log/internal.h"
+#include "libs/log/text.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct offsets {
+    int64_t *at;
+    size_t count, capacity;
+};
+
+static void note_snapshot(void *arg, const char *name)
+{
+    struct offsets *o = arg;
+    int64_t offset;
+    if (strlen(name) != 29 || strcmp(name + 20, ".snapshot") != 0 ||
+        !text_int(slice_make(name, 20), INT64_MAX, &offset) || offset < 0)
+        return;
+    if (o->count == o->capacity) {
+        o->capacity = o->capacity ? 2 * o->capacity : 8;
+        o->at = xrealloc(o->at, o->capacity * sizeof *o->at);
+    }
+    o->at[o->count++] = offset;
+}
+
+static int descending(const void *a, const void *b)
+{
+    const int64_t *x = a, *y = b;
+    return (*x < *y) - (*x > *y);
+}
+
+static int list_snapshots(struct log *l, struct offsets *ret)
+{
+    *ret = (struct offsets){0};
+    int err = file_list(l->fs, l->dir, note_snapshot, ret);
+    if (err == 0 && ret->count > 0)
+        qsort(ret->at, ret->count, sizeof *ret->at, descending);
+    return err;
+}
+
+static void remove_snapshot(struct log *l, int64_t offset)
+{
+    char *path = xasprintf("%s/%020" PRId64 ".snapshot", l->dir, offset);
+    (void)file_unlink(l->fs, path);
+    free(path);
+}
+
+int log_write_snapshot(struct log *l, int64_t offset)
+{
+    if (l->snapshot_offset == offset)
+        return 0;
+    int err = producers_write_snapshot(l->producers, l->fs, l->dir, offset);
+    if (err < 0)
+        return log_fail(l, err, "writing a producer snapshot");
+    l->snapshot_offset = offset;
+    l->dir_dirty = true;
+    return 0;
+}
+
+void log_drop_snapshots(struct log *l)
+{
+    struct offsets o;
+    if (list_snapshots(l, &o) == 0) {
+        bool newest = true;
+        for (size_t i = 0; i < o.count; i++) {
+            const struct segment *s = l->segments[log_segment_at(l, o.at[i])];
+            bool keep = o.at[i] <= l->end && (newest || s->base == o.at[i]);
+            newest = newest && o.at[i] > l->end;
+            if (!keep)
+                remove_snapshot(l, o.at[i]);
+        }
+    }
+    free(o.at);
+}
+
+void log_replay_producer(struct log *l, const struct batch *b, struct slice body)
+{
+    int32_t coordinator_epoch = -1;
+    int marker = slice_is_null(body) ? -1 : log_marker_of(b, body, &coordinator_epoch);
+    if (batch_has_producer(b))
+        producers_apply(l->producers, b, marker, coordinator_epoch);
+}
+
+static int replay_segment(struct log *l, struct segment *s, int64_t from)
+{
+    struct batch b;
+    uint64_t position;
+    int err = segment_find(s, from, &b, &position);
+    if (err <= 0)
+        return err;
+    struct scan sc;
+    err = scan_begin(&sc, s, position, SCAN_HEADERS);
+    if (err < 0)
+        return err;
+    while ((err = scan_next(&sc, &b, &position)) == 1) {
+        struct slice body = SLICE_NULL;
+        if (b.base_offset < from)
+            continue; /* in the snapshot already */
+        if (batch_is_control(&b) && (err = scan_body(&sc, &b, position, &body)) < 0)
+            break;
+        log_replay_producer(l, &b, body);
+    }
+    scan_end(&sc);
+    return err;
+}
+
+int log_load_producers(struct log *l, int64_t offset, int64_t now_wall_ms)
+{
+    struct offsets o;
+    int err = list_snapshots(l, &o);
+    int64_t from = l->start;
+    producers_clear(l->producers);
+    l->snapshot_offset = -1;
+    for (size_t i = 0; err == 0 && i < o.count; i++) {
+        if (o.at[i] > offset) {
+            remove_snapshot(l, o.at[i]);
+            continue;
+        }
+        if (o.at[i] < from && l->snapshot_offset < 0 && o.at[i] < l->segments[0]->base)
+            break; /* older than the log: worth nothing */
+        int bad = producers_load_snapshot(l->producers, l->fs, l->dir, o.at[i], now_wall_ms,
+                                          l->config.producer_id_expiration_ms);
+        if (bad == 0) {
+            from = l->snapshot_offset = o.at[i];
+            break;
+        }
+        if (bad != -EBADMSG) {
+            err = bad;
+            break;
+        }
+        log_notef(l, LOG_WARN, "%s: producer snapshot %" PRId64 " is damaged; building it again from the log", l->dir,
+                  o.at[i]);
+        remove_snapshot(l, o.at[i]);
+    }
+    free(o.at);
+    if (err == 0 && from < offset) {
+        for (size_t i = log_segment_at(l, from); err == 0 && i < l->segment_count; i++)
+            err = replay_segment(l, l->segments[i], from);
+    }
+    return err;
+}
