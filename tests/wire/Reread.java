@@ -3,6 +3,7 @@ import java.io.IOException;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
 import java.lang.reflect.Method;
+import java.lang.reflect.Modifier;
 import java.lang.reflect.ParameterizedType;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
@@ -10,6 +11,7 @@ import java.util.ArrayList;
 import java.util.Collection;
 import java.util.HexFormat;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Random;
 import org.apache.kafka.common.Uuid;
@@ -29,6 +31,7 @@ import org.apache.kafka.common.protocol.types.Type;
  *                       each that differs, and a count at the end
  *   Reread write SEED   reads "FOLDER NAME" from stdin, fills Kafka's classes with random values as their own schemas allow them,
  *                       COUNT messages of each version, and prints their lines
+ *   Reread defaults     reads "FOLDER NAME" from stdin and prints "NAME STRUCT.FIELD VALUE" of every field of a new object, in lower case
  */
 public class Reread {
     private static final int COUNT = 150;
@@ -47,6 +50,8 @@ public class Reread {
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         if (args.length == 2 && args[0].equals("write")) {
             writeAll(in, new Random(Long.parseLong(args[1])));
+        } else if (args.length == 1 && args[0].equals("defaults")) {
+            printDefaults(in);
         } else if (args.length == 1 && args[0].equals("read")) {
             System.exit(readAll(in));
         } else {
@@ -97,6 +102,54 @@ public class Reread {
         }
         String again = hexOf(message, version);
         return again.equals(hex) ? null : "wrote " + again;
+    }
+
+    // ------------------------------------------------------------------------------------------------ defaults
+
+    private static void printDefaults(BufferedReader in) throws IOException, ReflectiveOperationException {
+        for (String line; (line = in.readLine()) != null; ) {
+            String[] word = line.split(" ");
+            Class<?> type = classOf(word[0], word[1]);
+            printDefaults(word[1], word[1], type);
+            for (Class<?> nested : type.getDeclaredClasses()) {
+                if (Message.class.isAssignableFrom(nested)) {
+                    printDefaults(word[1], nested.getSimpleName(), nested);
+                }
+            }
+        }
+    }
+
+    private static void printDefaults(String message, String struct, Class<?> type) throws ReflectiveOperationException {
+        Object made = type.getConstructor().newInstance();
+        for (java.lang.reflect.Field field : type.getDeclaredFields()) {
+            String name = field.getName();
+            boolean isOfTheMessage = !name.startsWith("_") && !(field.getType() == int.class && (name.equals("next") || name.equals("prev")));
+            if (!Modifier.isStatic(field.getModifiers()) && isOfTheMessage) {
+                field.setAccessible(true);
+                // Kafka leaves records null until they are set, and always sets them; ours begin empty, so that none is forgotten.
+                String value = field.getType().getSimpleName().equals("BaseRecords") ? "empty" : described(field.get(made));
+                System.out.println(message + " " + (struct + "." + name).toLowerCase(Locale.ROOT) + " " + value);
+            }
+        }
+    }
+
+    private static String described(Object value) {
+        if (value == null) {
+            return "null";
+        } else if (value instanceof Number || value instanceof Boolean) {
+            return value.toString();
+        } else if (value instanceof Uuid) {
+            return value.equals(Uuid.ZERO_UUID) ? "empty" : "set";
+        } else if (value instanceof byte[] bytes) {
+            return bytes.length == 0 ? "empty" : "set";
+        } else if (value instanceof ByteBuffer bytes) {
+            return bytes.hasRemaining() ? "set" : "empty";
+        } else if (value instanceof String text) {
+            return text.isEmpty() ? "empty" : "set";
+        } else if (value instanceof Collection<?> elements) {
+            return elements.isEmpty() ? "empty" : "set";
+        }
+        return "empty";
     }
 
     // ------------------------------------------------------------------------------------------------ writing Kafka's

@@ -1,12 +1,14 @@
 /* roundtrip.c - our side of the comparison with Kafka's own classes (run.sh). A line is "FOLDER NAME VERSION HEX".
  *
  *   wire_roundtrip list           "FOLDER NAME" of every message that Kafka has a class for
- *   wire_roundtrip write SEED     lines of random messages until every field of every version was set, default and null
- *   wire_roundtrip read           reads such lines from stdin, which come grouped by message and version, and writes
+ *   wire_roundtrip defaults       "NAME STRUCT.FIELD VALUE" of every field of these, in lower case: what wire_init
+ * gives wire_roundtrip write SEED     lines of random messages until every field of every version was set, default and
+ * null wire_roundtrip read           reads such lines from stdin, which come grouped by message and version, and writes
  * each again
  *
  * On stdout, for read: "differs NAME VERSION WHY" for each line that differs, and a count. Exit 1 when one differs, or
  * when the values did not reach every field. */
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -166,6 +168,56 @@ static int read_all(void)
     return wrong || lines == 0 ? 1 : 0;
 }
 
+/* As Reread.java prints the same: numbers as they are, null, or empty. */
+static void print_default(const struct wire_field *f, const char *p)
+{
+    const void *v = p;
+    if (f->flags & WIRE_ARRAY) {
+        printf("%s\n", wire_count(p) < 0 ? "null" : "empty");
+        return;
+    }
+    switch ((enum wire_kind)f->kind) {
+    case WIRE_BOOL: printf("%s\n", *(const bool *)v ? "true" : "false"); return;
+    case WIRE_INT8: printf("%d\n", *(const int8_t *)v); return;
+    case WIRE_INT16: printf("%d\n", *(const int16_t *)v); return;
+    case WIRE_UINT16: printf("%u\n", *(const uint16_t *)v); return;
+    case WIRE_INT32: printf("%" PRId32 "\n", *(const int32_t *)v); return;
+    case WIRE_UINT32: printf("%" PRIu32 "\n", *(const uint32_t *)v); return;
+    case WIRE_INT64: printf("%" PRId64 "\n", *(const int64_t *)v); return;
+    case WIRE_FLOAT64: printf("%.1f\n", *(const double *)v); return;
+    case WIRE_UUID: printf("%s\n", uuid_is_zero(*(const struct uuid *)v) ? "empty" : "set"); return;
+    case WIRE_STRING:
+    case WIRE_BYTES:
+    case WIRE_RECORDS: printf("%s\n", ((const struct slice *)v)->data == NULL ? "null" : "empty"); return;
+    case WIRE_STRUCT: printf("empty\n"); return;
+    case WIRE_POINTER: printf("%s\n", *(const void *const *)v == NULL ? "null" : "empty"); return;
+    }
+}
+
+static void print_lower(const char *text)
+{
+    for (; *text; text++)
+        putchar(tolower((unsigned char)*text));
+}
+
+static void print_defaults(const struct wire_type *t, const struct wire_struct *s)
+{
+    const struct wire_field *f = wire_fields + s->fields;
+    for (unsigned i = 0; i < s->all; i++, f++) {
+        uint64_t value[2]; /* room for any one field */
+        if (f->kind >= WIRE_STRUCT)
+            print_defaults(t, &wire_structs[f->sub]);
+        printf("%s ", wire_name(t));
+        print_lower(wire_names + s->name);
+        putchar('.');
+        print_lower(wire_names + f->name);
+        putchar(' ');
+        if (f->kind != WIRE_STRUCT || f->flags & WIRE_ARRAY)
+            wire_set_default(f, value);
+        print_default(f, (const char *)value);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "list") == 0) {
@@ -174,10 +226,16 @@ int main(int argc, char **argv)
                 printf("%s %s\n", folders[wire_messages[i]->folder], wire_name(wire_messages[i]));
         return 0;
     }
+    if (argc == 2 && strcmp(argv[1], "defaults") == 0) {
+        for (unsigned i = 0; i < message_count(); i++)
+            if (has_class(wire_messages[i]))
+                print_defaults(wire_messages[i], &wire_structs[wire_messages[i]->index]);
+        return 0;
+    }
     if (argc == 3 && strcmp(argv[1], "write") == 0)
         return write_all(strtoull(argv[2], NULL, 10));
     if (argc == 2 && strcmp(argv[1], "read") == 0)
         return read_all();
-    fprintf(stderr, "usage: wire_roundtrip list | write SEED | read\n");
+    fprintf(stderr, "usage: wire_roundtrip list | defaults | write SEED | read\n");
     return 64;
 }

@@ -3,6 +3,7 @@
 # exit 1 when one fails. BUILD_DIR (default build/release) must hold bin/wire_roundtrip. Needs a JDK; installs it where it is missing.
 #
 #   notation        every fact of proto/kafka/*.msg equals the JSON inside the released jars
+#   defaults        a new message of ours has the values of a new object of Kafka's class, field by field
 #   kafka-reads     what we write, at every version and reaching every field, Kafka's classes read and write to the same bytes
 #   kafka-writes    what Kafka's classes write, reaching every field, we read and write to the same bytes, also over the bus
 set -uo pipefail
@@ -46,6 +47,12 @@ prepare() {
 
 notation() { "$kafka" messages "$work/json" >/dev/null && python3 -B tools/kafka_notation.py check "$work/json" proto/kafka; }
 
+defaults() {
+    "$roundtrip" list >"$work/list" && "$roundtrip" defaults | sort -u >"$work/our-defaults" &&
+        reread defaults <"$work/list" | sort -u >"$work/their-defaults" &&
+        diff "$work/our-defaults" "$work/their-defaults" && wc -l <"$work/our-defaults"
+}
+
 kafka_reads() { "$roundtrip" write "$seed" >"$work/ours" && reread read <"$work/ours"; }
 
 kafka_writes() {
@@ -57,6 +64,7 @@ if ! prepare >"$work/prepare" 2>&1; then
     exit 1
 fi
 check "wire notation" notation
+check "wire defaults" defaults
 check "wire kafka-reads seed $seed" kafka_reads
 check "wire kafka-writes seed $seed" kafka_writes
 exit $failed
