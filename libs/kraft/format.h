@@ -1,5 +1,5 @@
-/* format.h - an empty folder becomes a Kafka log directory of a cluster with one voter: what `kafka-storage format --standalone` of
- * Kafka 4.3.1 writes, byte for byte but for ids and times. And meta.properties, read back.
+/* format.h - an empty folder becomes a Kafka log directory of a cluster with one voter: what `kafka-storage format
+ * --standalone` of Kafka 4.3.1 writes, byte for byte but for ids and times. And meta.properties, read back.
  *
  *   meta.properties                                                  version=1, cluster.id, node.id, directory.id
  *   bootstrap.checkpoint                                             the features of a new cluster
@@ -10,9 +10,10 @@
 #define KARST_KRAFT_FORMAT_H
 
 #include "libs/base/uuid.h"
+#include "libs/metadata/image.h"
 
 struct kraft_meta {
-    char cluster_id[UUID_TEXT + 1]; /* usually a uuid's text; Kafka takes any text */
+    char cluster_id[64]; /* usually a uuid's text; Kafka takes any text */
     int32_t node_id;
     struct uuid directory_id;
 };
@@ -25,7 +26,7 @@ struct kraft_meta {
 NODISCARD int kraft_meta_read(const char *dir, struct kraft_meta *ret_meta, char **ret_message);
 
 struct kraft_format_options {
-    const char *dir;      /* exists and is writable */
+    const char *dir; /* exists and is writable */
     struct kraft_meta meta;
     /* The voter's endpoint: where a Kafka of this node id would serve its controller listener. */
     const char *listener_name; /* "CONTROLLER" */
@@ -34,8 +35,11 @@ struct kraft_format_options {
     int64_t now_ms; /* wall clock */
 };
 
-/* 0, or -errno with *ret_message (the caller frees): -EEXIST: meta.properties is there already. meta.properties is written last, so that
- * a format that was cut short is done again. */
+/* 0, or -errno with *ret_message (the caller frees): -EEXIST: meta.properties is there already. meta.properties is
+ * written last, so that a format that was cut short is done again. */
 NODISCARD int kraft_format(const struct kraft_format_options *o, char **ret_message);
+
+/* The features of a new cluster, as Kafka 4.3.1 formats it: a record value each for put, in Kafka's order. */
+void kraft_bootstrap_features(image_record_fn *put, void *ctx);
 
 #endif
