@@ -134,9 +134,10 @@ const Karst__Bus__Caller *request_caller(struct request *r);
 
 /* ---- topics that create themselves ---- */
 
-/* Kafka's AutoTopicCreationManager: asks the controller in the background for a topic with num.partitions and default.replication.factor,
- * or, for __consumer_offsets and __transaction_state, with the counts and configs that the broker keys say. While a creation of that name
- * is under way, and beyond 1000 of them, a further one is not started. The caller answers its client "not there yet". */
+/* Kafka's AutoTopicCreationManager: asks the controller in the background for a topic with num.partitions and
+ * default.replication.factor, or, for __consumer_offsets and __transaction_state, with the counts and configs that the
+ * broker keys say. While a creation of that name is under way, and beyond 1000 of them, a further one is not started.
+ * The caller answers its client "not there yet". */
 void frontend_auto_create(struct frontend *f, struct slice topic);
 
 /* ---- the table ---- */

@@ -1,0 +1,92 @@
+/* addresses.c - where clients find a broker: at a front end. Every front end chooses the same one from the same image:
+ * on the storage node's host before others, then by rendezvous hashing, so that a front end's coming or going moves
+ * only its own share. */
+#include "services/frontend/server.h"
+
+static uint32_t mix(uint32_t a, uint32_t b)
+{
+    uint32_t x = a * 0x9e3779b1u ^ (b + 0x85ebca6bu);
+
+    x ^= x >> 16;
+    x *= 0x7feb352du;
+    x ^= x >> 15;
+    x *= 0x846ca68bu;
+    return x ^ x >> 16;
+}
+
+static const struct image_endpoint *listener_named(const struct image_service *s, const char *name)
+{
+    for (int32_t i = 0; i < s->listener_count; i++)
+        if (slice_eq_str(s->listeners[i].name, name))
+            return &s->listeners[i];
+    return NULL;
+}
+
+static const struct image_endpoint *choose(const struct image *image, int32_t broker_id, const char *listener)
+{
+    const struct image_service *node = image_service(image, KARST__BUS__ROLE__ROLE_STORAGE, broker_id);
+    const struct image_endpoint *best = NULL;
+    uint64_t best_score = 0;
+    int32_t count;
+    const struct image_service *const *services = image_services(image, &count);
+
+    for (int32_t i = 0; i < count; i++) {
+        const struct image_service *s = services[i];
+        const struct image_endpoint *e =
+            s->role == KARST__BUS__ROLE__ROLE_FRONTEND ? listener_named(s, listener) : NULL;
+        if (e == NULL)
+            continue;
+        bool same_host = node != NULL && slice_eq(node->host, s->host);
+        bool same_rack = node != NULL && !slice_is_null(node->rack) && slice_eq(node->rack, s->rack);
+        uint64_t score =
+            (uint64_t)same_host << 34 | (uint64_t)same_rack << 33 | mix((uint32_t)s->id, (uint32_t)broker_id);
+        if (best == NULL || score > best_score) {
+            best = e;
+            best_score = score;
+        }
+    }
+    return best;
+}
+
+static const struct listener *own_listener(const struct frontend *f, const char *name)
+{
+    for (size_t i = 0; i < f->listener_count; i++)
+        if (strcmp(f->listeners[i].name, name) == 0)
+            return &f->listeners[i];
+    BUG("a connection came by a listener that is none");
+}
+
+bool request_broker_address(const struct request *r, int32_t broker_id, struct slice *ret_host, uint16_t *ret_port,
+                            struct slice *ret_rack)
+{
+    const struct image_broker *broker = image_broker(r->image, broker_id);
+
+    if (broker == NULL || !image_broker_is_active(r->image, broker_id))
+        return false;
+    if (ret_rack != NULL)
+        *ret_rack = broker->rack;
+    const struct image_endpoint *e = choose(r->image, broker_id, r->client.listener);
+    if (e != NULL) {
+        *ret_host = e->host;
+        *ret_port = e->port;
+        return true;
+    }
+    /* No front end is registered yet, or none any more: we are one. */
+    const struct listener *own = own_listener(r->frontend, r->client.listener);
+    *ret_host = slice_str(own->advertised_host);
+    *ret_port = own->advertised_port;
+    return true;
+}
+
+int32_t request_any_broker(const struct request *r)
+{
+    int32_t count;
+    const struct image_broker *const *brokers = image_brokers(r->image, &count);
+
+    if (r->client.broker_id >= 0 && image_broker_is_active(r->image, r->client.broker_id))
+        return r->client.broker_id;
+    for (int32_t i = 0; i < count; i++)
+        if (image_broker_is_active(r->image, brokers[i]->id))
+            return brokers[i]->id;
+    return -1;
+}

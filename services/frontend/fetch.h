@@ -1,0 +1,64 @@
+/* fetch.h - one Fetch while it is answered: shared by api_fetch.c (what is asked, the Reads) and fetch_reply.c (the
+ * answer). */
+#ifndef KARST_FRONTEND_FETCH_H
+#define KARST_FRONTEND_FETCH_H
+
+#include "kafka/fetch.h"
+#include "services/frontend/server.h"
+
+typedef struct kafka_fetch_request fetch_request;
+typedef struct kafka_fetch_response fetch_response;
+typedef struct kafka_fetch_response_partition_data partition_data;
+
+enum fetch_kind {
+    FETCH_SESSIONLESS, /* full, or left over from a session that became empty */
+    FETCH_NEW_SESSION, /* full, and a session is to be made of it */
+    FETCH_INCREMENTAL
+};
+
+struct fetch_part {
+    struct session_partition p; /* what is asked; a copy, key.topic lives as long as the request */
+    const struct image_topic *topic;
+    const struct image_partition *partition;
+    partition_data data;
+    struct ref records; /* a count is kept by the request */
+    bool answered;      /* data is set */
+};
+
+/* One storage node's share. */
+struct fetch_read {
+    struct fetch *fetch;
+    int32_t node;
+    uint32_t *parts; /* indexes */
+    uint32_t count;
+    uint64_t call; /* 0: none in flight */
+    struct loop_timer *retry;
+    struct fetch_read *next;
+};
+
+struct fetch {
+    struct request *r;
+    enum fetch_kind kind;
+    int32_t session_id;
+    bool read_committed;
+    struct fetch_part *parts;
+    uint32_t count;
+    struct fetch_read *reads;
+    uint32_t reads_left, reads_count;
+    uint32_t min_bytes, max_bytes;
+    uint64_t wait_until_ms;   /* the end of MaxWaitMs */
+    struct loop_timer *grace; /* after the first node has brought data, the others get this long */
+    bool leaders_changed, has_data, is_cancelled;
+    struct fetch *prev, *next; /* all that are parked */
+};
+
+/* An answer of the front end's own making. */
+void fetch_set_error(struct fetch_part *part, enum kafka_error error);
+void fetch_take_result(struct fetch *f, struct fetch_part *part, const Karst__Bus__ReadResult *from,
+                       const struct bus_result *result);
+/* The whole is there: sends the answer and ends the request. */
+void fetch_reply(struct fetch *f);
+/* Only the error of the session or the request; no topics. */
+void fetch_reply_refused(struct request *r, enum kafka_error error);
+
+#endif

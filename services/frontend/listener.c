@@ -1,0 +1,272 @@
+/* listener.c - the ports that clients connect to. Kafka's rules for connection limits: above max.connections nobody is
+ * accepted until a connection has ended; above max.connections.per.ip (or its override) the new connection is closed at
+ * once. */
+#include "services/frontend/server.h"
+
+#include "libs/base/log.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { EX_CONFIG = 78, ACCEPTS_PER_EVENT = 64, ACCEPT_RETRY_MS = 1000 };
+
+static void on_accept(void *ctx, int events);
+
+/* ---- opening ---- */
+
+static const char *own_host(struct frontend *f)
+{
+    char name[256];
+    struct addrinfo *found, hints = {.ai_flags = AI_CANONNAME};
+
+    if (gethostname(name, sizeof name - 1) != 0)
+        return "localhost";
+    name[sizeof name - 1] = '\0';
+    if (getaddrinfo(name, NULL, &hints, &found) != 0)
+        return arena_str(f->arena, slice_str(name));
+    const char *host = arena_str(f->arena, slice_str(found->ai_canonname ? found->ai_canonname : name));
+    freeaddrinfo(found);
+    return host;
+}
+
+static int bind_address(const struct addrinfo *a, int backlog)
+{
+    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1, zero = 0;
+
+    if (fd < 0)
+        return -errno;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (a->ai_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
+    if (bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, backlog) == 0)
+        return fd;
+    int e = -errno;
+    close(fd);
+    return e;
+}
+
+/* An empty host is all addresses: IPv6 with IPv4 in it, or IPv4 alone where the kernel has no IPv6. */
+static int bind_host(const char *host, uint16_t port, int backlog)
+{
+    char service[8];
+    struct addrinfo *found, hints = {.ai_family = *host ? AF_UNSPEC : AF_INET6,
+                                     .ai_socktype = SOCK_STREAM,
+                                     .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+
+    snprintf(service, sizeof service, "%u", port);
+    int fd = -EADDRNOTAVAIL;
+    if (getaddrinfo(*host ? host : NULL, service, &hints, &found) == 0) {
+        fd = bind_address(found, backlog);
+        freeaddrinfo(found);
+    }
+    if (*host || (fd != -EAFNOSUPPORT && fd != -EADDRNOTAVAIL))
+        return fd;
+    hints.ai_family = AF_INET;
+    if (getaddrinfo(NULL, service, &hints, &found) != 0)
+        return fd;
+    fd = bind_address(found, backlog);
+    freeaddrinfo(found);
+    return fd;
+}
+
+static uint16_t real_port(int fd, uint16_t port)
+{
+    struct sockaddr_storage s;
+    socklen_t size = sizeof s;
+
+    if (port != 0 || getsockname(fd, (struct sockaddr *)&s, &size) != 0)
+        return port;
+    return ntohs(s.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&s)->sin6_port
+                                         : ((struct sockaddr_in *)&s)->sin_port);
+}
+
+static const struct config_listener *find_named(const struct config_listeners *all, const char *name)
+{
+    for (size_t i = 0; i < all->count; i++)
+        if (strcmp(all->items[i].name, name) == 0)
+            return &all->items[i];
+    return NULL;
+}
+
+static int open_one(struct frontend *f, struct listener *l, const struct config_listener *at,
+                    const struct config_listener *advertised)
+{
+    if (at->security_protocol != 0) {
+        log_error("listeners: %s://%s:%u asks for TLS or SASL, which Karst does not serve yet; only PLAINTEXT "
+                  "listeners can be configured",
+                  at->name, at->host, at->port);
+        return EX_CONFIG;
+    }
+    l->fd = bind_host(at->host, at->port, config_int(f->config, "socket.listen.backlog.size"));
+    if (l->fd < 0) {
+        log_error("listeners: cannot listen on %s:%u: %s", at->host, at->port, strerror(-l->fd));
+        return 1;
+    }
+    l->name = at->name;
+    l->host = at->host;
+    l->port = real_port(l->fd, at->port);
+    l->advertised_host = advertised != NULL && *advertised->host ? advertised->host
+                         : *at->host                             ? at->host
+                                                                 : own_host(f);
+    l->advertised_port = advertised != NULL && advertised->port != 0 ? advertised->port : l->port;
+    if (strcmp(l->advertised_host, "0.0.0.0") == 0 || strcmp(l->advertised_host, "::") == 0) {
+        log_error("advertised.listeners: clients cannot connect to %s; name an address of this host there",
+                  l->advertised_host);
+        return EX_CONFIG;
+    }
+    return 0;
+}
+
+/* max.connections.per.ip.overrides: "host:count" items; host may be a name. */
+static int read_ip_limits(struct frontend *f)
+{
+    struct config_list items = config_list(f->config, "max.connections.per.ip.overrides", f->arena);
+
+    for (size_t i = 0; i < items.count; i++) {
+        char *host = arena_str(f->arena, slice_str(items.items[i])), *colon = strrchr(host, ':'), *end = NULL;
+        struct addrinfo *found,
+            hints = {.ai_family = AF_INET6, .ai_flags = AI_V4MAPPED | AI_ALL, .ai_socktype = SOCK_STREAM};
+        long limit = colon != NULL ? strtol(colon + 1, &end, 10) : -1;
+        if (colon != NULL)
+            *colon = '\0';
+        if (limit < 0 || limit > INT32_MAX || *end != '\0' || getaddrinfo(host, NULL, &hints, &found) != 0) {
+            log_error("max.connections.per.ip.overrides: %s is no host:count of a known host", items.items[i]);
+            return EX_CONFIG;
+        }
+        for (const struct addrinfo *a = found; a != NULL; a = a->ai_next) {
+            f->ip_limits = xrealloc(f->ip_limits, (f->ip_limit_count + 1) * sizeof *f->ip_limits);
+            struct ip_limit *to = &f->ip_limits[f->ip_limit_count++];
+            memcpy(to->ip, &((const struct sockaddr_in6 *)(const void *)a->ai_addr)->sin6_addr, sizeof to->ip);
+            to->limit = (int32_t)limit;
+        }
+        freeaddrinfo(found);
+    }
+    return 0;
+}
+
+int listeners_open(struct frontend *f)
+{
+    struct config_listeners at, advertised;
+    char *error = NULL;
+
+    if (config_listeners(f->config, false, f->arena, &at, &error) < 0 ||
+        config_listeners(f->config, true, f->arena, &advertised, &error) < 0) {
+        log_error("%s", error);
+        free(error);
+        return EX_CONFIG;
+    }
+    if (at.count == 0) {
+        log_error("listeners: there is no listener for clients");
+        return EX_CONFIG;
+    }
+    int status = read_ip_limits(f);
+    f->listeners = arena_calloc(f->arena, at.count, sizeof *f->listeners);
+    for (size_t i = 0; i < at.count && status == 0; i++) {
+        struct listener *l = &f->listeners[f->listener_count];
+        l->frontend = f;
+        l->fd = -1;
+        status = open_one(f, l, &at.items[i], find_named(&advertised, at.items[i].name));
+        f->listener_count++;
+    }
+    if (status != 0)
+        return status;
+    for (size_t i = 0; i < f->listener_count; i++) {
+        struct listener *l = &f->listeners[i];
+        l->poll = loop_poll_start(f->loop, l->fd, LOOP_READABLE, on_accept, l);
+        log_info("listening on %s://%s:%u, advertised as %s:%u", l->name, l->host, l->port, l->advertised_host,
+                 l->advertised_port);
+    }
+    return 0;
+}
+
+void listeners_close(struct frontend *f)
+{
+    f->accept_timer = loop_timer_stop(f->accept_timer);
+    for (size_t i = 0; i < f->listener_count; i++) {
+        struct listener *l = &f->listeners[i];
+        l->poll = loop_poll_stop(l->poll);
+        if (l->fd >= 0)
+            close(l->fd);
+        l->fd = -1;
+    }
+}
+
+/* ---- accepting ---- */
+
+static void pause_accepting(struct frontend *f)
+{
+    if (f->accept_paused)
+        return;
+    f->accept_paused = true;
+    for (size_t i = 0; i < f->listener_count; i++)
+        if (f->listeners[i].poll != NULL)
+            loop_poll_events(f->listeners[i].poll, 0);
+}
+
+void listeners_resume(struct frontend *f)
+{
+    if (!f->accept_paused)
+        return;
+    f->accept_paused = false;
+    for (size_t i = 0; i < f->listener_count; i++)
+        if (f->listeners[i].poll != NULL)
+            loop_poll_events(f->listeners[i].poll, LOOP_READABLE);
+}
+
+static void on_accept_retry(void *ctx)
+{
+    struct frontend *f = ctx;
+
+    f->accept_timer = loop_timer_stop(f->accept_timer);
+    listeners_resume(f);
+}
+
+static void out_of_descriptors(struct frontend *f, int error)
+{
+    log_error("cannot accept a connection: %s", strerror(error));
+    pause_accepting(f);
+    if (f->accept_timer == NULL)
+        f->accept_timer = loop_timer_start(f->loop, ACCEPT_RETRY_MS, 0, on_accept_retry, f);
+}
+
+/* As IPv6, so that there is one shape. */
+static void to_ipv6(const struct sockaddr_storage *from, struct sockaddr_in6 *to)
+{
+    if (from->ss_family == AF_INET6) {
+        memcpy(to, from, sizeof *to);
+        return;
+    }
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)from;
+    *to = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = v4->sin_port};
+    to->sin6_addr.s6_addr[10] = to->sin6_addr.s6_addr[11] = 0xff;
+    memcpy(&to->sin6_addr.s6_addr[12], &v4->sin_addr, 4);
+}
+
+static void on_accept(void *ctx, int events UNUSED)
+{
+    struct listener *l = ctx;
+    struct frontend *f = l->frontend;
+
+    for (int i = 0; i < ACCEPTS_PER_EVENT && l->fd >= 0; i++) {
+        struct sockaddr_storage peer;
+        struct sockaddr_in6 peer6;
+        socklen_t size = sizeof peer;
+        if (pipeline_is_full(f->pipeline)) {
+            pause_accepting(f);
+            return;
+        }
+        int fd = accept4(l->fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
+            out_of_descriptors(f, errno);
+        if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))
+            continue;
+        if (fd < 0)
+            return;
+        to_ipv6(&peer, &peer6);
+        connection_open(f, l, fd, &peer6);
+    }
+}

@@ -1,0 +1,149 @@
+/* server.h - the front end's own state, shared by its files: main.c (life), listener.c (accepting), connection.c
+ * (sockets), request.c (requests), forward.c (asking others), addresses.c, auto_create.c and the handlers of the hot
+ * path. Other handlers need frontend.h alone. */
+#ifndef KARST_FRONTEND_SERVER_H
+#define KARST_FRONTEND_SERVER_H
+
+#include "libs/config/config.h"
+#include "libs/metadata/image.h"
+#include "libs/pipeline/pipeline.h"
+#include "libs/pipeline/session.h"
+#include "libs/service/service.h"
+#include "services/frontend/frontend.h"
+
+#include <netinet/in.h>
+
+enum {
+    HOLD_MS = 5000,                 /* requests wait so long at the start for a first image with a live broker */
+    DECODE_LIMIT_BYTES = 128 << 20, /* of the structs of one request */
+    SLOTS_GROWTH = 64
+};
+
+struct listener {
+    struct frontend *frontend;
+    const char *name; /* PLAINTEXT */
+    const char *host; /* of `listeners`, as written */
+    uint16_t port;    /* the real one, also when the configured one is 0 */
+    const char *advertised_host;
+    uint16_t advertised_port;
+    int fd;
+    struct loop_poll *poll;
+};
+
+struct connection {
+    struct frontend *frontend;
+    uint64_t id; /* in the pipeline */
+    int fd;
+    int events;   /* what poll watches */
+    bool blocked; /* the socket took less than there was */
+    struct loop_poll *poll;
+    const struct listener *listener;
+    char address[INET6_ADDRSTRLEN];
+};
+
+/* What a request keeps alive until its end. */
+struct kept {
+    struct ref ref;
+    struct kept *next;
+};
+
+struct running {
+    struct request r;              /* first */
+    uint64_t id;                   /* in the pipeline */
+    struct connection *connection; /* NULL: gone */
+    struct ref_owner *frame_owner; /* of the frame; borrowed from the pipeline */
+    struct arena *decode_arena;
+    void (*on_gone)(struct request *r, void *ctx);
+    void *on_gone_ctx;
+    bool is_gone;
+    uint32_t calls; /* of request_call, in flight */
+    Karst__Bus__Caller caller;
+    bool has_caller;
+    struct kept *kept;
+    struct running *prev, *next; /* in held, or (next) in the free list */
+};
+
+struct by_slot {
+    void **items;
+    uint32_t size;
+};
+
+struct creation; /* auto_create.c */
+struct fetch;    /* fetch.h */
+
+struct frontend {
+    struct service *service;
+    struct loop *loop;
+    struct bus *bus;
+    const struct config *config;
+    struct arena *arena; /* lives as long as the process: listeners, names */
+    struct pipeline *pipeline;
+    struct session_cache *sessions;
+    struct image *image; /* a count of it; image_empty before the first */
+    struct listener *listeners;
+    size_t listener_count;
+    struct by_slot connections, requests; /* by the low half of their pipeline ids */
+    struct running *free_running;
+    uint32_t free_running_count;
+    struct running *held; /* waiting for the first usable image */
+    bool is_open;         /* requests are no longer held */
+    bool is_draining, is_drained;
+    bool accept_paused;
+    struct loop_timer *hold_timer, *tick_timer, *accept_timer;
+    uint64_t tick_at_ms;
+    struct fetch *parked; /* api_fetch.c: all that are not answered */
+    struct creation *creations;
+    uint32_t creation_count;
+    struct ip_limit {
+        uint8_t ip[PIPELINE_IP_BYTES];
+        int32_t limit;
+    } * ip_limits;
+    size_t ip_limit_count;
+    int32_t fetch_max_bytes;
+    int32_t send_buffer_bytes, receive_buffer_bytes; /* -1: the kernel's choice */
+};
+
+void by_slot_set(struct by_slot *s, uint64_t id, void *item);
+void *by_slot_get(const struct by_slot *s, uint64_t id);
+
+/* ---- listener.c ---- */
+
+/* Reads the listener keys and binds them all. 0, or the exit status after a message. */
+NODISCARD int listeners_open(struct frontend *f);
+/* Accepting starts, or goes on after a connection has ended. */
+void listeners_resume(struct frontend *f);
+void listeners_close(struct frontend *f);
+
+/* ---- connection.c ---- */
+
+void connection_open(struct frontend *f, const struct listener *l, int fd, const struct sockaddr_in6 *peer);
+/* Carries out what the pipeline wants of all connections: writes, watches, closes. */
+void connections_serve(struct frontend *f);
+/* For the end of the process. */
+void connections_close(struct frontend *f);
+
+/* ---- request.c ---- */
+
+/* Runs what may run; a cap per turn. */
+void requests_serve(struct frontend *f);
+/* Requests are no longer held back. */
+void requests_open(struct frontend *f);
+void requests_report_gone(struct frontend *f);
+/* Keeps a count of ref until r ends. */
+void request_keep(struct request *r, const struct ref *ref);
+/* A ref on bytes of the request's frame. */
+struct ref request_frame_ref(const struct request *r, struct slice bytes);
+static inline struct running *running_of(struct request *r)
+{
+    return CONTAINER_OF(r, struct running, r);
+}
+void requests_free(struct frontend *f);
+
+/* ---- api_fetch.c ---- */
+
+/* Long polls end: their connections are closed, as Kafka does at its end. */
+void fetch_drain(struct frontend *f);
+
+void auto_create_free(struct frontend *f);
+
+#endif
