@@ -149,6 +149,8 @@ bool groups_dirty(const struct groups *g);
 size_t groups_count(const struct groups *g);
 size_t groups_memory_bytes(const struct groups *g);
 bool groups_owns(const struct groups *g, int32_t partition, int32_t *ret_epoch, bool *ret_loaded);
+/* Records that could not be read while loading: they are left alone. The adapter logs a rise. */
+uint64_t groups_unreadable(const struct groups *g);
 void groups_check(const struct groups *g); /* ends the process when an invariant is broken */
 
 #endif
