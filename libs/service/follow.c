@@ -1,0 +1,189 @@
+/* follow.c - the image of a service: the metadata log by parked Follow calls, who waits for an offset, and the peers
+ * that it names.
+ *
+ * One call is under way at a time; it parks at the controller while there is nothing new. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <utlist.h>
+
+#include "libs/base/log.h"
+#include "libs/service/service_internal.h"
+
+enum { FOLLOW_WAIT_MS = 10000, FOLLOW_TIMEOUT_MS = 13000, FOLLOW_BYTES = 8 << 20, RETRY_MS = 50, STATUS_DAMAGED = 1 };
+
+/* ---- a new image ---- */
+
+static void on_service_changed(void *ctx, const struct image_service *before, const struct image_service *after)
+{
+    struct service *s = ctx;
+    const struct image_service *which = after ? after : before;
+    Karst__Bus__Role role = (Karst__Bus__Role)which->role;
+
+    if (role == KARST__BUS__ROLE__ROLE_CONTROLLER) /* those are named by the configuration */
+        return;
+    if (after == NULL)
+        bus_set_peer(s->bus, role, which->id, 0, NULL);
+    else if (after->address_count > 0)
+        bus_set_peer(s->bus, role, after->id, after->incarnation, (const char *)after->addresses[0].data);
+}
+
+static struct waiter *next_waiter(struct service *s, int64_t reached)
+{
+    struct waiter *w;
+
+    DL_FOREACH (s->waiters, w)
+        if (w->offset <= reached)
+            return w;
+    return NULL;
+}
+
+/* A waiter may add and cancel others; those that are there to be run are found again each time. */
+static void run_waiters(struct service *s)
+{
+    struct waiter *w;
+
+    while ((w = next_waiter(s, service_metadata_offset(s))) != NULL) {
+        DL_DELETE(s->waiters, w);
+        w->fn(w->ctx);
+        free(w);
+    }
+}
+
+void service_publish_image(struct service *s, struct image *image)
+{
+    struct image *old = s->image;
+    struct image_diff diff = {.service = on_service_changed, .ctx = s};
+
+    image_retain(image);
+    s->image = image;
+    image_diff(old, image, &diff);
+    if (s->options.on_image != NULL)
+        s->options.on_image(s->options.ctx, old, image);
+    bus_set_metadata_offset(s->bus, image_offset(image)); /* behind on_image: batches that waited see what it did */
+    run_waiters(s);
+    if (s->joined)
+        member_image_changed(s);
+    image_release(old);
+}
+
+struct image *service_image(const struct service *s)
+{
+    return s->image;
+}
+
+int64_t service_metadata_offset(const struct service *s)
+{
+    return s->image ? image_offset(s->image) : -1;
+}
+
+uint64_t service_wait_offset(struct service *s, int64_t offset, loop_fn *fn, void *ctx)
+{
+    if (service_metadata_offset(s) >= offset) {
+        fn(ctx);
+        return 0;
+    }
+    struct waiter *w = xcalloc(1, sizeof *w);
+    *w = (struct waiter){.id = ++s->last_waiter, .offset = offset, .fn = fn, .ctx = ctx};
+    DL_APPEND(s->waiters, w);
+    return w->id;
+}
+
+void service_wait_cancel(struct service *s, uint64_t wait_id)
+{
+    struct waiter *w;
+
+    DL_FOREACH (s->waiters, w) {
+        if (w->id != wait_id)
+            continue;
+        DL_DELETE(s->waiters, w);
+        free(w);
+        return;
+    }
+}
+
+/* ---- following ---- */
+
+static void follow(void *ctx);
+
+static void follow_later(struct service *s)
+{
+    s->follow_timer = loop_timer_stop(s->follow_timer);
+    s->follow_timer = loop_timer_start(s->loop, RETRY_MS, 0, follow, s);
+}
+
+/* 0, or -EBADMSG when the log cannot be understood: the service must not act on half of it. */
+static int apply(struct service *s, const Karst__Bus__FollowReply *reply, struct slice bytes)
+{
+    struct image *image = NULL, *empty = NULL;
+    int64_t bad_offset = -1;
+    int failed;
+
+    if (reply->is_snapshot) {
+        failed = image_load(s->cluster_id, bytes, reply->next_offset, -1, &image);
+    } else {
+        if (s->image == NULL)
+            empty = image_empty(s->cluster_id);
+        failed = image_apply(s->image ? s->image : empty, bytes, &image, &bad_offset);
+    }
+    image_release(empty);
+    if (failed != 0) {
+        log_error("the metadata log cannot be understood at offset %" PRId64, bad_offset);
+        return failed;
+    }
+    service_publish_image(s, image);
+    image_release(image);
+    return 0;
+}
+
+static void on_follow(void *ctx, const struct bus_result *result)
+{
+    struct service *s = ctx;
+
+    s->follow_call = 0;
+    if (!s->joined)
+        return;
+    if (result->outcome != KARST__BUS__OUTCOME__OUTCOME_OK) {
+        service_controller_failed(s, service_controller(s));
+        if (result->outcome == KARST__BUS__OUTCOME__OUTCOME_UNKNOWN ||
+            result->outcome == KARST__BUS__OUTCOME__OUTCOME_TIMEOUT)
+            follow(s); /* the bus waits until the controller is back */
+        else
+            follow_later(s);
+        return;
+    }
+    const Karst__Bus__FollowReply *reply = result->reply->follow;
+    if (reply->error != 0) {
+        service_controller_failed(s, service_controller(s));
+        follow_later(s);
+        return;
+    }
+    if (result->payload_count > 0 && apply(s, reply, ref_bytes(&result->payloads[0])) != 0)
+        service_fail(s, STATUS_DAMAGED);
+    else
+        follow(s);
+}
+
+static void follow(void *ctx)
+{
+    struct service *s = ctx;
+    Karst__Bus__FollowRequest body = KARST__BUS__FOLLOW_REQUEST__INIT;
+
+    s->follow_timer = loop_timer_stop(s->follow_timer);
+    body.from_offset = service_metadata_offset(s) + 1;
+    body.max_bytes = FOLLOW_BYTES;
+    body.max_wait_ms = FOLLOW_WAIT_MS;
+    struct bus_request request = {
+        .kind = KARST__BUS__CALL__BODY_FOLLOW, .body = &body, .timeout_ms = FOLLOW_TIMEOUT_MS};
+    s->follow_call = bus_call(s->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, service_controller(s), &request, on_follow, s);
+}
+
+void follow_start(struct service *s)
+{
+    follow(s);
+}
+
+void follow_stop(struct service *s)
+{
+    s->follow_timer = loop_timer_stop(s->follow_timer);
+    bus_cancel(s->bus, s->follow_call);
+}

@@ -1,0 +1,165 @@
+/* member.c - a service as a member of the cluster: registration, heartbeats, leave.
+ *
+ *   not registered --RegisterReply without error--> registered --heartbeat answered BROKER_ID_NOT_REGISTERED or
+ * STALE_BROKER_EPOCH--> not registered */
+#include <inttypes.h>
+
+#include "libs/base/kafka_error.h"
+#include "libs/base/log.h"
+#include "libs/service/service_internal.h"
+
+enum { REGISTER_TIMEOUT_MS = 5000, REGISTER_RETRY_MS = 100, HEARTBEAT_MS = 2000, HEARTBEAT_TIMEOUT_MS = 2000 };
+
+/* protobuf-c's strings are not const; packing only reads them. */
+static char *text(const char *s)
+{
+    return (char *)(uintptr_t)s;
+}
+
+static void register_now(void *ctx);
+static void heartbeat(void *ctx);
+
+static void register_later(struct service *s)
+{
+    s->register_timer = loop_timer_stop(s->register_timer);
+    s->register_timer = loop_timer_start(s->loop, REGISTER_RETRY_MS, 0, register_now, s);
+}
+
+static void check_ready(struct service *s)
+{
+    if (s->ready || !s->registered || service_metadata_offset(s) < s->registered_offset)
+        return;
+    s->ready = true;
+    if (s->options.on_ready != NULL)
+        s->options.on_ready(s->options.ctx);
+}
+
+void member_image_changed(struct service *s)
+{
+    check_ready(s);
+}
+
+static void on_registered(void *ctx, const struct bus_result *result)
+{
+    struct service *s = ctx;
+
+    s->register_call = 0;
+    if (!s->joined || s->drained)
+        return;
+    if (result->outcome != KARST__BUS__OUTCOME__OUTCOME_OK) {
+        service_controller_failed(s, service_controller(s));
+        register_later(s);
+        return;
+    }
+    const Karst__Bus__RegisterReply *reply = result->reply->register_;
+    if (reply->error != 0) {
+        if (reply->error != s->reported_error)
+            log_warn("the controller does not register us yet: %s %.200s", kafka_error_name(reply->error),
+                     reply->error_message);
+        s->reported_error = reply->error;
+        service_controller_failed(s, service_controller(s));
+        register_later(s);
+        return;
+    }
+    s->reported_error = 0;
+    s->registered = true;
+    s->epoch = reply->epoch;
+    s->registered_offset = reply->metadata_offset;
+    check_ready(s);
+    heartbeat(s);
+}
+
+static void register_now(void *ctx)
+{
+    struct service *s = ctx;
+    Karst__Bus__RegisterRequest body = KARST__BUS__REGISTER_REQUEST__INIT;
+    Karst__Bus__BusEndpoint endpoint = KARST__BUS__BUS_ENDPOINT__INIT, *endpoints[] = {&endpoint};
+
+    s->register_timer = loop_timer_stop(s->register_timer);
+    if (s->register_call != 0)
+        return;
+    endpoint.address = text(s->address);
+    body.role = (int32_t)s->options.role;
+    body.id = s->id;
+    body.incarnation = s->incarnation;
+    body.host = s->host;
+    body.rack = text(s->rack ? s->rack : "");
+    body.n_endpoints = 1;
+    body.endpoints = endpoints;
+    body.previous_broker_epoch = -1;
+    body.karst_version = text(KARST_VERSION);
+    if (s->options.on_register != NULL)
+        s->options.on_register(s->options.ctx, &body);
+    struct bus_request request = {
+        .kind = KARST__BUS__CALL__BODY_REGISTER, .body = &body, .timeout_ms = REGISTER_TIMEOUT_MS};
+    s->register_call =
+        bus_call(s->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, service_controller(s), &request, on_registered, s);
+}
+
+static void on_heartbeat(void *ctx, const struct bus_result *result)
+{
+    struct service *s = ctx;
+
+    if (result->outcome == KARST__BUS__OUTCOME__OUTCOME_CANCELLED) /* by us, and another has taken its place */
+        return;
+    s->heartbeat_call = 0;
+    if (!s->joined)
+        return;
+    if (result->outcome != KARST__BUS__OUTCOME__OUTCOME_OK) {
+        service_controller_failed(s, service_controller(s));
+    } else if (result->reply->heartbeat->error != 0 && !s->draining) {
+        log_warn("the controller does not know us: %s; registering again",
+                 kafka_error_name(result->reply->heartbeat->error));
+        s->registered = false;
+        register_now(s);
+    }
+    service_stop_when_told(s);
+}
+
+static void heartbeat(void *ctx)
+{
+    struct service *s = ctx;
+    Karst__Bus__HeartbeatRequest body = KARST__BUS__HEARTBEAT_REQUEST__INIT;
+
+    if (!s->registered || s->heartbeat_call != 0)
+        return;
+    body.role = (int32_t)s->options.role;
+    body.id = s->id;
+    body.incarnation = s->incarnation;
+    body.epoch = s->epoch;
+    body.metadata_offset = service_metadata_offset(s);
+    body.want_shutdown = s->draining;
+    if (s->options.on_heartbeat != NULL)
+        s->options.on_heartbeat(s->options.ctx, &body);
+    struct bus_request request = {
+        .kind = KARST__BUS__CALL__BODY_HEARTBEAT, .body = &body, .timeout_ms = HEARTBEAT_TIMEOUT_MS};
+    s->heartbeat_call =
+        bus_call(s->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, service_controller(s), &request, on_heartbeat, s);
+}
+
+void member_start(struct service *s)
+{
+    s->heartbeat_timer = loop_timer_start(s->loop, HEARTBEAT_MS, HEARTBEAT_MS, heartbeat, s);
+    register_now(s);
+}
+
+void member_drain(struct service *s)
+{
+    bus_cancel(s->bus,
+               s->heartbeat_call); /* its answer comes as well, but must not stand for the one that says we go */
+    s->heartbeat_call = 0;
+    heartbeat(s);
+}
+
+bool member_is_told(const struct service *s)
+{
+    return !s->registered || s->heartbeat_call == 0;
+}
+
+void member_stop(struct service *s)
+{
+    s->register_timer = loop_timer_stop(s->register_timer);
+    s->heartbeat_timer = loop_timer_stop(s->heartbeat_timer);
+    bus_cancel(s->bus, s->register_call);
+    bus_cancel(s->bus, s->heartbeat_call);
+}

@@ -1,0 +1,62 @@
+/* service_internal.h - what the files of libs/service share: service.c (start, signals, end), follow.c (the image),
+ * member.c (registration and heartbeats). */
+#ifndef KARST_SERVICE_SERVICE_INTERNAL_H
+#define KARST_SERVICE_SERVICE_INTERNAL_H
+
+#include "libs/config/config.h"
+#include "libs/metadata/image.h"
+#include "libs/service/service.h"
+
+enum { SERVICE_CONTROLLERS_MAX = 16 };
+
+struct waiter {
+    uint64_t id;
+    int64_t offset;
+    loop_fn *fn;
+    void *ctx;
+    struct waiter *prev, *next;
+};
+
+struct service {
+    struct service_options options;
+    struct arena *arena; /* what lives as long as the service */
+    struct config *config;
+    struct loop *loop;
+    struct bus *bus;
+    int32_t id;
+    uint64_t incarnation;
+    char cluster_id[64];
+    const char *run_dir, *address, *rack;
+    char host[256];
+    int exit_status;
+    bool joined, draining, drained, stopping;
+    struct loop_timer *drain_timer, *stop_timer;
+
+    int32_t controllers[SERVICE_CONTROLLERS_MAX];
+    size_t controller_count, controller_at;
+
+    struct image *image;
+    struct waiter *waiters;
+    uint64_t last_waiter;
+    uint64_t follow_call;
+    struct loop_timer *follow_timer;
+
+    bool registered, ready;
+    int64_t epoch, registered_offset; /* that the image must reach for `ready` */
+    int32_t reported_error;
+    uint64_t register_call, heartbeat_call;
+    struct loop_timer *register_timer, *heartbeat_timer;
+};
+
+void follow_start(struct service *s);
+void follow_stop(struct service *s);
+
+void member_start(struct service *s);
+void member_image_changed(struct service *s);
+void member_drain(struct service *s); /* tells the controller that we are about to go */
+bool member_is_told(const struct service *s);
+void member_stop(struct service *s);
+
+void service_stop_when_told(struct service *s);
+
+#endif
