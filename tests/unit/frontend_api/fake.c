@@ -167,7 +167,7 @@ void fake_close(struct fake *f)
 
 const char *fake_group_on(int32_t partition)
 {
-    static char name[8];
+    static char name[16];
     for (int i = 0; i < 100; i++) {
         snprintf(name, sizeof name, "g%d", i);
         if (slice_coordinator_partition(slice_str(name), 2) == partition)

@@ -169,7 +169,7 @@ Test(cluster, coordinator_of_every_version)
 {
     struct slice keys[2];
     struct kafka_find_coordinator_request q;
-    char first[8], second[8];
+    char first[16], second[16];
     strcpy(first, fake_group_on(0));
     strcpy(second, fake_group_on(1));
     keys[0] = slice_str(first);

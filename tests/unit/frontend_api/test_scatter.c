@@ -13,7 +13,7 @@
 #include <criterion/criterion.h>
 
 static struct fake f;
-static char on_first[8], on_second[8]; /* groups of services 11 and 12 */
+static char on_first[16], on_second[16]; /* groups of services 11 and 12 */
 static void open_fake(void)
 {
     fake_open(&f);
