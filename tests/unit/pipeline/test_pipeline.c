@@ -1,0 +1,557 @@
+/* test_pipeline.c - frames, order of answers, bounds and time of the pipeline core. */
+#include "libs/base/buf.h"
+#include "libs/base/bytes.h"
+#include "libs/pipeline/pipeline.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+enum { KEY_PRODUCE = 0, KEY_OTHER = 3 };
+
+static bool overlaps(int16_t key)
+{
+    return key == KEY_PRODUCE;
+}
+
+static const uint8_t ip_a[16] = {1}, ip_b[16] = {2};
+
+static struct pipeline_options options(void)
+{
+    return (struct pipeline_options){
+        .frame_max_bytes = 1 << 20,
+        .input_budget_bytes = 1 << 20,
+        .output_budget_bytes = 1 << 20,
+        .conn_requests_max = 8,
+        .conn_input_max_bytes = 1 << 20,
+        .output_resume_bytes = 1000,
+        .connections_max = 4,
+        .per_ip_max = 3,
+        .idle_ms = 1000,
+        .stall_ms = 100,
+        .overlaps = overlaps,
+    };
+}
+
+static uint64_t open_conn(struct pipeline *p)
+{
+    uint64_t conn;
+
+    cr_assert_eq(pipeline_open(p, ip_a, -1, 0, &conn), 0);
+    return conn;
+}
+
+/* A frame of an API with a correlation id, padded to size bytes. */
+static void put_frame(struct buf *b, int16_t key, int32_t correlation, uint32_t size)
+{
+    uint8_t *at = buf_grow(b, size + 4);
+
+    memset(at, 'x', size + 4);
+    put_u32(at, size);
+    put_i16(at + 4, key);
+    put_i16(at + 6, 9);
+    put_i32(at + 8, correlation);
+}
+
+/* Offers bytes in pieces of at most chunk, as long as the connection reads. The bytes taken. */
+static size_t feed(struct pipeline *p, uint64_t conn, const struct buf *b, size_t chunk, uint64_t now)
+{
+    size_t done = 0;
+
+    while (done < b->size) {
+        struct iovec room[2];
+        int n = pipeline_input(p, conn, room);
+        if (n == 0)
+            break;
+        size_t want = MIN(chunk, b->size - done), put = 0;
+        for (int i = 0; i < n && put < want; i++) {
+            size_t part = MIN(room[i].iov_len, want - put);
+            memcpy(room[i].iov_base, b->data + done + put, part);
+            put += part;
+        }
+        pipeline_received(p, conn, put, now);
+        pipeline_check(p);
+        done += put;
+    }
+    return done;
+}
+
+static void answer(struct pipeline *p, uint64_t id, const char *text)
+{
+    struct ref r = ref_copy(slice_str(text));
+
+    pipeline_answer(p, id, PIPELINE_ANSWERED, &r, 1);
+    pipeline_check(p);
+}
+
+/* Everything that may be written now. */
+static void take_output(struct pipeline *p, uint64_t conn, size_t chunk, char *out)
+{
+    struct iovec v[4];
+    int n;
+
+    while ((n = pipeline_output(p, conn, v, 4)) > 0) {
+        size_t size = MIN(chunk, v[0].iov_len);
+        memcpy(out, v[0].iov_base, size);
+        out += size;
+        pipeline_written(p, conn, size, 0);
+        pipeline_check(p);
+    }
+    *out = '\0';
+}
+
+static struct pipeline_attention attention_of(struct pipeline *p, uint64_t conn)
+{
+    struct pipeline_attention a, last = {0};
+
+    while (pipeline_attention(p, &a))
+        if (a.conn == conn)
+            last = a;
+    return last;
+}
+
+Test(pipeline, frames_arrive_whole_whatever_the_reads)
+{
+    static const size_t chunks[] = {1, 3, 7, 100, 5000, 200000};
+    static const uint32_t sizes[] = {8, 9, 100, 2048, 2049, 70000, 8, 300000, 12};
+
+    for (size_t c = 0; c < COUNTOF(chunks); c++) {
+        struct pipeline_options o = options();
+        o.conn_requests_max = 100;
+        struct pipeline *p = pipeline_new(&o);
+        uint64_t conn = open_conn(p);
+        struct buf b = {0};
+        for (size_t i = 0; i < COUNTOF(sizes); i++)
+            put_frame(&b, KEY_PRODUCE, (int32_t)i, sizes[i]);
+        cr_assert_eq(feed(p, conn, &b, chunks[c], 0), b.size);
+        for (size_t i = 0; i < COUNTOF(sizes); i++) {
+            struct pipeline_request r;
+            cr_assert(pipeline_next(p, &r));
+            cr_assert_eq(r.correlation_id, (int32_t)i);
+            cr_assert_eq(r.api_version, 9);
+            cr_assert_eq(r.frame.size, sizes[i]);
+            for (size_t n = 8; n < r.frame.size; n++)
+                cr_assert_eq(r.frame.data[n], 'x');
+            answer(p, r.id, "a");
+        }
+        cr_assert_eq(pipeline_input_used(p), 0);
+        buf_free(&b);
+        pipeline_free(p);
+    }
+}
+
+Test(pipeline, answers_leave_in_order)
+{
+    struct pipeline_options o = options();
+    struct pipeline *p = pipeline_new(&o);
+    uint64_t conn = open_conn(p);
+    struct buf b = {0};
+    struct pipeline_request r[3];
+    char out[64];
+
+    for (int32_t i = 0; i < 3; i++)
+        put_frame(&b, KEY_PRODUCE, i, 20);
+    feed(p, conn, &b, b.size, 0);
+    for (int i = 0; i < 3; i++)
+        cr_assert(pipeline_next(p, &r[i]), "Produce overlaps Produce");
+    answer(p, r[2].id, "three");
+    answer(p, r[1].id, "two");
+    take_output(p, conn, 64, out);
+    cr_assert_str_eq(out, "");
+    answer(p, r[0].id, "one");
+    take_output(p, conn, 2, out);
+    cr_assert_str_eq(out, "onetwothree");
+    buf_free(&b);
+    pipeline_free(p);
+}
+
+Test(pipeline, others_run_one_at_a_time)
+{
+    struct pipeline_options o = options();
+    struct pipeline *p = pipeline_new(&o);
+    uint64_t conn = open_conn(p);
+    struct buf b = {0};
+    struct pipeline_request first, second;
+
+    put_frame(&b, KEY_PRODUCE, 1, 20);
+    put_frame(&b, KEY_OTHER, 2, 20);
+    put_frame(&b, KEY_PRODUCE, 3, 20);
+    feed(p, conn, &b, b.size, 0);
+    cr_assert(pipeline_next(p, &first));
+    cr_assert_not(pipeline_next(p, &second));
+    answer(p, first.id, "a");
+    cr_assert(pipeline_next(p, &second));
+    cr_assert_eq(second.correlation_id, 2);
+    cr_assert_not(pipeline_next(p, &first));
+    answer(p, second.id, "b");
+    cr_assert(pipeline_next(p, &first));
+    cr_assert_eq(first.correlation_id, 3);
+    answer(p, first.id, "c");
+    buf_free(&b);
+    pipeline_free(p);
+}
+
+Test(pipeline, a_slow_reader_gets_no_further_answers)
+{
+    struct pipeline_options o = options();
+    struct pipeline *p = pipeline_new(&o);
+    uint64_t conn = open_conn(p);
+    struct buf b = {0};
+    struct pipeline_request r;
+    char big[2001], out[4096];
+
+    memset(big, 'y', 2000);
+    big[2000] = '\0';
+    put_frame(&b, KEY_OTHER, 1, 20);
+    put_frame(&b, KEY_OTHER, 2, 20);
+    feed(p, conn, &b, b.size, 0);
+    cr_assert(pipeline_next(p, &r));
+    answer(p, r.id, big);
+    cr_assert_not(pipeline_next(p, &r), "2000 bytes wait, 1000 may");
+    cr_assert_eq(pipeline_output_room(p), (1u << 20) - 2000);
+    take_output(p, conn, 500, out);
+    cr_assert(pipeline_next(p, &r));
+    answer(p, r.id, "b");
+    buf_free(&b);
+    pipeline_free(p);
+}
+
+Test(pipeline, bad_lengths_close_after_the_answers)
+{
+    static const uint32_t bad[] = {0, 7, 0x7fffffff, 0xffffffff, (1 << 20) + 1};
+
+    for (size_t i = 0; i < COUNTOF(bad); i++) {
+        struct pipeline_options o = options();
+        struct pipeline *p = pipeline_new(&o);
+        uint64_t conn = open_conn(p);
+        struct buf b = {0};
+        struct pipeline_request r;
+        char out[16];
+        put_frame(&b, KEY_OTHER, 1, 20);
+        put_u32(buf_grow(&b, 4), bad[i]);
+        buf_append(&b, "garbage", 7);
+        feed(p, conn, &b, b.size, 0);
+        struct pipeline_attention a = attention_of(p, conn);
+        cr_assert(!a.read && !a.close);
+        cr_assert(pipeline_next(p, &r));
+        answer(p, r.id, "ok");
+        a = attention_of(p, conn);
+        cr_assert(a.write && !a.close);
+        take_output(p, conn, 16, out);
+        cr_assert_str_eq(out, "ok");
+        a = attention_of(p, conn);
+        cr_assert(a.close);
+        cr_assert_not_null(a.reason);
+        pipeline_close(p, conn);
+        cr_assert_eq(pipeline_input_used(p), 0);
+        buf_free(&b);
+        pipeline_free(p);
+    }
+}
+
+Test(pipeline, too_many_requests_stop_the_reading)
+{
+    struct pipeline_options o = options();
+    struct pipeline *p = pipeline_new(&o);
+    uint64_t conn = open_conn(p);
+    struct buf b = {0};
+    struct pipeline_request r;
+    struct iovec room[2];
+
+    for (int32_t i = 0; i < 8; i++)
+        put_frame(&b, KEY_OTHER, i, 20);
+    feed(p, conn, &b, b.size, 0);
+    cr_assert_eq(pipeline_input(p, conn, room), 0);
+    cr_assert_not(attention_of(p, conn).read);
+    cr_assert(pipeline_next(p, &r));
+    answer(p, r.id, "a");
+    cr_assert(attention_of(p, conn).read);
+    cr_assert_gt(pipeline_input(p, conn, room), 0);
+    buf_free(&b);
+    pipeline_free(p);
+}
+
+Test(pipeline, a_gone_client_leaves_its_running_requests)
+{
+    struct pipeline_options o = options();
+    struct pipeline *p = pipeline_new(&o);
+    uint64_t conn = open_conn(p), id;
+    struct buf b = {0};
+    struct pipeline_request r, r2;
+
+    put_frame(&b, KEY_PRODUCE, 1, 3000);
+    put_frame(&b, KEY_PRODUCE, 2, 20);
+    put_frame(&b, KEY_OTHER, 3, 20);
+    feed(p, conn, &b, b.size, 0);
+    cr_assert(pipeline_next(p, &r));
+    cr_assert(pipeline_next(p, &r2));
+    pipeline_close(p, conn);
+    pipeline_check(p);
+    cr_assert(pipeline_gone(p, &id));
+    cr_assert_eq(id, r.id);
+    answer(p, r2.id, "nobody reads it");
+    cr_assert_not(pipeline_gone(p, &id), "answered meanwhile");
+    cr_assert_eq(r.frame.data[100], 'x', "the frame lives until the answer");
+    answer(p, r.id, "nor this");
+    cr_assert_eq(pipeline_input_used(p), 0);
+    cr_assert_eq(pipeline_running(p), 0);
+    cr_assert_eq(pipeline_connections(p), 0);
+    buf_free(&b);
+    pipeline_free(p);
+}
+
+Test(pipeline, close_drops_what_is_behind)
+{
+    struct pipeline_options o = options();
+    struct pipeline *p = pipeline_new(&o);
+    uint64_t conn = open_conn(p);
+    struct buf b = {0};
+    struct pipeline_request r[3];
+    char out[16];
+
+    for (int32_t i = 0; i < 4; i++)
+        put_frame(&b, KEY_PRODUCE, i, 20);
+    feed(p, conn, &b, b.size, 0);
+    for (int i = 0; i < 3; i++)
+        cr_assert(pipeline_next(p, &r[i]));
+    answer(p, r[0].id, "a");
+    pipeline_answer(p, r[1].id, PIPELINE_CLOSE, NULL, 0);
+    pipeline_check(p);
+    cr_assert_not(pipeline_next(p, &r[1]));
+    answer(p, r[2].id, "never sent");
+    take_output(p, conn, 16, out);
+    cr_assert_str_eq(out, "a");
+    cr_assert(attention_of(p, conn).close);
+    buf_free(&b);
+    pipeline_free(p);
+}
+
+Test(pipeline, no_answer_keeps_the_order)
+{
+    struct pipeline_options o = options();
+    struct pipeline *p = pipeline_new(&o);
+    uint64_t conn = open_conn(p);
+    struct buf b = {0};
+    struct pipeline_request r[2];
+    char out[16];
+
+    put_frame(&b, KEY_PRODUCE, 0, 20);
+    put_frame(&b, KEY_PRODUCE, 1, 20);
+    feed(p, conn, &b, b.size, 0);
+    cr_assert(pipeline_next(p, &r[0]));
+    cr_assert(pipeline_next(p, &r[1]));
+    answer(p, r[1].id, "b");
+    pipeline_answer(p, r[0].id, PIPELINE_NO_ANSWER, NULL, 0);
+    take_output(p, conn, 16, out);
+    cr_assert_str_eq(out, "b");
+    buf_free(&b);
+    pipeline_free(p);
+}
+
+Test(pipeline, limits_of_connections)
+{
+    struct pipeline_options o = options();
+    struct pipeline *p = pipeline_new(&o);
+    uint64_t id, first = open_conn(p);
+
+    open_conn(p);
+    open_conn(p);
+    cr_assert_eq(pipeline_open(p, ip_a, -1, 0, &id), -EUSERS);
+    cr_assert_eq(pipeline_open(p, ip_b, 0, 0, &id), -EUSERS, "its override is none");
+    cr_assert_eq(pipeline_open(p, ip_b, -1, 0, &id), 0);
+    cr_assert(pipeline_is_full(p));
+    cr_assert_eq(pipeline_open(p, ip_b, -1, 0, &id), -EMFILE);
+    pipeline_close(p, first);
+    cr_assert_eq(pipeline_open(p, ip_a, -1, 0, &id), 0);
+    cr_assert_neq(id, first);
+    pipeline_free(p);
+}
+
+Test(pipeline, idle_connections_close_and_busy_ones_stay)
+{
+    struct pipeline_options o = options();
+    struct pipeline *p = pipeline_new(&o);
+    uint64_t idle = open_conn(p), busy = open_conn(p);
+    struct buf b = {0};
+    struct pipeline_request r;
+
+    put_frame(&b, KEY_OTHER, 1, 20);
+    feed(p, busy, &b, b.size, 10);
+    cr_assert(pipeline_next(p, &r));
+    cr_assert_eq(pipeline_next_ms(p), 1000);
+    pipeline_tick(p, 999);
+    cr_assert_not(attention_of(p, idle).close);
+    pipeline_tick(p, 1010);
+    struct pipeline_attention a;
+    bool closes[2] = {false, false};
+    while (pipeline_attention(p, &a))
+        closes[a.conn == busy] = a.close;
+    cr_assert(closes[0] && !closes[1]);
+    pipeline_close(p, idle);
+    answer(p, r.id, "a");
+    cr_assert_eq(pipeline_next_ms(p), 2010);
+    buf_free(&b);
+    pipeline_free(p);
+}
+
+Test(pipeline, memory_is_bounded_and_one_frame_gets_on)
+{
+    struct pipeline_options o = options();
+    o.input_budget_bytes = 100000;
+    struct pipeline *p = pipeline_new(&o);
+    uint64_t a = open_conn(p), b = open_conn(p);
+    struct buf frame = {0}, half = {0};
+    struct pipeline_request r;
+
+    put_frame(&frame, KEY_OTHER, 1, 150000);
+    buf_append(&half, frame.data, 80000);
+    cr_assert_eq(feed(p, a, &half, 10000, 0), 80000);
+    /* b meets the bound; nothing that is whole could free some, so it may go on with its frame, and a may not. */
+    cr_assert_eq(feed(p, b, &half, 10000, 0), 80000);
+    struct buf rest = {.data = frame.data + 80000, .size = frame.size - 80000};
+    cr_assert_eq(feed(p, a, &rest, 10000, 0), 0);
+    cr_assert_eq(feed(p, b, &rest, 10000, 0), rest.size);
+    cr_assert(pipeline_next(p, &r));
+    cr_assert_eq(r.conn, b);
+    struct iovec room[2];
+    cr_assert_eq(pipeline_input(p, a, room), 0);
+    answer(p, r.id, "b");
+    cr_assert(attention_of(p, a).read, "there is room again");
+    buf_free(&frame);
+    buf_free(&half);
+    pipeline_free(p);
+}
+
+Test(pipeline, stalled_frames_end_when_memory_is_short)
+{
+    struct pipeline_options o = options();
+    o.input_budget_bytes = 50000;
+    struct pipeline *p = pipeline_new(&o);
+    uint64_t a = open_conn(p);
+    struct buf frame = {0}, half = {0};
+
+    put_frame(&frame, KEY_OTHER, 1, 150000);
+    buf_append(&half, frame.data, 60000);
+    feed(p, a, &half, 60000, 0);
+    cr_assert_leq(pipeline_next_ms(p), 100);
+    pipeline_tick(p, 50);
+    cr_assert_not(attention_of(p, a).close);
+    pipeline_tick(p, 150);
+    cr_assert(attention_of(p, a).close);
+    pipeline_close(p, a);
+    cr_assert_eq(pipeline_input_used(p), 0);
+    buf_free(&frame);
+    buf_free(&half);
+    pipeline_free(p);
+}
+
+Test(pipeline, a_length_alone_takes_no_memory)
+{
+    struct pipeline_options o = options();
+    o.frame_max_bytes = 100 << 20;
+    struct pipeline *p = pipeline_new(&o);
+    uint64_t a = open_conn(p);
+    struct buf b = {0};
+
+    put_u32(buf_grow(&b, 4), 100 << 20);
+    buf_append(&b, "123456789", 9);
+    feed(p, a, &b, b.size, 0);
+    cr_assert_eq(pipeline_input_used(p), 9);
+    buf_free(&b);
+    pipeline_free(p);
+}
+
+Test(pipeline, drain_answers_and_closes)
+{
+    struct pipeline_options o = options();
+    struct pipeline *p = pipeline_new(&o);
+    uint64_t quiet = open_conn(p), busy = open_conn(p), id;
+    struct buf b = {0};
+    struct pipeline_request r;
+    char out[16];
+
+    put_frame(&b, KEY_OTHER, 1, 20);
+    put_frame(&b, KEY_OTHER, 2, 20);
+    feed(p, busy, &b, b.size, 0);
+    cr_assert(pipeline_next(p, &r));
+    pipeline_drain(p);
+    cr_assert_eq(pipeline_open(p, ip_a, -1, 0, &id), -ESHUTDOWN);
+    struct pipeline_attention a;
+    bool closes[2] = {false, false};
+    while (pipeline_attention(p, &a))
+        closes[a.conn == busy] = a.close;
+    cr_assert(closes[0] && !closes[1]);
+    pipeline_close(p, quiet);
+    answer(p, r.id, "a");
+    cr_assert(pipeline_next(p, &r), "what was wholly received is answered");
+    answer(p, r.id, "b");
+    take_output(p, busy, 16, out);
+    cr_assert_str_eq(out, "ab");
+    cr_assert(attention_of(p, busy).close);
+    buf_free(&b);
+    pipeline_free(p);
+}
+
+/* Connections come and go, send and read at random; the invariants hold after every step. */
+Test(pipeline, random_life)
+{
+    struct pipeline_options o = options();
+    o.input_budget_bytes = 20000;
+    o.per_ip_max = 100;
+    o.connections_max = 6;
+    struct pipeline *p = pipeline_new(&o);
+    uint64_t conns[6] = {0}, running[64], now = 0;
+    size_t run_count = 0;
+    struct buf pending[6] = {{0}};
+
+    srand(7);
+    for (int step = 0; step < 50000; step++) {
+        size_t at = (size_t)rand() % 6;
+        struct pipeline_request r;
+        struct pipeline_attention a;
+        now += (uint64_t)rand() % 3;
+        if (conns[at] == 0) {
+            cr_assert_eq(pipeline_open(p, ip_a, -1, now, &conns[at]), 0);
+            pending[at].size = 0;
+        }
+        switch (rand() % 6) {
+        case 0:
+            if (pending[at].size < 20000)
+                put_frame(&pending[at], rand() % 3 ? KEY_PRODUCE : KEY_OTHER, step, 8 + (uint32_t)rand() % 6000);
+            break;
+        case 1: {
+            struct buf part = {.data = pending[at].data, .size = (size_t)rand() % (pending[at].size + 1)};
+            buf_consume(&pending[at], feed(p, conns[at], &part, 1 + (size_t)rand() % 3000, now));
+            break;
+        }
+        case 2:
+            if (run_count < 64 && pipeline_next(p, &r))
+                running[run_count++] = r.id;
+            break;
+        case 3:
+            if (run_count > 0) {
+                size_t pick = (size_t)rand() % run_count;
+                answer(p, running[pick], rand() % 2 ? "short" : "a somewhat longer answer");
+                running[pick] = running[--run_count];
+            }
+            break;
+        case 4: {
+            struct iovec v[3];
+            if (pipeline_output(p, conns[at], v, 3) > 0)
+                pipeline_written(p, conns[at], 1 + (size_t)rand() % v[0].iov_len, now);
+            break;
+        }
+        default:
+            pipeline_tick(p, now);
+            while (pipeline_attention(p, &a))
+                for (size_t i = 0; i < 6; i++)
+                    if (conns[i] == a.conn && (a.close || rand() % 50 == 0)) {
+                        pipeline_close(p, conns[i]);
+                        conns[i] = 0;
+                    }
+        }
+        pipeline_check(p);
+    }
+    for (size_t i = 0; i < 6; i++)
+        buf_free(&pending[i]);
+    pipeline_free(p);
+}
