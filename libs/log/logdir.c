@@ -10,7 +10,6 @@
 
 enum { SMALL_FILE_MAX_BYTES = 64 * 1024, CHECKPOINT_MAX_BYTES = 256 * 1024 * 1024 };
 
-#define META_FILE  "meta.properties"
 #define CLEAN_FILE ".kafka_cleanshutdown"
 
 static int slurp_in(const struct file_system *fs, const char *dir, const char *name, size_t max_bytes, char **ret_text,
@@ -36,63 +35,6 @@ static bool split_property(struct slice line, struct slice *ret_key, struct slic
     if (!text_word(&value, ret_value))
         *ret_value = SLICE_EMPTY;
     return true;
-}
-
-static int meta_property(struct slice key, struct slice value, struct logdir_meta *m, bool seen[3])
-{
-    int64_t n;
-    if (slice_eq_str(key, "version")) {
-        if (!text_int(value, INT32_MAX, &n) || n != 1)
-            return -EBADMSG;
-        seen[0] = true;
-    } else if (slice_eq_str(key, "cluster.id")) {
-        if (value.size == 0 || value.size >= sizeof m->cluster_id)
-            return -EBADMSG;
-        memcpy(m->cluster_id, value.data, value.size);
-        m->cluster_id[value.size] = '\0';
-        seen[1] = true;
-    } else if (slice_eq_str(key, "node.id")) {
-        if (!text_int(value, INT32_MAX, &n))
-            return -EBADMSG;
-        m->node_id = (int32_t)n;
-        seen[2] = true;
-    } else if (slice_eq_str(key, "directory.id")) {
-        if (uuid_parse(value, &m->directory_id) < 0)
-            return -EBADMSG;
-    }
-    return 0;
-}
-
-int logdir_read_meta(const struct file_system *fs, const char *dir, struct logdir_meta *ret_meta)
-{
-    char *text;
-    size_t size;
-    int err = slurp_in(fs, dir, META_FILE, SMALL_FILE_MAX_BYTES, &text, &size);
-    if (err < 0)
-        return err;
-    struct slice rest = slice_make(text, size), line, key, value;
-    struct logdir_meta m = {.directory_id = UUID_ZERO};
-    bool seen[3] = {false, false, false};
-    while (err == 0 && text_line(&rest, &line)) {
-        if (line.size > 0 && line.data[0] != '#' && line.data[0] != '!' && split_property(line, &key, &value))
-            err = meta_property(key, value, &m, seen);
-    }
-    free(text);
-    if (err == 0 && !(seen[0] && seen[1] && seen[2]))
-        err = -EBADMSG;
-    if (err == 0)
-        *ret_meta = m;
-    return err;
-}
-
-int logdir_write_meta(const struct file_system *fs, const char *dir, const struct logdir_meta *meta)
-{
-    struct buf b = {0};
-    buf_printf(&b, "#\ncluster.id=%s\ndirectory.id=%s\nnode.id=%" PRId32 "\nversion=1\n", meta->cluster_id,
-               uuid_to_text(meta->directory_id).s, meta->node_id);
-    int err = file_replace(fs, dir, META_FILE, b.data, b.size, true);
-    buf_free(&b);
-    return err;
 }
 
 int logdir_lock(const char *dir, int *ret_fd, int *ret_holder)

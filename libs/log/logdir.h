@@ -1,23 +1,13 @@
-/* logdir.h - what stands beside the partitions in a folder of log.dirs: identity, lock, checkpoints, clean-stop marker
+/* logdir.h - what stands beside the partitions in a folder of log.dirs: lock, checkpoints, clean-stop marker
  * (records.md).
  *
- * Checkpoint files and meta.properties are text that anybody may have edited: what does not parse is -EBADMSG, never a
+ * Checkpoint files are text that anybody may have edited: what does not parse is -EBADMSG, never a
  * crash. Threading: none of its own. */
 #ifndef KARST_LOG_LOGDIR_H
 #define KARST_LOG_LOGDIR_H
 
 #include "libs/base/uuid.h"
 #include "libs/log/file.h"
-
-/* meta.properties. */
-struct logdir_meta {
-    char cluster_id[64];
-    int32_t node_id;
-    struct uuid directory_id; /* zero: none in the file */
-};
-/* 0, -ENOENT (not formatted), -EBADMSG, -errno. */
-NODISCARD int logdir_read_meta(const struct file_system *fs, const char *dir, struct logdir_meta *ret_meta);
-NODISCARD int logdir_write_meta(const struct file_system *fs, const char *dir, const struct logdir_meta *meta);
 
 /* A shared fcntl lock on DIR/.lock: several processes of Karst hold it together, and Kafka, which wants it alone, stays
  * out. A real file only. *ret_fd is kept open as long as the lock. -EWOULDBLOCK: Kafka runs on this folder; *ret_holder

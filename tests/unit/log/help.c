@@ -1,0 +1,203 @@
+/* help.c - see help.h. */
+#include "help.h"
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+const char *help_dir(const char *name)
+{
+    static char path[256];
+    mkdir("/tmp/log", 0755);
+    snprintf(path, sizeof path, "/tmp/log/%s.%d", name, (int)getpid());
+    (void)mkdir(path, 0755);
+    static char partition[300];
+    snprintf(partition, sizeof partition, "%s/topic-0", path);
+    cr_assert_eq(file_remove_tree(&file_system_real, partition), 0);
+    return partition;
+}
+
+static void print_note(void *ctx UNUSED, int level UNUSED, const char *text)
+{
+    if (getenv("HELP_NOTES"))
+        fprintf(stderr, "%s\n", text);
+}
+
+struct log_options help_options(const char *dir)
+{
+    struct log_options o = {
+        .fs = &file_system_real,
+        .dir = dir,
+        .topic_id = {{1, 2, 3, 4, 5, 6, 7, 8, 9}},
+        .now_wall_ms = HELP_NOW_MS,
+        .note = print_note,
+    };
+    log_config_init(&o.config);
+    o.config.message_timestamp_after_max_ms = INT64_MAX;
+    return o;
+}
+
+struct log *help_open(const struct log_options *o)
+{
+    struct log *l = NULL;
+    int err = log_open(o, &l);
+    cr_assert_eq(err, 0, "log_open: %s", strerror(-err));
+    return l;
+}
+
+struct buf help_batch(const struct help_batch *spec)
+{
+    struct buf out = {0};
+    struct batch_options o = BATCH_OPTIONS;
+    o.producer_id = spec->producer_id;
+    o.producer_epoch = spec->producer_epoch;
+    o.base_sequence = spec->sequence;
+    o.codec = spec->codec;
+    o.attributes = spec->attributes;
+    struct batch_builder b;
+    batch_begin(&b, &out, &o);
+    uint8_t *value = xmalloc(spec->value_bytes + 1);
+    for (size_t i = 0; i < spec->value_bytes; i++)
+        value[i] = (uint8_t)('a' + (i * 7 + spec->value_bytes) % 26);
+    for (int i = 0; i < spec->count; i++)
+        batch_add(&b, (spec->timestamp ? spec->timestamp : HELP_NOW_MS) + i, SLICE_OF("key"),
+                  slice_make(value, spec->value_bytes), NULL, 0);
+    free(value);
+    cr_assert_eq(batch_end(&b), 0);
+    return out;
+}
+
+enum kafka_error help_append(struct log *l, const struct help_batch *spec, struct log_append *ret)
+{
+    struct buf b = help_batch(spec);
+    struct log_append a = {.bytes = b.data, .size = b.size, .leader_epoch = 0, .now_wall_ms = HELP_NOW_MS};
+    enum kafka_error error = log_stage(l, &a);
+    if (error == KERR_NONE && log_commit(l) < 0)
+        error = KERR_KAFKA_STORAGE_ERROR;
+    buf_free(&b);
+    free(a.record_errors);
+    a.record_errors = NULL;
+    if (ret != NULL)
+        *ret = a;
+    return error;
+}
+
+/* ---- the failing file system ---- */
+
+static int fails(struct help_faults *f, const char *call)
+{
+    if (f->call != NULL && strcmp(f->call, call) != 0)
+        return 0;
+    f->count++;
+    if (f->left < 0)
+        return 0;
+    if (f->left > 0) {
+        f->left--;
+        return 0;
+    }
+    if (f->times == 0)
+        return 0;
+    f->times--;
+    return f->error;
+}
+
+#define REAL file_system_real.ops
+#define GUARD(name)                                                                                                    \
+    do {                                                                                                               \
+        int guard_ = fails(ctx, name);                                                                                 \
+        if (guard_ != 0)                                                                                               \
+            return guard_;                                                                                             \
+    } while (0)
+
+static int f_open(void *ctx, const char *path, int flags)
+{
+    GUARD("open");
+    return REAL->open(NULL, path, flags);
+}
+static int f_dup(void *ctx, int fd)
+{
+    GUARD("dup");
+    return REAL->dup(NULL, fd);
+}
+static int f_close(void *ctx UNUSED, int fd)
+{
+    return REAL->close(NULL, fd);
+}
+static ssize_t f_pread(void *ctx, int fd, void *p, size_t n, uint64_t at)
+{
+    GUARD("pread");
+    return REAL->pread(NULL, fd, p, n, at);
+}
+static ssize_t f_pwritev(void *ctx, int fd, const struct iovec *iov, int count, uint64_t at)
+{
+    struct help_faults *f = ctx;
+    int error = fails(f, "pwritev");
+    if (error != 0) {
+        if (f->shorten && iov[0].iov_len > 1) {
+            struct iovec half = {iov[0].iov_base, iov[0].iov_len / 2};
+            (void)REAL->pwritev(NULL, fd, &half, 1, at);
+        }
+        return error;
+    }
+    return REAL->pwritev(NULL, fd, iov, count, at);
+}
+static int f_fdatasync(void *ctx, int fd)
+{
+    GUARD("fdatasync");
+    return REAL->fdatasync(NULL, fd);
+}
+static int f_ftruncate(void *ctx, int fd, uint64_t size)
+{
+    GUARD("ftruncate");
+    return REAL->ftruncate(NULL, fd, size);
+}
+static int f_fstat(void *ctx, int fd, struct file_stat *s)
+{
+    GUARD("fstat");
+    return REAL->fstat(NULL, fd, s);
+}
+static int f_stat(void *ctx, const char *path, struct file_stat *s)
+{
+    GUARD("stat");
+    return REAL->stat(NULL, path, s);
+}
+static int f_rename(void *ctx, const char *a, const char *b)
+{
+    GUARD("rename");
+    return REAL->rename(NULL, a, b);
+}
+static int f_unlink(void *ctx, const char *path)
+{
+    GUARD("unlink");
+    return REAL->unlink(NULL, path);
+}
+static int f_mkdir(void *ctx, const char *path)
+{
+    GUARD("mkdir");
+    return REAL->mkdir(NULL, path);
+}
+static int f_rmdir(void *ctx, const char *path)
+{
+    GUARD("rmdir");
+    return REAL->rmdir(NULL, path);
+}
+static int f_sync_dir(void *ctx, const char *path)
+{
+    GUARD("sync_dir");
+    return REAL->sync_dir(NULL, path);
+}
+static int f_list(void *ctx, const char *path, file_list_fn *fn, void *arg)
+{
+    GUARD("list");
+    return REAL->list(NULL, path, fn, arg);
+}
+
+struct file_system help_faulty(struct help_faults *f)
+{
+    static const struct file_ops ops = {f_open,      f_dup,       f_close, f_pread,    f_pwritev,
+                                        f_fdatasync, f_ftruncate, f_fstat, f_stat,     f_rename,
+                                        f_unlink,    f_mkdir,     f_rmdir, f_sync_dir, f_list};
+    return (struct file_system){&ops, f};
+}

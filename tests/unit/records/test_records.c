@@ -1,0 +1,201 @@
+/* test_records.c - batches: built, read back, broken. */
+#include "libs/base/bytes.h"
+#include "libs/records/records.h"
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { BODY_LIMIT = 1 << 20 };
+
+static void add_records(struct batch_builder *b, int n)
+{
+    for (int i = 0; i < n; i++) {
+        char key[32], value[64];
+        int k = snprintf(key, sizeof key, "key-%d", i), v = snprintf(value, sizeof value, "value-%d-%d", i, i * i);
+        struct record_header h[2] = {{SLICE_OF("h1"), SLICE_OF("v1")}, {SLICE_OF("h2"), SLICE_NULL}};
+        batch_add(b, 1000 + i, i % 3 ? slice_make(key, (size_t)k) : SLICE_NULL,
+                  i % 5 ? slice_make(value, (size_t)v) : SLICE_NULL, h, i % 2 ? 2 : 0);
+    }
+}
+
+static void build(struct buf *out, int codec, int n)
+{
+    struct batch_options o = BATCH_OPTIONS;
+    o.base_offset = 77;
+    o.codec = codec;
+    o.producer_id = 5;
+    o.producer_epoch = 1;
+    o.base_sequence = INT32_MAX;
+    struct batch_builder b;
+    batch_begin(&b, out, &o);
+    add_records(&b, n);
+    cr_assert_eq(batch_end(&b), 0);
+}
+
+Test(records, every_codec_comes_back)
+{
+    for (int codec = COMPRESS_NONE; codec <= COMPRESS_ZSTD; codec++) {
+        struct buf out = {0}, scratch = {0};
+        build(&out, codec, 100);
+        struct slice rest = buf_slice(&out), bytes;
+        struct batch b;
+        cr_assert_eq(batch_next(&rest, &b, &bytes), 1);
+        cr_assert_eq(rest.size, 0);
+        cr_assert(batch_crc_holds(&b, bytes));
+        cr_assert_eq(b.base_offset, 77);
+        cr_assert_eq(batch_next_offset(&b), 177);
+        cr_assert_eq(b.record_count, 100);
+        cr_assert_eq(b.max_timestamp, 1099);
+        cr_assert_eq(batch_last_sequence(&b), 98);
+        struct record_iter it;
+        struct record r;
+        cr_assert_eq(record_iter_init(&it, &b, bytes, &scratch, BODY_LIMIT), 0, "%s", compress_name(codec));
+        int i = 0;
+        for (; record_iter_next(&it, &r) == 1; i++) {
+            cr_assert_eq(r.offset, 77 + i);
+            cr_assert_eq(r.timestamp, 1000 + i);
+            cr_assert_eq(slice_is_null(r.key), i % 3 == 0);
+            cr_assert_eq(slice_is_null(r.value), i % 5 == 0);
+            struct record_header h;
+            int headers = 0;
+            while (record_header_next(&r.headers, &h) == 1)
+                headers++;
+            cr_assert_eq(headers, i % 2 ? 2 : 0);
+        }
+        cr_assert_eq(i, 100);
+        buf_free(&out);
+        buf_free(&scratch);
+    }
+}
+
+Test(records, decompression_is_bounded)
+{
+    size_t size = 1 << 20;
+    uint8_t *zeroes = xcalloc(1, size);
+    for (int codec = COMPRESS_NONE; codec <= COMPRESS_ZSTD; codec++) {
+        struct buf packed = {0}, out = {0};
+        cr_assert_eq(compress_encode(codec, slice_make(zeroes, size), &packed), 0);
+        cr_assert_eq(compress_decode(codec, buf_slice(&packed), size - 1, &out), -ENOSPC, "%s", compress_name(codec));
+        cr_assert_eq(out.size, 0);
+        cr_assert_eq(compress_decode(codec, buf_slice(&packed), size, &out), 0, "%s", compress_name(codec));
+        cr_assert_eq(out.size, size);
+        if (codec != COMPRESS_NONE) {
+            out.size = 0;
+            cr_assert_eq(compress_decode(codec, slice_make(packed.data, packed.size - 5), size, &out), -EBADMSG, "%s",
+                         compress_name(codec));
+        }
+        buf_free(&packed);
+        buf_free(&out);
+    }
+    free(zeroes);
+    cr_assert_eq(compress_decode(5, SLICE_EMPTY, 1, &(struct buf){0}), -EINVAL);
+}
+
+Test(records, bare_snappy_is_read)
+{
+    /* "abcabcabcabc" as one raw block: length 12, literal of 3, copy of 9 from 3 back. */
+    static const uint8_t raw[] = {12, 2 << 2, 'a', 'b', 'c', (9 - 4) << 2 | 1, 3};
+    struct buf out = {0};
+    cr_assert_eq(compress_decode(COMPRESS_SNAPPY, slice_make(raw, sizeof raw), 100, &out), 0);
+    cr_assert(slice_eq_str(buf_slice(&out), "abcabcabcabc"));
+    buf_free(&out);
+}
+
+Test(records, every_truncation_is_refused)
+{
+    struct buf out = {0}, scratch = {0};
+    build(&out, COMPRESS_NONE, 3);
+    for (size_t n = 1; n < out.size; n++) {
+        struct slice rest = slice_make(out.data, n);
+        struct batch b;
+        cr_assert_eq(batch_next(&rest, &b, NULL), -ENODATA);
+    }
+    /* A body that is cut while the header still counts all records. */
+    struct batch b;
+    cr_assert_eq(batch_read_header(buf_slice(&out), &b), 0);
+    for (size_t n = BATCH_HEADER_SIZE; n < out.size; n++) {
+        struct batch cut = b;
+        cut.size = (uint32_t)n;
+        struct record_iter it;
+        struct record r;
+        cr_assert_eq(record_iter_init(&it, &cut, buf_slice(&out), &scratch, BODY_LIMIT), 0);
+        int more;
+        while ((more = record_iter_next(&it, &r)) == 1)
+            ;
+        cr_assert_eq(more, -EBADMSG);
+    }
+    buf_free(&out);
+}
+
+Test(records, headers_that_lie_are_refused)
+{
+    struct buf out = {0};
+    struct batch b;
+    build(&out, COMPRESS_NONE, 1);
+    put_i32(out.data + BATCH_LENGTH, -1);
+    cr_assert_eq(batch_read_header(buf_slice(&out), &b), -EBADMSG);
+    put_i32(out.data + BATCH_LENGTH, INT32_MAX);
+    cr_assert_eq(batch_read_header(buf_slice(&out), &b), -EBADMSG);
+    put_i32(out.data + BATCH_LENGTH, 48);
+    cr_assert_eq(batch_read_header(buf_slice(&out), &b), -EBADMSG);
+    put_i32(out.data + BATCH_LENGTH, 49);
+    cr_assert_eq(batch_read_header(buf_slice(&out), &b), 0);
+    put_i32(out.data + BATCH_RECORD_COUNT, -1);
+    cr_assert_eq(batch_read_header(buf_slice(&out), &b), -EBADMSG);
+    put_i32(out.data + BATCH_RECORD_COUNT, 1);
+    put_i64(out.data + BATCH_BASE_OFFSET, INT64_MAX);
+    cr_assert_eq(batch_read_header(buf_slice(&out), &b), -EBADMSG);
+    put_i64(out.data + BATCH_BASE_OFFSET, 0);
+    out.data[BATCH_MAGIC] = 1;
+    cr_assert_eq(batch_read_header(buf_slice(&out), &b), -EPROTO);
+    buf_free(&out);
+}
+
+Test(records, append_time_keeps_the_crc_true)
+{
+    struct buf out = {0};
+    build(&out, COMPRESS_LZ4, 10);
+    struct batch b;
+    batch_set_offset(out.data, 123456, 7);
+    cr_assert_eq(batch_read_header(buf_slice(&out), &b), 0);
+    cr_assert(batch_crc_holds(&b, buf_slice(&out)));
+    batch_set_append_time(out.data, out.size, 9999);
+    cr_assert_eq(batch_read_header(buf_slice(&out), &b), 0);
+    cr_assert(batch_crc_holds(&b, buf_slice(&out)));
+    cr_assert_eq(b.max_timestamp, 9999);
+    cr_assert(b.attributes & BATCH_ATTR_LOG_APPEND_TIME);
+    cr_assert_eq(b.leader_epoch, 7);
+    buf_free(&out);
+}
+
+Test(records, control_batches)
+{
+    struct buf out = {0}, scratch = {0};
+    struct batch_options o = BATCH_OPTIONS;
+    o.attributes = BATCH_ATTR_CONTROL;
+    struct batch_builder b;
+    batch_begin(&b, &out, &o);
+    batch_add_control(&b, 5, CONTROL_LEADER_CHANGE, SLICE_OF("\0\0body"));
+    cr_assert_eq(batch_end(&b), 0);
+    struct batch h;
+    struct record_iter it;
+    struct record r;
+    cr_assert_eq(batch_read_header(buf_slice(&out), &h), 0);
+    cr_assert(batch_is_control(&h));
+    cr_assert_eq(record_iter_init(&it, &h, buf_slice(&out), &scratch, 0), 0);
+    cr_assert_eq(record_iter_next(&it, &r), 1);
+    cr_assert_eq(control_type_of(r.key), CONTROL_LEADER_CHANGE);
+    cr_assert_eq(control_type_of(SLICE_OF("abc")), -EBADMSG);
+    buf_free(&out);
+}
+
+Test(records, an_empty_batch_is_taken_back)
+{
+    struct buf out = {0};
+    buf_append(&out, "before", 6);
+    struct batch_builder b;
+    batch_begin(&b, &out, &BATCH_OPTIONS);
+    cr_assert_eq(batch_end(&b), 0);
+    cr_assert_eq(out.size, 6);
+    buf_free(&out);
+}
