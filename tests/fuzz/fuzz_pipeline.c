@@ -70,7 +70,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct iovec room[2];
         if (pipeline_input(p, conn, room) == 0)
             break;
-        size_t n = MIN(MIN(room[0].iov_len, (size_t)data[0] + 1), size - at);
+        size_t n = MIN(room[0].iov_len, (size_t)data[0] + 1);
+        n = MIN(n, size - at);
         memcpy(room[0].iov_base, data + at, n);
         pipeline_received(p, conn, n, 0);
         pipeline_check(p);
