@@ -1,0 +1,289 @@
+"""harness.py - a Karst constellation, a real Kafka, and Kafka's tools, for tests.
+
+Everything listens on 127.0.0.1, on ports that were free a moment ago; every folder is the test's own; so two runs may go on at once.
+Servers are ended by what started them, and die with the test run (karst up -d is ended in `close`).
+"""
+import contextlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+BIN = os.environ.get("KARST_BIN", os.path.join(ROOT, "build", "release", "bin"))
+KARST = os.path.join(BIN, "karst")
+KAFKA = os.path.join(ROOT, "tests", "tools", "kafka")
+ROLES = ("controller", "storage", "frontend", "group", "txn")
+
+sys.path.insert(0, os.path.join(ROOT, "tests", "tools"))
+import ask  # noqa: E402
+
+
+def free_port():
+    """Of a range below the ephemeral one; with a free neighbour, which Kafka's controller takes."""
+    low = int(os.environ.get("KARST_TEST_PORTS", "19500"))
+    while True:
+        port = random.randrange(low, low + 480, 2)
+        with contextlib.suppress(OSError), socket.socket() as a, socket.socket() as b:
+            a.bind(("127.0.0.1", port))
+            b.bind(("127.0.0.1", port + 1))
+            return port
+
+
+class Outcome:
+    def __init__(self, command, status, out, err):
+        self.command, self.status, self.out, self.err = command, status, out, err
+
+    def __str__(self):
+        return f"$ {' '.join(self.command)}\nstatus {self.status}\n--- stdout\n{self.out[-6000:]}\n--- stderr\n{self.err[-6000:]}"
+
+
+def run(command, input=None, timeout=60, env=None, cwd=None):
+    process = subprocess.Popen(command, stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, **(env or {})}, cwd=cwd)
+    try:
+        out, err = process.communicate(input, timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        err += f"\n(ended: more than {timeout} s)"
+        return Outcome(command, -1, out, err)
+    return Outcome(command, process.returncode, out, err)
+
+
+def ran(command, **options):
+    """The output of a command that must succeed."""
+    outcome = run(command, **options)
+    assert outcome.status == 0, str(outcome)
+    return outcome.out
+
+
+def wait_until(condition, timeout=20, what="the condition"):
+    """Polls until condition() is true; its last value. Fails loudly after timeout seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"{what} did not come within {timeout} s"
+        time.sleep(0.02)
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+class Cluster:
+    """What a test needs to know of either system."""
+    name = "?"
+
+    def __init__(self, folder, port=None):
+        self.folder, self.port = folder, port or free_port()
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def tool(self, name, *arguments, input=None, timeout=90):
+        """Kafka's own tool against this cluster."""
+        with_bootstrap = ["--bootstrap-server", self.address] if name not in ("producer-perf-test",) else \
+            ["--bootstrap-server", self.address]
+        return run([KAFKA, name, *with_bootstrap, *arguments], input=input, timeout=timeout)
+
+    def kcat(self, *arguments, input=None, timeout=60):
+        return run(["kcat", "-b", self.address, *arguments], input=input, timeout=timeout)
+
+    def ask(self, api, version, body=None):
+        with ask.Connection("127.0.0.1", self.port) as c:
+            return c.ask(api, version, body)
+
+
+class Karst(Cluster):
+    name = "karst"
+
+    def __init__(self, folder, port=None, config=None):
+        super().__init__(folder, port)
+        self.data = os.path.join(folder, "data")
+        self.config = None
+        if config:
+            self.config = os.path.join(folder, "server.properties")
+            with open(self.config, "w", encoding="utf-8") as f:
+                f.write("".join(f"{k}={v}\n" for k, v in config.items()))
+
+    def up_command(self, *more):
+        return [KARST, "up", "--data", self.data, "--listen", self.address, *(["--config", self.config] if self.config else []), *more]
+
+    def start(self):
+        outcome = run(self.up_command("-d"), timeout=90)
+        assert outcome.status == 0, f"{outcome}\n{self.log()}"
+        return self
+
+    def status(self):
+        return json.loads(ran([KARST, "status", "--data", self.data, "--json"]))["processes"]
+
+    def pids(self):
+        return {p["role"]: p["pid"] for p in self.status()}
+
+    def run_dir(self):
+        endpoint = next(p["endpoint"] for p in self.status() if p["role"] == "controller")
+        return os.path.dirname(endpoint.removeprefix("ipc://"))
+
+    def log(self):
+        """The last lines of the constellation's log, for a failed test's message."""
+        base = os.environ.get("XDG_RUNTIME_DIR") or "/tmp"
+        for start in (base, f"/run/user/{os.getuid()}", "/tmp"):
+            top = os.path.join(start, f"karst-{os.getuid()}")
+            for name in os.listdir(top) if os.path.isdir(top) else []:
+                try:
+                    with open(os.path.join(top, name, "server.properties"), encoding="utf-8") as f:
+                        if f"log.dirs={self.data}\n" not in f.read():
+                            continue
+                    with open(os.path.join(top, name, "karst.log"), encoding="utf-8", errors="replace") as f:
+                        return "".join(f.readlines()[-60:])
+                except OSError:
+                    continue
+        return "(no log)"
+
+    def stop(self):
+        outcome = run([KARST, "down", "--data", self.data], timeout=90)
+        assert outcome.status in (0, 3), str(outcome)
+
+    close = stop
+
+
+class Kafka(Cluster):
+    """The real one, of one node with id 1, as broker and controller."""
+    name = "kafka"
+
+    def __init__(self, folder, port=None, data=None):
+        super().__init__(folder, port)
+        self.data = data or os.path.join(folder, "data")
+
+    def start(self, *properties):
+        settings = [*properties]
+        if self.data != os.path.join(self.folder, "data"):
+            settings.append(f"log.dirs={self.data}")
+            # The tool formats a folder that has no meta.properties; here the data lies elsewhere and is formatted already.
+            os.makedirs(os.path.join(self.folder, "data"), exist_ok=True)
+            shutil.copy(os.path.join(self.data, "meta.properties"), os.path.join(self.folder, "data", "meta.properties"))
+        outcome = run([KAFKA, "start", self.folder, str(self.port), *settings], timeout=120)
+        assert outcome.status == 0, f"{outcome}\n{self.log()}"
+        return self
+
+    def status(self):
+        return []
+
+    def log(self):
+        try:
+            with open(os.path.join(self.folder, "log"), encoding="utf-8", errors="replace") as f:
+                return "".join(f.readlines()[-60:])
+        except OSError:
+            return "(no log)"
+
+    def stop(self):
+        ran([KAFKA, "stop", self.folder], timeout=90)
+
+    def close(self):
+        run([KAFKA, "stop", self.folder], timeout=90)
+
+
+def new_folder():
+    """Under /tmp and short, removed by the fixture."""
+    return tempfile.mkdtemp(prefix="karst-test-")
+
+
+def new_cluster(folder, **options):
+    """Karst; or, with KARST_TEST_SELF=kafka, a second Kafka: the tests that compare are then proved against Kafka itself."""
+    return Kafka(folder) if os.environ.get("KARST_TEST_SELF") == "kafka" else Karst(folder, **options)
+
+
+def side_by_side(*functions):
+    """Calls them on a thread each; their results in order, or the first exception."""
+    results = [None] * len(functions)
+
+    def call(i):
+        try:
+            results[i] = (True, functions[i]())
+        except BaseException as error:
+            results[i] = (False, error)
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(len(functions))]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    for good, value in results:
+        if not good:
+            raise value
+    return [value for _, value in results]
+
+
+# ---------------------------------------------------------------------------------------------------------------- comparing
+
+IDS = [
+    (r"\b[A-Za-z0-9_-]{22}\b(?=\s|$|,|\")", "<id>"),                              # topic and cluster ids
+    (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<uuid>"),
+    (r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}\]", "[<time>]"),
+    (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[:.,]\d{3}", "<time>"),
+    (r"CreateTime:\d+", "CreateTime:<time>"),
+    (r'"timestamp":\d+', '"timestamp":<time>'),
+]
+
+
+def normal(text, cluster, more=()):
+    """Without what may differ between two clusters that are the same: ports, folders, ids, times."""
+    text = text.replace(cluster.data, "<data>").replace(cluster.folder, "<folder>")
+    text = text.replace(str(cluster.port), "<port>").replace(str(cluster.port + 1), "<port+1>")
+    for pattern, by in [*IDS, *more]:
+        text = re.sub(pattern, by, text)
+    return "\n".join(re.sub(r"[ \t]+", " ", line).strip() for line in text.splitlines())
+
+
+class Pair:
+    """The same done to Karst and to a real Kafka, side by side, and compared."""
+
+    def __init__(self, ours, theirs):
+        self.ours, self.theirs = ours, theirs
+
+    def both(self, function):
+        return side_by_side(lambda: function(self.ours), lambda: function(self.theirs))
+
+    def tool(self, name, *arguments, input=None, timeout=90, more=(), sort=False, check_err=True, only=None, status=None):
+        """Compares status, stdout and stderr; `only` keeps matching lines of stdout, `sort` ignores their order, `more` are further
+        (pattern, text) to normalise. Returns our stdout, as it was."""
+        a, b = self.both(lambda c: c.tool(name, *[x.replace("{folder}", c.folder) for x in arguments], input=input, timeout=timeout))
+
+        def shape(text, cluster):
+            lines = normal(text, cluster, more).splitlines()
+            if only:
+                lines = [line for line in lines if re.search(only, line)]
+            return "\n".join(sorted(lines) if sort else lines)
+        ours, theirs = shape(a.out, self.ours), shape(b.out, self.theirs)
+        if status is not None:
+            assert b.status == status, f"Kafka itself:\n{b}"
+        problem = None
+        if a.status != b.status:
+            problem = f"status {a.status}, Kafka has {b.status}"
+        elif ours != theirs:
+            problem = "stdout differs"
+        elif check_err and shape_err(a.err, self.ours, more) != shape_err(b.err, self.theirs, more):
+            problem = "stderr differs"
+        assert problem is None, f"{problem}\n=== {self.ours.name}\n{a}\n=== {self.theirs.name}\n{b}"
+        return a.out
+
+
+def shape_err(text, cluster, more):
+    """Of stack traces only the first line of each exception; warnings of the tools' logs without their numbers."""
+    lines = [line for line in normal(text, cluster, more).splitlines() if not line.startswith(("at ", "... "))]
+    return "\n".join(lines)

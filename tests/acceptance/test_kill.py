@@ -1,0 +1,113 @@
+"""Any process may be killed at any instant: every acknowledged record stays, once and in order, and the load goes on."""
+import os
+import random
+import signal
+import threading
+import time
+
+import confluent_kafka
+
+import harness
+from test_clients import create
+
+KILLS = 20
+PARTITIONS = 4
+
+
+class Load(threading.Thread):
+    """One idempotent acks=all producer that never stops; values count up per partition."""
+
+    def __init__(self, cluster, topic):
+        super().__init__(daemon=True)
+        self.producer = confluent_kafka.Producer({
+            "bootstrap.servers": cluster.address, "enable.idempotence": True, "acks": "all", "linger.ms": 2,
+            "message.timeout.ms": 120000, "reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200, "retry.backoff.ms": 20,
+            "retry.backoff.max.ms": 200, "topic.metadata.refresh.fast.interval.ms": 50})
+        self.topic, self.stopping = topic, threading.Event()
+        self.acked = [[] for _ in range(PARTITIONS)]  # (offset, value)
+        self.errors, self.last_ack = [], time.monotonic()
+
+    def on_delivery(self, error, message):
+        if error:
+            self.errors.append(str(error))
+        else:
+            self.last_ack = time.monotonic()
+            self.acked[message.partition()].append((message.offset(), int(message.value())))
+
+    def run(self):
+        i = 0
+        while not self.stopping.is_set():
+            for _ in range(20):
+                try:
+                    self.producer.produce(self.topic, str(i // PARTITIONS), partition=i % PARTITIONS, on_delivery=self.on_delivery)
+                    i += 1
+                except BufferError:
+                    break
+            self.producer.poll(0.005)
+        self.left = self.producer.flush(60)
+        self.sent = i
+
+
+def test_twenty_kills_under_load(own_karst):
+    seed = int(os.environ.get("KARST_TEST_SEED", random.randrange(1 << 30)))
+    rng = random.Random(seed)
+    print(f"KARST_TEST_SEED={seed}")
+    own_karst.start()
+    create(own_karst, "load", PARTITIONS)
+    load = Load(own_karst, "load")
+    load.start()
+    harness.wait_until(lambda: sum(map(len, load.acked)) > 200, 20, "the load")
+    victims = list(harness.ROLES) * (KILLS // len(harness.ROLES))
+    rng.shuffle(victims)
+    slow = []
+    for role in victims:
+        pid = own_karst.pids()[role]
+        os.kill(pid, signal.SIGKILL)
+        killed = time.monotonic()
+        before = load.last_ack
+        harness.wait_until(lambda: load.last_ack > max(before, killed), 30, f"an acknowledgement after {role} was killed (seed {seed})")
+        pause = load.last_ack - killed
+        if pause > 2:
+            slow.append((role, round(pause, 2)))
+        time.sleep(rng.uniform(0.2, 1.2))
+        harness.wait_until(lambda: all(p["pid"] and harness.alive(p["pid"]) for p in own_karst.status()), 20, "all processes again")
+    load.stopping.set()
+    load.join(90)
+    assert load.left == 0 and not load.errors, (load.left, load.errors[:5])
+    assert not slow, f"the load stood still for more than 2 s (seed {seed}): {slow}"
+    assert sum(p["restarts"] for p in own_karst.status()) == KILLS
+    check_contents(own_karst, load)
+
+
+def check_contents(cluster, load):
+    """What was acknowledged is there at its offset; nothing is there twice; the order is that of sending."""
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": cluster.address, "group.id": "check", "auto.offset.reset": "earliest"})
+    for partition in range(PARTITIONS):
+        low, high = consumer.get_watermark_offsets(confluent_kafka.TopicPartition(load.topic, partition), 20)
+        consumer.assign([confluent_kafka.TopicPartition(load.topic, partition, 0)])
+        rows = []
+        harness.wait_until(lambda: rows.extend(consumer.consume(5000, 0.2)) or len(rows) >= high, 60, f"{high} records")
+        found = {m.offset(): int(m.value()) for m in rows}
+        values = [int(m.value()) for m in rows]
+        assert low == 0 and sorted(found) == list(range(high))
+        assert values == sorted(set(values)), f"partition {partition}: doubled or out of order"
+        missing = [(o, v) for o, v in load.acked[partition] if found.get(o) != v]
+        assert not missing, f"partition {partition}: acknowledged and not there: {missing[:5]} of {len(missing)}"
+        assert values == list(range(len(values))), f"partition {partition}: a gap, although nothing failed"
+    consumer.close()
+
+
+def test_a_clean_stop_and_start_keeps_all(own_karst):
+    own_karst.start()
+    create(own_karst, "kept", PARTITIONS)
+    load = Load(own_karst, "kept")
+    load.start()
+    harness.wait_until(lambda: sum(map(len, load.acked)) > 2000, 30, "the load")
+    own_karst.stop()
+    own_karst.start()
+    before = sum(map(len, load.acked))
+    harness.wait_until(lambda: sum(map(len, load.acked)) > before + 500, 30, "the load after the restart")
+    load.stopping.set()
+    load.join(90)
+    assert load.left == 0 and not load.errors, (load.left, load.errors[:5])
+    check_contents(own_karst, load)

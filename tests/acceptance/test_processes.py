@@ -1,0 +1,85 @@
+"""Who touches what: only the front end speaks Kafka's protocol, and it opens no data file."""
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+import harness
+from test_clients import create, produce, Reader
+
+
+def listening(pid):
+    """TCP ports that the process listens on."""
+    inodes = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found = re.match(r"socket:\[(\d+)\]", os.readlink(f"/proc/{pid}/fd/{fd}"))
+        except OSError:
+            continue
+        if found:
+            inodes.add(found[1])
+    ports = set()
+    for table in ("tcp", "tcp6"):
+        with open(f"/proc/{pid}/net/{table}", encoding="utf-8") as f:
+            for line in f.readlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and fields[9] in inodes:
+                    ports.add(int(fields[1].rsplit(":", 1)[1], 16))
+    return ports
+
+
+def test_only_the_front_end_listens(karst):
+    assert {role: listening(pid) for role, pid in karst.pids().items()} == \
+        {role: {karst.port} if role == "frontend" else set() for role in harness.ROLES}
+
+
+def test_the_front_end_opens_no_data_file(karst, folder):
+    """strace of a front end under load: no file of the data directory, but meta.properties at its start, which names the cluster."""
+    trace = os.path.join(folder, "strace")
+    strace = subprocess.Popen(["strace", "-f", "-qq", "-e", "trace=open,openat,openat2,creat,name_to_handle_at,open_by_handle_at", "-o",
+                               trace, "-p", str(karst.pids()["frontend"])], stderr=subprocess.PIPE)
+    try:
+        time.sleep(0.5)
+        if strace.poll() is not None:
+            pytest.skip("strace may not attach here: " + strace.stderr.read().decode().strip())
+        create(karst, "traced", 3)
+        produce(karst, "traced", lambda i: i % 3, (b"x" * 500 for _ in range(20000)))
+        reader = Reader(karst, "traced-readers", "traced")
+        reader.start()
+        harness.wait_until(lambda: len(reader.seen) >= 20000, 60, "all records")
+        reader.leaving.set()
+        reader.join(20)
+        karst.kcat("-L")
+    finally:
+        strace.send_signal(signal.SIGINT)
+        strace.wait(20)
+    with open(trace, encoding="utf-8") as f:
+        lines = f.read().splitlines()
+    assert not [line for line in lines if os.path.realpath(karst.data) in line]
+    held = [os.readlink(f"/proc/{karst.pids()['frontend']}/fd/{fd}") for fd in os.listdir(f"/proc/{karst.pids()['frontend']}/fd")]
+    assert not [path for path in held if path.startswith(os.path.realpath(karst.data))]
+
+
+def test_each_file_has_one_owner(karst):
+    """The controller owns the metadata log, storage the partitions; nobody else holds a file of the data directory."""
+    create(karst, "owned", 2)
+    produce(karst, "owned", lambda i: i % 2, (b"x" for _ in range(10)))
+    data = os.path.realpath(karst.data)
+    for role, pid in karst.pids().items():
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                path = os.readlink(f"/proc/{pid}/fd/{fd}")
+            except OSError:
+                continue
+            if not path.startswith(data):
+                continue
+            name = os.path.relpath(path, data)
+            if role == "controller":
+                assert name in (".", ".lock") or name.startswith("__cluster_metadata-0"), (role, name)
+            elif role == "storage":
+                assert not name.startswith("__cluster_metadata-0"), (role, name)
+            else:
+                raise AssertionError(f"{role} holds {name}")
