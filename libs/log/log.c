@@ -129,6 +129,13 @@ int log_open(const struct log_options *o, struct log **ret_log)
     if (err == 0)
         err = logdir_read_partition_metadata(l->fs, l->dir, &known);
     bool unnamed = err == -ENOENT;
+    if (err == -EBADMSG && o->recovery_point == 0 && !uuid_is_zero(l->topic_id)) {
+        log_notef(l, LOG_WARN, "%s: partition.metadata is damaged and nothing was flushed yet: writing it again",
+                  l->dir);
+        unnamed = true;
+    } else if (err == -EBADMSG) {
+        log_notef(l, LOG_ERROR, "%s: partition.metadata is damaged: not opened", l->dir);
+    }
     if (unnamed)
         err = 0;
     if (err == 0 && !unnamed && !uuid_is_zero(l->topic_id) && !uuid_eq(known, l->topic_id))

@@ -363,6 +363,9 @@ int log_load(struct log *l, const struct log_options *o)
     if (o->hold_high_watermark)
         l->high_watermark = o->high_watermark < l->start ? l->start : MIN(o->high_watermark, l->end);
     l->recovery_point = o->clean && !recovered ? l->end : MIN(o->recovery_point, l->end);
+    /* The life before may have made files whose names nobody flushed. */
+    if (!o->clean)
+        l->dir_dirty = true;
     epochs_truncate_end(&l->epochs, l->end);
     epochs_truncate_start(&l->epochs, l->start);
     if (recovered && l->end > l->start)

@@ -241,7 +241,7 @@ static ssize_t disk_pwritev(void *ctx, int fd, const struct iovec *iov, int coun
         want += iov[i].iov_len;
     cut = is_short ? below(d, want) : want;
     if (at + cut > f->now_size && resize(d, f, at + cut)) {
-        uint64_t room = d->capacity - d->used;
+        uint64_t room = d->used < d->capacity ? d->capacity - d->used : 0;
         cut = at < f->now_size + room ? f->now_size + room - at : 0;
         if (cut == 0 || resize(d, f, at + cut))
             return -ENOSPC;

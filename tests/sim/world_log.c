@@ -8,6 +8,7 @@
 #include "tests/sim/disk.h"
 #include "tests/sim/sim.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { PRODUCERS = 3, VALUE_MAX = 700, FOLDER_BYTES = 64 };
@@ -138,6 +139,11 @@ static void forget_lost(struct world *w)
         push(&w->flying, &w->flying_count, &w->flying_room, w->sent[--w->count]);
         sim_cover("a batch was lost in a power cut, unflushed");
     }
+}
+
+/* What a producer that asks anew would go on with. */
+static void recount_sequences(struct world *w)
+{
     for (int p = 0; p < PRODUCERS; p++)
         w->next_sequence[p] = 0;
     for (size_t i = 0; i < w->count; i++) {
@@ -146,6 +152,17 @@ static void forget_lost(struct world *w)
             w->next_sequence[s->producer] =
                 records_sequence_add(s->sequence, (int32_t)(s->next_offset - s->base_offset));
     }
+}
+
+static void note_name(void *arg, const char *name)
+{
+    struct world *w = arg;
+    struct file_stat st = {0};
+    char path[2 * FOLDER_BYTES];
+
+    snprintf(path, sizeof path, "/data/topic-0/%.60s", name);
+    (void)file_stat(&w->fs, path, &st);
+    sim_note(w->sim, "  %s %llu", name, (unsigned long long)st.size_bytes);
 }
 
 static void revive(struct world *w)
@@ -160,9 +177,11 @@ static void revive(struct world *w)
     disk_set_capacity(w->disk, 0);
     sim_note(w->sim, "%s, disk %016llx", power ? "power cut" : "kill", (unsigned long long)disk_hash(w->disk));
     sim_cover(power ? "power cut" : "kill -9");
+    (void)file_list(&w->fs, "/data/topic-0", note_name, w);
     open_log(w, false);
     if (power)
         forget_lost(w);
+    recount_sequences(w);
     check_content(w);
     w->start = log_start(w->log);
 }
@@ -232,7 +251,7 @@ static void step_append(struct world *w)
     }
     int error = log_commit(w->log);
     for (size_t i = 0; i < staged; i++) {
-        if (error == 0)
+        if (error == 0 && s[i].next_offset <= log_end(w->log))
             push(&w->sent, &w->count, &w->room, s[i]);
         else
             push(&w->flying, &w->flying_count, &w->flying_room, s[i]);
@@ -240,14 +259,11 @@ static void step_append(struct world *w)
     sim_note(w->sim, "append %zu of %zu: %d, end %lld", staged, n, error, (long long)log_end(w->log));
     for (size_t i = 0; i < n; i++)
         buf_free(&bytes[i]);
-    if (error == -ENOSPC) {
+    recount_sequences(w);
+    if (error == -ENOSPC && log_failed(w->log) == 0) {
         sim_cover("append on a full disk");
         disk_set_capacity(w->disk, 0);
         /* The log goes on as before: none of it may be there. */
-        for (size_t i = 0; i < staged; i++) {
-            if (s[i].producer >= 0 && s[i].sequence < w->next_sequence[s[i].producer])
-                w->next_sequence[s[i].producer] = s[i].sequence;
-        }
         w->flying_count -= staged;
         check_content(w);
     }
@@ -304,6 +320,7 @@ static void step_reopen(struct world *w)
         sim_cover("clean stop");
     }
     disk_restart(w->disk);
+    disk_set_capacity(w->disk, 0);
     open_log(w, error == 0);
     check_content(w);
 }
@@ -360,7 +377,7 @@ static void run(struct sim *sim, uint64_t steps)
         sim_fail(sim, "no folder");
     (void)file_sync_dir(&w.fs, "");
     log_config_init(&w.config);
-    w.config.segment_bytes = 2000 + (int32_t)sim_below(sim, 20000);
+    w.config.segment_bytes = 5000 + (int32_t)sim_below(sim, 20000);
     w.config.index_interval_bytes = 200 + (int32_t)sim_below(sim, 4000);
     w.config.segment_index_bytes = 800;
     w.config.segment_ms = 60000;
@@ -372,7 +389,6 @@ static void run(struct sim *sim, uint64_t steps)
         if (disk_is_dead(w.disk) || log_failed(w.log))
             revive(&w);
     }
-    disk_restart(w.disk);
     disk_set_capacity(w.disk, 0);
     check_content(&w);
     log_abandon(w.log);
