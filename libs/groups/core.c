@@ -220,6 +220,13 @@ static void on_loaded(struct groups *c, const struct groups_event *e)
     load_finished(s);
 }
 
+static void on_reload(struct groups *c, const struct groups_event *e)
+{
+    struct shard *s = shard_find(c, e->partition);
+    if (s != NULL)
+        shard_reload(s, KERR_NOT_COORDINATOR);
+}
+
 static void on_appended(struct groups *c, const struct groups_event *e)
 {
     struct shard *s = shard_find(c, e->partition);
@@ -333,6 +340,11 @@ void groups_set_partition_count(struct groups *c, int32_t count)
         c->partition_count = count;
 }
 
+int32_t groups_partition_count(const struct groups *c)
+{
+    return c->partition_count;
+}
+
 void groups_step(struct groups *c, const struct groups_event *e, struct groups_now now, struct groups_out *ret_out)
 {
     c->now = now;
@@ -345,6 +357,7 @@ void groups_step(struct groups *c, const struct groups_event *e, struct groups_n
     case GROUPS_EVENT_RELEASE: on_release(c, e); break;
     case GROUPS_EVENT_LOAD_RECORDS: on_load_records(c, e); break;
     case GROUPS_EVENT_LOADED: on_loaded(c, e); break;
+    case GROUPS_EVENT_RELOAD: on_reload(c, e); break;
     case GROUPS_EVENT_REQUEST: on_request(c, e->request); break;
     case GROUPS_EVENT_APPENDED: on_appended(c, e); break;
     case GROUPS_EVENT_TOPIC_DELETED: remove_topic(c, e->topic); break;

@@ -74,6 +74,7 @@ enum groups_event_kind {
     GROUPS_EVENT_RELEASE,       /* partition: another owns it; who waits is answered 16 */
     GROUPS_EVENT_LOAD_RECORDS,  /* partition, epoch, load, records, record_count: the log from its start, in order */
     GROUPS_EVENT_LOADED,        /* partition, epoch, load: the end was reached and is committed */
+    GROUPS_EVENT_RELOAD,        /* partition: the load cannot be finished; drop it and ask for another */
     GROUPS_EVENT_REQUEST,       /* request */
     GROUPS_EVENT_APPENDED,      /* partition, append, error: how an append ended; error 0: committed */
     GROUPS_EVENT_TOPIC_DELETED, /* topic: its committed offsets go */
@@ -137,6 +138,7 @@ struct groups *groups_free(struct groups *g); /* requests that wait stay unanswe
 /* The partition count of __consumer_offsets; 0 (at the start): the topic does not exist and every group is answered 15.
  * It never shrinks. */
 void groups_set_partition_count(struct groups *g, int32_t count);
+int32_t groups_partition_count(const struct groups *g);
 
 void groups_step(struct groups *g, const struct groups_event *event, struct groups_now now, struct groups_out *ret_out);
 

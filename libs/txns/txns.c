@@ -110,7 +110,7 @@ static void on_init(struct txns *t, const struct txns_event *e)
     else if (id_take(t, &id))
         give(t, e->request, id);
     else if (t->waiting_count == TXNS_WAITING_MAX)
-        refuse(t, e->request, KERR_COORDINATOR_NOT_AVAILABLE);
+        refuse(t, e->request, KERR_COORDINATOR_LOAD_IN_PROGRESS);
     else
         t->waiting[t->waiting_count++] = e->request;
     ask_when_low(t);
@@ -130,7 +130,7 @@ static void on_failed(struct txns *t)
 {
     t->asking = false;
     for (size_t i = 0; i < t->waiting_count; i++)
-        refuse(t, t->waiting[i], KERR_COORDINATOR_NOT_AVAILABLE);
+        refuse(t, t->waiting[i], KERR_COORDINATOR_LOAD_IN_PROGRESS);
     t->waiting_count = 0;
 }
 

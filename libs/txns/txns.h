@@ -7,7 +7,7 @@
  *
  * I1  no producer id is given out twice.
  * I2  a request is answered exactly once, possibly in a later step.
- * I3  at most TXNS_WAITING_MAX requests wait for a block; further ones are answered COORDINATOR_NOT_AVAILABLE.
+ * I3  at most TXNS_WAITING_MAX requests wait for a block; further ones are answered COORDINATOR_LOAD_IN_PROGRESS.
  *
  * Threading: one thread. */
 #ifndef KARST_TXNS_TXNS_H
@@ -27,7 +27,7 @@ struct txns_config {
 enum txns_event_kind {
     TXNS_EVENT_INIT_PRODUCER_ID, /* request, api_version, message */
     TXNS_EVENT_BLOCK,            /* first_id, id_count: the controller's answer to TXNS_ACTION_ALLOCATE */
-    TXNS_EVENT_BLOCK_FAILED,     /* no answer, or an error: who waits is answered COORDINATOR_NOT_AVAILABLE */
+    TXNS_EVENT_BLOCK_FAILED,     /* no answer, or an error: who waits is answered COORDINATOR_LOAD_IN_PROGRESS */
 };
 
 struct txns_event {
