@@ -137,17 +137,29 @@ static struct event pop(struct sim *s)
     }
 }
 
+/* The heap's first event is one that runs; false: there is none. */
+static bool drop_cancelled(struct sim *s)
+{
+    while (s->count > 0 && s->events[0].fn == NULL)
+        (void)pop(s);
+    return s->count > 0;
+}
+
 bool sim_turn(struct sim *s)
 {
-    while (s->count > 0) {
-        struct event e = pop(s);
-        s->now_ms = e.at_ms;
-        if (e.fn == NULL)
-            continue;
-        e.fn(e.ctx);
-        return true;
-    }
-    return false;
+    if (!drop_cancelled(s))
+        return false;
+    struct event e = pop(s);
+    s->now_ms = e.at_ms;
+    e.fn(e.ctx);
+    return true;
+}
+
+void sim_until(struct sim *s, uint64_t ms)
+{
+    while (drop_cancelled(s) && s->events[0].at_ms <= ms)
+        (void)sim_turn(s);
+    s->now_ms = MAX(s->now_ms, ms);
 }
 
 void sim_note(struct sim *s, const char *format, ...)

@@ -16,7 +16,7 @@ struct sim_world {
     /* Runs steps of the world; everything it does comes from sim's random numbers. */
     void (*run)(struct sim *s, uint64_t steps);
 };
-extern const struct sim_world world_log;
+extern const struct sim_world world_log, world_bus;
 
 NODISCARD struct sim *sim_new(uint64_t seed, bool verbose);
 struct sim *sim_free(struct sim *s); /* takes NULL, returns NULL */
@@ -35,6 +35,8 @@ uint64_t sim_at(struct sim *s, uint64_t delay_ms, sim_fn *fn, void *ctx);
 void sim_cancel(struct sim *s, uint64_t id); /* 0 and ids that have run are ignored */
 /* Runs the next event; false when there is none. */
 bool sim_turn(struct sim *s);
+/* Runs all events up to that time, which it is then. */
+void sim_until(struct sim *s, uint64_t ms);
 
 /* A line of the trace: goes into the hash; printed when verbose. */
 void sim_note(struct sim *s, const char *format, ...) PRINTF_LIKE(2, 3);

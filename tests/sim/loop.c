@@ -1,0 +1,210 @@
+/* loop.c - libs/loop/loop.h in virtual time: a turn runs its phases at one instant, and only when something happened.
+ */
+#include "tests/sim/machine.h"
+
+#include <stdlib.h>
+#include <utlist.h>
+
+enum { HOOKS_MAX = 8 };
+
+struct hook {
+    loop_fn *fn;
+    void *ctx;
+};
+
+struct loop_timer {
+    struct loop *loop;
+    loop_fn *fn;
+    void *ctx;
+    uint64_t event, repeat_ms;
+    struct loop_timer *prev, *next;
+};
+
+/* Something that runs later, once: a wake (no work), or work and then its end. */
+struct job {
+    struct loop *loop;
+    loop_fn *work, *done;
+    void *ctx;
+    uint64_t event;
+    struct job *prev, *next;
+};
+
+struct loop {
+    struct process *process;
+    struct sim *sim;
+    struct hook hooks[LOOP_PHASES][HOOKS_MAX];
+    size_t hook_count[LOOP_PHASES];
+    struct loop_timer *timers;
+    struct job *jobs;
+    uint64_t turn_event;
+    bool again;
+};
+
+struct loop *loop_of_process(struct process *p)
+{
+    struct loop *l = xcalloc(1, sizeof *l);
+    l->process = p;
+    l->sim = machine_sim(process_machine(p));
+    return l;
+}
+
+struct process *process_of_loop(const struct loop *l)
+{
+    return l->process;
+}
+
+struct loop *loop_drop(struct loop *l)
+{
+    sim_cancel(l->sim, l->turn_event);
+    while (l->timers)
+        loop_timer_stop(l->timers);
+    while (l->jobs) {
+        struct job *j = l->jobs;
+        sim_cancel(l->sim, j->event);
+        DL_DELETE(l->jobs, j);
+        free(j);
+    }
+    free(l);
+    return NULL;
+}
+
+/* ---- turns ---- */
+
+static void run_phase(struct loop *l, enum loop_phase phase)
+{
+    for (size_t i = 0; i < l->hook_count[phase]; i++)
+        l->hooks[phase][i].fn(l->hooks[phase][i].ctx);
+}
+
+static void turn(void *ctx)
+{
+    struct loop *l = ctx;
+    l->turn_event = 0;
+    l->again = false;
+    for (int phase = LOOP_SERVE; phase < LOOP_PHASES; phase++)
+        run_phase(l, (enum loop_phase)phase);
+    run_phase(l, LOOP_SEND);
+    process_turn_ended(l->process);
+    if (l->again && !process_is_ghost(l->process))
+        loop_ask_turn(l);
+}
+
+/* A ghost has no turns left. */
+void loop_ask_turn(struct loop *l)
+{
+    if (l->turn_event == 0 && !process_is_ghost(l->process))
+        l->turn_event = sim_at(l->sim, sim_below(l->sim, 2), turn, l);
+}
+
+void loop_again(struct loop *l)
+{
+    l->again = true;
+    loop_ask_turn(l);
+}
+
+uint64_t loop_now_ms(const struct loop *l)
+{
+    return sim_now_ms(l->sim);
+}
+
+int64_t loop_wall_ms(const struct loop *l)
+{
+    return sim_wall_ms(l->sim);
+}
+
+void loop_hook(struct loop *l, enum loop_phase phase, loop_fn *fn, void *ctx)
+{
+    ASSERT(l->hook_count[phase] < HOOKS_MAX);
+    l->hooks[phase][l->hook_count[phase]++] = (struct hook){fn, ctx};
+}
+
+void loop_unhook(struct loop *l, enum loop_phase phase, loop_fn *fn, void *ctx)
+{
+    for (size_t i = 0; i < l->hook_count[phase]; i++) {
+        struct hook *h = &l->hooks[phase][i];
+        if (h->fn != fn || h->ctx != ctx)
+            continue;
+        memmove(h, h + 1, (--l->hook_count[phase] - i) * sizeof *h);
+        return;
+    }
+}
+
+/* ---- timers ---- */
+
+static void fire(void *ctx)
+{
+    struct loop_timer *t = ctx;
+    t->event = 0;
+    if (process_is_ghost(t->loop->process))
+        return;
+    if (t->repeat_ms)
+        t->event = sim_at(t->loop->sim, t->repeat_ms, fire, t);
+    loop_ask_turn(t->loop);
+    t->fn(t->ctx);
+}
+
+struct loop_timer *loop_timer_start(struct loop *l, uint64_t delay_ms, uint64_t repeat_ms, loop_fn *fn, void *ctx)
+{
+    struct loop_timer *t = xcalloc(1, sizeof *t);
+    *t = (struct loop_timer){.loop = l, .fn = fn, .ctx = ctx, .repeat_ms = repeat_ms};
+    t->event = sim_at(l->sim, delay_ms, fire, t);
+    DL_APPEND(l->timers, t);
+    return t;
+}
+
+void loop_timer_again(struct loop_timer *t, uint64_t delay_ms)
+{
+    sim_cancel(t->loop->sim, t->event);
+    t->event = sim_at(t->loop->sim, delay_ms, fire, t);
+}
+
+struct loop_timer *loop_timer_stop(struct loop_timer *t)
+{
+    if (t == NULL)
+        return NULL;
+    sim_cancel(t->loop->sim, t->event);
+    DL_DELETE(t->loop->timers, t);
+    free(t);
+    return NULL;
+}
+
+/* ---- jobs ---- */
+
+static void finish_job(void *ctx)
+{
+    struct job *j = ctx;
+    struct loop *l = j->loop;
+    struct job ended = *j;
+    DL_DELETE(l->jobs, j);
+    free(j);
+    if (process_is_ghost(l->process))
+        return;
+    loop_ask_turn(l);
+    ended.done(ended.ctx);
+}
+
+static void run_work(void *ctx)
+{
+    struct job *j = ctx;
+    j->work(j->ctx);
+    j->event = sim_at(j->loop->sim, sim_below(j->loop->sim, 3), finish_job, j);
+    process_turn_ended(j->loop->process);
+}
+
+static void start_job(struct loop *l, uint64_t delay_ms, loop_fn *work, loop_fn *done, void *ctx)
+{
+    struct job *j = xcalloc(1, sizeof *j);
+    *j = (struct job){.loop = l, .work = work, .done = done, .ctx = ctx};
+    j->event = sim_at(l->sim, delay_ms, work ? run_work : finish_job, j);
+    DL_APPEND(l->jobs, j);
+}
+
+void loop_wake(struct loop *l, loop_fn *fn, void *ctx)
+{
+    start_job(l, 0, NULL, fn, ctx);
+}
+
+void loop_work(struct loop *l, loop_fn *work, loop_fn *done, void *ctx)
+{
+    start_job(l, sim_below(l->sim, 5), work, done, ctx);
+}

@@ -1,0 +1,87 @@
+/* machine.h - simulated processes and the network between them: loop.h and bus.h in virtual time, over the real link
+ * core and really encoded bytes, so that code written against a loop and a bus runs here unchanged. loop.c and bus.c of
+ * tests/sim define the functions of libs/loop/loop.h and libs/bus/bus.h; the libraries' own adapters are not linked.
+ *
+ * A connection keeps the order of its messages, as ZeroMQ does. Faults, each counted by sim_cover:
+ *   a message is late, alone or with all behind it on one direction (a one-way cut that heals)
+ *   a connection breaks: of what is under way each direction keeps a prefix; each end hears of it later, or never
+ *   a process dies before any action that others could see: a message, a connection, a change on its disk
+ *
+ * A process that is to die goes on to the end of its turn as a ghost: nothing that it does has an effect. Then on_death
+ * runs, from the simulator, and must give back what the process was made of and call process_free. Threading: one. */
+#ifndef KARST_TESTS_SIM_MACHINE_H
+#define KARST_TESTS_SIM_MACHINE_H
+
+#include "libs/base/buf.h"
+#include "libs/bus/bus.h"
+#include "libs/bus/link.h"
+#include "tests/sim/disk.h"
+#include "tests/sim/sim.h"
+
+struct machine;
+struct process;
+
+struct machine_faults {
+    uint64_t late, stall, breaks; /* per thousand messages */
+    uint64_t refuse;              /* per thousand connections */
+    uint64_t deaths;              /* per million actions of a process */
+};
+
+NODISCARD struct machine *machine_new(struct sim *s, const struct machine_faults *faults);
+struct machine *machine_free(struct machine *m); /* every process is gone; takes NULL, returns NULL */
+struct sim *machine_sim(struct machine *m);
+/* From here on nothing fails any more, and what is stalled goes on: to see that everything gets well again. */
+void machine_heal(struct machine *m);
+
+/* A process with a loop and, if it has one, a disk of its own. */
+NODISCARD struct process *process_new(struct machine *m, const char *name, struct disk *disk, sim_fn *on_death,
+                                      void *ctx);
+/* As kill -9 leaves it: no callback of a loop, bus or call runs any more. */
+struct process *process_free(struct process *p);
+struct loop *process_loop(struct process *p);
+struct machine *process_machine(struct process *p);
+const char *process_name(const struct process *p);
+bool process_is_ghost(const struct process *p);
+/* Dies now, or, from inside its own turn, at the end of it. */
+void process_kill(struct process *p);
+/* A process that may not be killed by chance (model clients). */
+void process_protect(struct process *p);
+/* The process is about to do something that others can see: false when it is dead, or dies here. */
+bool process_acts(struct process *p);
+
+/* ---- between loop.c, bus.c and net.c ---- */
+
+struct loop *loop_of_process(struct process *p);
+struct process *process_of_loop(const struct loop *l);
+void loop_ask_turn(struct loop *l);
+struct loop *loop_drop(struct loop *l); /* frees without running anything */
+/* At the end of each turn of p. */
+void process_turn_ended(struct process *p);
+void process_set_bus(struct process *p, struct bus *b);
+
+enum arrival_kind { ARRIVAL_CONNECTED, ARRIVAL_LOST, ARRIVAL_MESSAGE };
+struct arrival {
+    enum arrival_kind kind;
+    uint64_t conn;
+    struct buf frame0;
+    struct ref *frames;
+    size_t frame_count;
+    struct arrival *next;
+};
+/* Takes a over. */
+void bus_arrive(struct bus *b, struct arrival *a);
+struct bus *bus_drop(struct bus *b); /* frees without running anything */
+
+struct net;
+struct net *machine_net(struct machine *m);
+NODISCARD struct net *net_new(struct machine *m, const struct machine_faults *faults);
+struct net *net_free(struct net *n);
+void net_heal(struct net *n);
+void net_listen(struct net *n, struct bus *b, const char *address);
+void net_connect(struct net *n, struct bus *b, uint64_t conn, const char *address, Karst__Bus__Lane lane);
+void net_send(struct net *n, struct bus *b, const struct link_action *message);
+void net_close(struct net *n, struct bus *b, uint64_t conn);
+/* The bus is gone: its connections break, its address is free. */
+void net_forget(struct net *n, struct bus *b);
+
+#endif

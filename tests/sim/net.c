@@ -1,0 +1,295 @@
+/* net.c - connections between simulated processes: messages in order, late, held up, or cut off behind a prefix. */
+#include "tests/sim/machine.h"
+
+#include <stdlib.h>
+#include <utlist.h>
+
+enum direction { TO_SERVER, TO_CLIENT };
+
+/* One connection. An end that is gone is NULL; freed when both are and nothing is under way. */
+struct conn {
+    struct net *net;
+    struct bus *end[2];   /* indexed by the direction that leads there */
+    uint64_t number[2];   /* what that end calls it */
+    uint64_t ready_ms[2]; /* nothing arrives there before */
+    size_t flying[2];
+    bool broken; /* nothing more leaves */
+    struct conn *prev, *next;
+};
+
+struct parcel {
+    struct conn *conn;
+    enum direction to;
+    struct arrival *arrival;
+    struct parcel *prev, *next;
+    uint64_t event;
+};
+
+struct listener {
+    struct bus *bus;
+    char *address;
+    struct listener *prev, *next;
+};
+
+struct net {
+    struct machine *machine;
+    struct sim *sim;
+    struct machine_faults faults;
+    struct listener *listeners;
+    struct conn *conns;
+    struct parcel *parcels; /* under way, in the order they were sent */
+    uint32_t next_served;
+};
+
+struct net *net_new(struct machine *m, const struct machine_faults *faults)
+{
+    struct net *n = xcalloc(1, sizeof *n);
+    n->machine = m;
+    n->sim = machine_sim(m);
+    n->faults = *faults;
+    return n;
+}
+
+static void drop_arrival(struct arrival *a)
+{
+    for (size_t i = 0; i < a->frame_count; i++)
+        ref_release(&a->frames[i]);
+    buf_free(&a->frame0);
+    free(a->frames);
+    free(a);
+}
+
+static void drop_parcel(struct net *n, struct parcel *p)
+{
+    sim_cancel(n->sim, p->event);
+    DL_DELETE(n->parcels, p);
+    drop_arrival(p->arrival);
+    p->conn->flying[p->to]--;
+    free(p);
+}
+
+static void free_if_over(struct conn *c)
+{
+    if (c->end[0] || c->end[1] || c->flying[0] || c->flying[1])
+        return;
+    DL_DELETE(c->net->conns, c);
+    free(c);
+}
+
+struct net *net_free(struct net *n)
+{
+    while (n->parcels)
+        drop_parcel(n, n->parcels);
+    while (n->conns) {
+        struct conn *c = n->conns;
+        DL_DELETE(n->conns, c);
+        free(c);
+    }
+    ASSERT(n->listeners == NULL);
+    free(n);
+    return NULL;
+}
+
+void net_heal(struct net *n)
+{
+    struct conn *c;
+    n->faults = (struct machine_faults){0};
+    DL_FOREACH (n->conns, c)
+        c->ready_ms[0] = c->ready_ms[1] = 0;
+}
+
+/* ---- messages ---- */
+
+static void deliver(void *ctx)
+{
+    struct parcel *p = ctx;
+    struct conn *c = p->conn;
+    struct net *n = c->net;
+    struct bus *to = c->end[p->to];
+    DL_DELETE(n->parcels, p);
+    c->flying[p->to]--;
+    if (to == NULL) {
+        drop_arrival(p->arrival);
+    } else {
+        if (p->arrival->kind == ARRIVAL_LOST)
+            c->end[p->to] = NULL;
+        bus_arrive(to, p->arrival);
+    }
+    free(p);
+    free_if_over(c);
+}
+
+static void send(struct conn *c, enum direction to, struct arrival *a, uint64_t delay_ms)
+{
+    struct net *n = c->net;
+    struct parcel *p = xcalloc(1, sizeof *p);
+    uint64_t now = sim_now_ms(n->sim), at = MAX(now + delay_ms, c->ready_ms[to]);
+    c->ready_ms[to] = at;
+    a->conn = c->number[to];
+    *p = (struct parcel){.conn = c, .to = to, .arrival = a};
+    p->event = sim_at(n->sim, at - now, deliver, p);
+    c->flying[to]++;
+    DL_APPEND(n->parcels, p);
+}
+
+static void send_lost(struct conn *c, enum direction to, uint64_t delay_ms)
+{
+    struct arrival *a = xcalloc(1, sizeof *a);
+    a->kind = ARRIVAL_LOST;
+    send(c, to, a, delay_ms);
+}
+
+/* Keeps a prefix of what is under way to one end. */
+static void cut_suffix(struct conn *c, enum direction to)
+{
+    struct parcel *p, *next;
+    size_t kept = (size_t)sim_below(c->net->sim, c->flying[to] + 1);
+    DL_FOREACH_SAFE(c->net->parcels, p, next)
+    {
+        if (p->conn != c || p->to != to)
+            continue;
+        if (kept > 0) {
+            kept--;
+            continue;
+        }
+        drop_parcel(c->net, p);
+        sim_cover("a message was lost with its connection");
+    }
+}
+
+static void break_conn(struct conn *c)
+{
+    struct net *n = c->net;
+    if (c->broken)
+        return;
+    c->broken = true;
+    for (int to = 0; to < 2; to++) {
+        cut_suffix(c, (enum direction)to);
+        if (c->end[to] == NULL)
+            continue;
+        if (n->faults.breaks && sim_chance(n->sim, 100)) {
+            sim_cover("an end never heard that its connection broke");
+            continue;
+        }
+        send_lost(c, (enum direction)to, sim_below(n->sim, 50));
+    }
+    free_if_over(c);
+}
+
+static struct conn *find(struct net *n, struct bus *b, uint64_t number, enum direction *ret_to)
+{
+    struct conn *c;
+    DL_FOREACH (n->conns, c)
+        for (int from = 0; from < 2; from++)
+            if (c->end[from] == b && c->number[from] == number) {
+                *ret_to = from == TO_SERVER ? TO_CLIENT : TO_SERVER;
+                return c;
+            }
+    return NULL;
+}
+
+static uint64_t message_delay(struct net *n, struct conn *c, enum direction to)
+{
+    if (sim_chance(n->sim, n->faults.stall)) {
+        sim_cover("one direction of a connection stood still");
+        c->ready_ms[to] = sim_now_ms(n->sim) + 200 + sim_below(n->sim, 6000);
+    }
+    if (sim_chance(n->sim, n->faults.late)) {
+        sim_cover("a message was late");
+        return sim_below(n->sim, 800);
+    }
+    return sim_below(n->sim, 3);
+}
+
+void net_send(struct net *n, struct bus *b, const struct link_action *m)
+{
+    enum direction to;
+    struct conn *c = find(n, b, m->conn, &to);
+    if (c == NULL || c->broken)
+        return;
+    struct arrival *a = xcalloc(1, sizeof *a);
+    a->kind = ARRIVAL_MESSAGE;
+    buf_append(&a->frame0, m->head.data, m->head.size);
+    buf_append(&a->frame0, m->tail.data, m->tail.size);
+    a->frame_count = m->frame_count;
+    a->frames = xcalloc(m->frame_count, sizeof *a->frames);
+    for (size_t i = 0; i < m->frame_count; i++)
+        a->frames[i] = ref_copy(ref_bytes(&m->frames[i]));
+    send(c, to, a, message_delay(n, c, to));
+    if (sim_chance(n->sim, n->faults.breaks)) {
+        sim_cover("a connection broke");
+        break_conn(c);
+    }
+}
+
+/* ---- connections ---- */
+
+void net_listen(struct net *n, struct bus *b, const char *address)
+{
+    struct listener *l = xcalloc(1, sizeof *l);
+    l->bus = b;
+    l->address = xstrdup(address);
+    DL_APPEND(n->listeners, l);
+}
+
+void net_connect(struct net *n, struct bus *b, uint64_t number, const char *address, Karst__Bus__Lane lane)
+{
+    struct listener *l;
+    DL_FOREACH (n->listeners, l)
+        if (strcmp(l->address, address) == 0)
+            break;
+    struct conn *c = xcalloc(1, sizeof *c);
+    c->net = n;
+    c->end[TO_CLIENT] = b;
+    c->number[TO_CLIENT] = number;
+    DL_APPEND(n->conns, c);
+    if (l == NULL || sim_chance(n->sim, n->faults.refuse)) {
+        c->broken = true;
+        send_lost(c, TO_CLIENT, sim_below(n->sim, 5));
+        return;
+    }
+    c->end[TO_SERVER] = l->bus;
+    c->number[TO_SERVER] = link_conn_served(lane, ++n->next_served);
+    struct arrival *a = xcalloc(1, sizeof *a);
+    a->kind = ARRIVAL_CONNECTED;
+    send(c, TO_CLIENT, a, sim_below(n->sim, 5));
+}
+
+void net_close(struct net *n, struct bus *b, uint64_t number)
+{
+    enum direction to;
+    struct conn *c = find(n, b, number, &to);
+    if (c == NULL)
+        return;
+    c->end[to == TO_SERVER ? TO_CLIENT : TO_SERVER] = NULL;
+    if (c->broken)
+        free_if_over(c);
+    else
+        break_conn(c);
+}
+
+void net_forget(struct net *n, struct bus *b)
+{
+    struct listener *l, *next_listener;
+    struct conn *c, *next;
+    DL_FOREACH_SAFE(n->listeners, l, next_listener)
+    {
+        if (l->bus != b)
+            continue;
+        DL_DELETE(n->listeners, l);
+        free(l->address);
+        free(l);
+    }
+    DL_FOREACH_SAFE(n->conns, c, next)
+    {
+        for (int end = 0; end < 2; end++)
+            if (c->end[end] == b)
+                c->end[end] = NULL;
+        if (c->end[0] == NULL || c->end[1] == NULL) {
+            if (c->broken)
+                free_if_over(c);
+            else
+                break_conn(c);
+        }
+    }
+}
