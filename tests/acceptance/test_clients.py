@@ -27,7 +27,7 @@ def produce(cluster, topic, partition_of, values, **settings):
         else:
             acked[message.partition()].append(message.offset())
     producer = confluent_kafka.Producer({"bootstrap.servers": cluster.address, "linger.ms": 5, "queue.buffering.max.messages": 500000,
-                                         **settings})
+                                         "enable.idempotence": True, **settings})
     for i, value in enumerate(values):
         while True:
             try:
