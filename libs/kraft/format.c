@@ -10,27 +10,16 @@
 #include "libs/kraft/kraft.h"
 #include "libs/kraft/snapshot.h"
 #include "libs/log/file.h"
-#include "libs/metadata/metarecord.h"
-
-/* What `kafka-storage format` of 4.3.1 chooses without flags, in its order (apis.md). */
-static const struct {
-    const char *name;
-    int16_t level;
-} bootstrap_features[] = {
-    {"metadata.version", METADATA_VERSION_LATEST},
-    {"eligible.leader.replicas.version", 1},
-    {"group.version", 1},
-    {"share.version", 1},
-    {"streams.version", 1},
-    {"transaction.version", 2},
-};
+#include "libs/metadata/levels.h"
 
 void kraft_bootstrap_features(image_record_fn *put, void *ctx)
 {
     struct buf b CLEANUP(buf_free) = {0};
-    for (size_t i = 0; i < COUNTOF(bootstrap_features); i++) {
-        struct kafka_feature_level_record m = {.name = slice_str(bootstrap_features[i].name),
-                                               .feature_level = bootstrap_features[i].level};
+    for (size_t i = 0; i < METADATA_FEATURES; i++) {
+        struct kafka_feature_level_record m = {.name = slice_str(metadata_features[i].name),
+                                               .feature_level = metadata_features[i].initial};
+        if (m.feature_level == 0)
+            continue;
         b.size = 0;
         int error = metarecord_write(&b, METARECORD_FEATURE_LEVEL, 0, &m);
         ASSERT(error == 0);

@@ -5,14 +5,22 @@
 #include "kafka/register_broker_record.h"
 #include "karst/service_record.h"
 
+const struct metadata_feature metadata_features[METADATA_FEATURES] = {
+    {"metadata.version", 7, METADATA_VERSION_LATEST, METADATA_VERSION_LATEST},
+    {"eligible.leader.replicas.version", 0, 1, 1},
+    {"group.version", 0, 1, 1},
+    {"share.version", 0, 1, 1},
+    {"streams.version", 0, 1, 1},
+    {"transaction.version", 0, 2, 2},
+    {"kraft.version", 0, 1, 0},
+};
+
 int metadata_record_version(const struct image *i, enum metarecord_type type)
 {
     int16_t level = image_feature_level(i, "metadata.version");
     switch (type) {
     case METARECORD_REGISTER_BROKER:
         return level >= METADATA_VERSION_LATEST ? 4 : level >= METADATA_VERSION_DIRECTORIES ? 3 : 1;
-    case METARECORD_BROKER_REGISTRATION_CHANGE:
-        return level >= METADATA_VERSION_LATEST ? 3 : level >= METADATA_VERSION_DIRECTORIES ? 2 : 1;
     case METARECORD_PARTITION:
     case METARECORD_PARTITION_CHANGE:
         return level >= METADATA_VERSION_ELR ? 2 : level >= METADATA_VERSION_DIRECTORIES ? 1 : 0;

@@ -10,6 +10,15 @@ struct kafka_register_broker_record;
 struct kafka_partition_record;
 struct karst_service_record;
 
+/* The features that Karst has, as Kafka 4.3.1 has them (apis.md): what a node registers as supported, and the level that the formatter gives a
+ * new cluster (0: none; kraft.version is not a record but in the control records). In the formatter's order. */
+enum { METADATA_FEATURES = 7 };
+struct metadata_feature {
+    const char *name;
+    int16_t min, max, initial;
+};
+extern const struct metadata_feature metadata_features[METADATA_FEATURES];
+
 /* The version of a record at the image's metadata.version (Kafka's MetadataVersion.java: registerBrokerRecordVersion
  * and the like). */
 int metadata_record_version(const struct image *i, enum metarecord_type type);

@@ -1,0 +1,113 @@
+/* controller.h - what the active controller decides: requests in, answers and metadata records out. A core: no clock,
+ * socket, disk or random source of its own.
+ *
+ * Each call works on the image that holds all earlier records, committed or not, and leaves the records of its decision
+ * behind; controller_take makes one batch of them, moves the image forward, and hands the bytes out for the log. The
+ * caller answers only when that batch is committed. Records of one call are in one batch: they happen or they do not.
+ *
+ *   controller_new -> controller_activate -> { controller_* call -> controller_take }*
+ *
+ * I1  next offset == offset of the image + 1, whenever no records are waiting.
+ * I2  a service that is registered has a session, and a session's epoch is that of its registration.
+ * I3  what a call answers as an error leaves no record.
+ * I4  an owner of a coordinator partition only changes together with its coordinator epoch.
+ *
+ * Texts in answers point into the arena, the request or the image that controller_image gave at that time.
+ * Threading: the owner's thread only. */
+#ifndef KARST_CONTROLLER_CONTROLLER_H
+#define KARST_CONTROLLER_CONTROLLER_H
+
+#include "libs/base/kafka_error.h"
+#include "libs/config/config.h"
+#include "libs/metadata/image.h"
+
+struct controller;
+struct arena;
+struct kafka_create_topics_request;
+struct kafka_create_topics_response;
+struct kafka_delete_topics_request;
+struct kafka_delete_topics_response;
+struct kafka_create_partitions_request;
+struct kafka_create_partitions_response;
+struct kafka_incremental_alter_configs_request;
+struct kafka_incremental_alter_configs_response;
+struct kafka_allocate_producer_ids_request;
+struct kafka_allocate_producer_ids_response;
+
+struct controller_options {
+    const struct config *config; /* outlives the controller */
+    int32_t node_id;
+    uint64_t seed[2]; /* random: topic ids come of it */
+};
+
+NODISCARD struct controller *controller_new(const struct controller_options *o);
+struct controller *controller_free(struct controller *c); /* takes NULL; returns NULL */
+
+/* This node leads from now on. image: everything before next_offset; a count is taken. bootstrap: the features of
+ * bootstrap.checkpoint, written when the log is empty; NULL: those of a new cluster. Times here and below: now_ms
+ * monotonic. Leaves records. */
+void controller_activate(struct controller *c, const struct image *image, int64_t next_offset, int32_t epoch,
+                         const struct image *bootstrap, uint64_t now_ms);
+
+/* The image with everything decided so far. Valid until the next controller_take; to keep it, take a count. */
+const struct image *controller_image(const struct controller *c);
+
+/* Appends the waiting records to out as one batch and applies them. True with the offset of the last one; false: there
+ * are none. */
+bool controller_take(struct controller *c, int64_t wall_ms, struct buf *out, int64_t *ret_last_offset);
+
+/* ---- services ---- */
+
+struct controller_registration {
+    int32_t role, id; /* role: Role of bus.proto */
+    uint64_t incarnation;
+    struct slice host, rack, version; /* rack null or empty: none */
+    const struct slice *addresses;
+    int32_t address_count;
+    const struct image_endpoint *listeners;
+    int32_t listener_count;
+    const struct uuid *log_dirs; /* storage */
+    int32_t log_dir_count;
+    int64_t previous_epoch; /* storage: the broker epoch of a life that ended cleanly; -1 */
+};
+
+/* A life of a service makes itself known; the same life may do it again. A later life replaces the former at once: the
+ * lock of its role keeps twins out. NONE with the epoch that goes into each heartbeat, or INVALID_REQUEST,
+ * INVALID_REGISTRATION with *ret_message (static). */
+enum kafka_error controller_register(struct controller *c, const struct controller_registration *r, uint64_t now_ms,
+                                     int64_t *ret_epoch, const char **ret_message);
+
+struct controller_heartbeat {
+    int32_t role, id;
+    uint64_t incarnation;
+    int64_t epoch;
+    int64_t metadata_offset; /* applied by the service */
+    bool want_shutdown;
+};
+struct controller_heartbeat_answer {
+    bool is_fenced;
+    bool should_shut_down; /* nothing depends on it any more, once its image has reached the offset of the records left
+                              here */
+};
+/* NONE, BROKER_ID_NOT_REGISTERED or STALE_BROKER_EPOCH: register again. */
+enum kafka_error controller_heartbeat(struct controller *c, const struct controller_heartbeat *h, uint64_t now_ms,
+                                      struct controller_heartbeat_answer *ret_answer);
+
+/* Ends sessions that are over, and keeps the log moving (metadata.max.idle.interval.ms). Returns when to call again, at
+ * the latest. */
+uint64_t controller_tick(struct controller *c, uint64_t now_ms);
+
+/* ---- Kafka's requests ---- */
+
+void controller_create_topics(struct controller *c, const struct kafka_create_topics_request *q, int16_t version,
+                              struct arena *arena, struct kafka_create_topics_response *ret_p);
+void controller_delete_topics(struct controller *c, const struct kafka_delete_topics_request *q, int16_t version,
+                              struct arena *arena, struct kafka_delete_topics_response *ret_p);
+void controller_create_partitions(struct controller *c, const struct kafka_create_partitions_request *q,
+                                  struct arena *arena, struct kafka_create_partitions_response *ret_p);
+void controller_alter_configs(struct controller *c, const struct kafka_incremental_alter_configs_request *q,
+                              struct arena *arena, struct kafka_incremental_alter_configs_response *ret_p);
+void controller_allocate_producer_ids(struct controller *c, const struct kafka_allocate_producer_ids_request *q,
+                                      struct kafka_allocate_producer_ids_response *ret_p);
+
+#endif

@@ -1,0 +1,146 @@
+/* internal.h - what the files of the controller share. */
+#ifndef KARST_CONTROLLER_INTERNAL_H
+#define KARST_CONTROLLER_INTERNAL_H
+
+#include <uthash.h>
+
+#include "libs/base/arena.h"
+#include "libs/controller/controller.h"
+#include "libs/metadata/levels.h"
+#include "libs/metadata/metarecord.h"
+
+enum {
+    ROLE_CONTROLLER = 1, /* Role of bus.proto, which a core does not include */
+    ROLE_STORAGE = 2,
+    ROLE_FRONTEND = 3,
+    ROLE_GROUP = 4,
+    ROLE_TXN = 5,
+    ROLE_MAX = 64
+};
+
+enum { RECORDS_PER_REQUEST_MAX = 10000, REPLICATION_MAX = 32767, PRODUCER_ID_BLOCK = 1000 };
+
+/* The life of a service as this controller has seen it; never written down. */
+struct session {
+    int32_t key[2]; /* role, id */
+    uint64_t incarnation;
+    int64_t epoch;
+    uint64_t deadline_ms;
+    UT_hash_handle hh;
+};
+
+struct controller {
+    const struct config *config;
+    int32_t node_id;
+    uint64_t random[2];
+    struct image *image;
+    int64_t next_offset; /* of the first waiting record */
+    int32_t epoch;
+    struct buf records; /* waiting: u32 size, value, ... */
+    int32_t record_count;
+    struct session *sessions;
+    uint32_t session_timeout_ms, idle_ms;
+    uint64_t idle_since_ms; /* monotonic: when the log last moved */
+    struct arena *scratch;  /* emptied by controller_take */
+};
+
+/* The offset that the next record will have. */
+static inline int64_t controller_next_offset(const struct controller *c)
+{
+    return c->next_offset + c->record_count;
+}
+
+/* Adds a record. false: the message does not fit (a text over 32767 bytes), nothing is added. */
+bool controller_put(struct controller *c, enum metarecord_type type, int version, const void *msg);
+bool controller_put_tag(struct controller *c, uint32_t tag, const void *msg);
+/* Takes back all records since mark = {records.size, record_count}. */
+struct controller_mark {
+    size_t size;
+    int32_t count;
+};
+struct controller_mark controller_mark(const struct controller *c);
+void controller_rewind(struct controller *c, struct controller_mark mark);
+
+uint64_t controller_random(struct controller *c);
+struct uuid controller_random_uuid(struct controller *c);
+
+/* An image with the records left so far, for decisions that follow from them: the caller releases it. */
+struct image *controller_preview(const struct controller *c);
+
+static inline bool controller_elr_enabled(const struct controller *c)
+{
+    return image_feature_level(c->image, "eligible.leader.replicas.version") > 0;
+}
+
+/* ---- partition_change.c: leaders and in-sync replicas ---- */
+
+struct partition_change {
+    int32_t leaving;     /* a broker that leaves the ISR; -1: none */
+    bool unclean;        /* it lost what it had: out of the ELR, too */
+    int32_t coming_back; /* a broker that counts as active although the image says that it is fenced; -1: none */
+};
+/* Leaves a PartitionChangeRecord if something changes. */
+void controller_change_partition(struct controller *c, const struct image_topic *t, const struct image_partition *p,
+                                 const struct partition_change *change);
+void controller_change_all(struct controller *c, const struct partition_change *change);
+
+/* ---- placement.c ---- */
+
+/* A broker's one directory, or UNASSIGNED. */
+struct uuid controller_default_dir(const struct controller *c, int32_t broker);
+/* Leaves PartitionRecords for partitions first .. first + count - 1. NONE or the error for the client with *ret_message
+ * in the arena. */
+enum kafka_error controller_place(struct controller *c, struct uuid topic_id, int32_t first, int32_t count,
+                                  int32_t replication_factor, struct arena *arena, const char **ret_message);
+/* One partition on given brokers, which have been checked. */
+enum kafka_error controller_place_at(struct controller *c, struct uuid topic_id, int32_t partition,
+                                     const int32_t *brokers, int32_t count, struct arena *arena,
+                                     const char **ret_message);
+/* Are the brokers a possible list of replicas? expected: the size that earlier partitions have; -1: any. */
+enum kafka_error controller_check_assignment(const struct controller *c, const int32_t *brokers, int32_t count,
+                                             int32_t expected, struct arena *arena, const char **ret_message);
+
+/* ---- topic_configs.c ---- */
+
+/* The dynamic places of a topic's keys for libs/config: overrides given, and the brokers' from the image. */
+struct topic_layers {
+    const struct controller *controller;
+    const struct config_entry *overrides;
+    size_t override_count;
+    struct config_layers layers;
+};
+void topic_layers_init(struct topic_layers *l, const struct controller *c, const struct config_entry *overrides,
+                       size_t count);
+int32_t controller_min_isr(const struct controller *c, const struct image_topic *t, const struct image_partition *p);
+/* "Topic name is invalid: ..." in the arena; NULL: it is valid. */
+const char *controller_topic_name_error(struct slice name, struct arena *arena);
+
+/* ---- names.c: what a request names how often, for requests of any size ---- */
+
+struct name_set {
+    struct name_at {
+        struct slice name;
+        int32_t at;
+    } * items;
+    size_t count, room;
+};
+void name_set_init(struct name_set *s, struct arena *arena, size_t room);
+void name_set_add(struct name_set *s, struct slice name, int32_t at); /* not null */
+void name_set_seal(struct name_set *s);                               /* before the first find */
+/* How often the name was added; *ret_first (may be NULL): the lowest place. */
+int32_t name_set_find(const struct name_set *s, struct slice name, int32_t *ret_first);
+
+/* ---- owners.c ---- */
+
+/* Gives the partitions of the internal topics to services that are alive. Looks at image, which is ahead of c->image
+ * where records wait. */
+void controller_assign_owners(struct controller *c, const struct image *image);
+bool controller_is_coordinated(struct slice topic);
+/* The same on the image with the waiting records. */
+void controller_assign_owners_ahead(struct controller *c);
+
+/* ---- services.c ---- */
+void controller_start_sessions(struct controller *c, uint64_t now_ms);
+void controller_free_sessions(struct controller *c);
+
+#endif

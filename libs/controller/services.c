@@ -1,0 +1,348 @@
+/* services.c - who is there: registrations, heartbeats, and the end of sessions.
+ *
+ * A storage node is a Kafka broker:
+ *
+ *   absent --register--> fenced --heartbeat with an image at its registration--> active
+ *   active --session over--> fenced        active --want_shutdown--> shutting down and fenced
+ *
+ * What it leads follows in the same batch (partition_change.c). A life that ended without controlled shutdown is
+ * unclean: what it had may be lost, and it leaves the eligible replicas, too. Any other service is there from its
+ * registration until its session ends. */
+#include <stdlib.h>
+
+#include "kafka/broker_registration_change_record.h"
+#include "kafka/no_op_record.h"
+#include "kafka/register_broker_record.h"
+#include "karst/service_record.h"
+#include "libs/base/bytes.h"
+#include "libs/controller/internal.h"
+
+/* The lowest versions that have what these changes carry; Kafka writes them so. */
+enum { CHANGE_FENCED = 0, CHANGE_SHUTDOWN = 1, SESSIONS_MAX = 4096 };
+
+static const char *const too_many = "Too many services are registered.";
+
+/* ---- sessions ---- */
+
+static struct session *find_session(const struct controller *c, int32_t role, int32_t id)
+{
+    int32_t key[2] = {role, id};
+    struct session *s;
+    HASH_FIND(hh, c->sessions, key, sizeof key, s);
+    return s;
+}
+
+static struct session *touch(struct controller *c, int32_t role, int32_t id, uint64_t incarnation, int64_t epoch,
+                             uint64_t now_ms)
+{
+    struct session *s = find_session(c, role, id);
+    if (s == NULL) {
+        s = xcalloc(1, sizeof *s);
+        s->key[0] = role;
+        s->key[1] = id;
+        HASH_ADD(hh, c->sessions, key, sizeof s->key, s);
+    }
+    s->incarnation = incarnation;
+    s->epoch = epoch;
+    s->deadline_ms = now_ms + c->session_timeout_ms;
+    return s;
+}
+
+static void drop_session(struct controller *c, struct session *s)
+{
+    HASH_DEL(c->sessions, s);
+    free(s);
+}
+
+void controller_free_sessions(struct controller *c)
+{
+    struct session *s, *next;
+    HASH_ITER (hh, c->sessions, s, next)
+        drop_session(c, s);
+}
+
+/* A new leader of the quorum has heard nobody yet: everybody gets a whole session. */
+void controller_start_sessions(struct controller *c, uint64_t now_ms)
+{
+    int32_t count;
+    controller_free_sessions(c);
+    const struct image_service *const *services = image_services(c->image, &count);
+    for (int32_t i = 0; i < count; i++)
+        touch(c, services[i]->role, services[i]->id, services[i]->incarnation, services[i]->epoch, now_ms);
+    const struct image_broker *const *brokers = image_brokers(c->image, &count);
+    for (int32_t i = 0; i < count; i++)
+        if (!brokers[i]->fenced && find_session(c, ROLE_STORAGE, brokers[i]->id) == NULL)
+            touch(c, ROLE_STORAGE, brokers[i]->id, 0, brokers[i]->epoch,
+                  now_ms); /* Kafka's, or from a snapshot of Kafka's */
+}
+
+/* ---- leaving ---- */
+
+static void put_fenced(struct controller *c, const struct image_broker *b, bool fenced)
+{
+    struct kafka_broker_registration_change_record m;
+    kafka_broker_registration_change_record_init(&m);
+    m.broker_id = b->id;
+    m.broker_epoch = b->epoch;
+    m.fenced = fenced ? 1 : -1;
+    controller_put(c, METARECORD_BROKER_REGISTRATION_CHANGE, CHANGE_FENCED, &m);
+}
+
+static void fence(struct controller *c, const struct image_broker *b)
+{
+    struct partition_change change = {.leaving = b->id, .coming_back = -1};
+    controller_change_all(c, &change);
+    put_fenced(c, b, true);
+}
+
+static void put_gone(struct controller *c, int32_t role, int32_t id, uint64_t incarnation)
+{
+    struct karst_service_record m;
+    karst_service_record_init(&m);
+    m.role = (int8_t)role;
+    m.id = id;
+    m.incarnation = (int64_t)incarnation;
+    m.host = m.version = SLICE_EMPTY;
+    m.gone = true;
+    controller_put_tag(c, METARECORD_TAG_SERVICE, &m);
+}
+
+static void end_session(struct controller *c, struct session *s)
+{
+    int32_t role = s->key[0], id = s->key[1];
+    const struct image_broker *b = role == ROLE_STORAGE ? image_broker(c->image, id) : NULL;
+    if (b != NULL && !b->fenced)
+        fence(c, b);
+    if (image_service(c->image, role, id) != NULL)
+        put_gone(c, role, id, s->incarnation);
+    drop_session(c, s);
+    if (role == ROLE_GROUP || role == ROLE_TXN)
+        controller_assign_owners_ahead(c);
+}
+
+/* ---- registration ---- */
+
+static enum kafka_error check_registration(const struct controller *c, const struct controller_registration *r,
+                                           const char **ret_message)
+{
+    *ret_message = NULL;
+    if (r->role <= ROLE_CONTROLLER || r->role > ROLE_MAX || r->id < 0 || r->address_count < 1)
+        *ret_message = "A registration needs a role, an id that is not negative, and an address.";
+    else if (r->role == ROLE_STORAGE && r->log_dir_count < 1)
+        *ret_message = "No directories specified in request";
+    else if (find_session(c, r->role, r->id) == NULL && HASH_COUNT(c->sessions) >= SESSIONS_MAX)
+        *ret_message = too_many;
+    for (int32_t i = 0; r->role == ROLE_STORAGE && i < r->log_dir_count && *ret_message == NULL; i++) {
+        if (uuid_is_zero(r->log_dirs[i]) || uuid_eq(r->log_dirs[i], UUID_DIR_UNASSIGNED) ||
+            uuid_eq(r->log_dirs[i], UUID_DIR_LOST))
+            *ret_message = "Reserved directory ID in request";
+        for (int32_t n = 0; n < i && *ret_message == NULL; n++)
+            if (uuid_eq(r->log_dirs[n], r->log_dirs[i]))
+                *ret_message = "Duplicate directory ID in request";
+    }
+    return *ret_message ? KERR_INVALID_REGISTRATION : KERR_NONE;
+}
+
+/* Kafka names a life by a uuid, Karst by 64 random bits: the uuid says the same. */
+static struct uuid incarnation_uuid(uint64_t incarnation)
+{
+    struct uuid u;
+    uint8_t bytes[16];
+    put_u64(bytes, incarnation);
+    put_u64(bytes + 8, ~incarnation);
+    while (uuid_from_random(bytes, &u) != 0)
+        bytes[0]++;
+    return u;
+}
+
+/* What an earlier life of the broker leads is led by nobody until the new one is ready. */
+static void end_former_life(struct controller *c, const struct controller_registration *r)
+{
+    const struct image_broker *old = image_broker(c->image, r->id);
+    if (old == NULL)
+        return;
+    bool unclean = r->previous_epoch != old->epoch;
+    struct partition_change change = {.leaving = r->id, .unclean = unclean, .coming_back = -1};
+    if (!old->fenced || unclean)
+        controller_change_all(c, &change);
+}
+
+static bool put_broker(struct controller *c, const struct controller_registration *r, struct arena *arena,
+                       int64_t *ret_epoch)
+{
+    struct image_feature features[METADATA_FEATURES];
+    for (size_t i = 0; i < METADATA_FEATURES; i++)
+        features[i] = (struct image_feature){slice_str(metadata_features[i].name), metadata_features[i].min,
+                                             metadata_features[i].max};
+    *ret_epoch = controller_next_offset(c);
+    struct image_broker b = {
+        .id = r->id,
+        .incarnation = incarnation_uuid(r->incarnation),
+        .epoch = *ret_epoch,
+        .fenced = true,
+        .rack = r->rack.size > 0 ? r->rack : SLICE_NULL,
+        .endpoints = r->listeners,
+        .endpoint_count = r->listener_count,
+        .features = features,
+        .feature_count = METADATA_FEATURES,
+        .log_dirs = r->log_dirs,
+        .log_dir_count = r->log_dir_count,
+    };
+    struct kafka_register_broker_record m;
+    metadata_register_broker(c->image, &b, arena, &m);
+    return controller_put(c, METARECORD_REGISTER_BROKER, metadata_record_version(c->image, METARECORD_REGISTER_BROKER),
+                          &m);
+}
+
+static bool put_service(struct controller *c, const struct controller_registration *r, int64_t epoch,
+                        struct arena *arena)
+{
+    struct image_service s = {
+        .role = r->role,
+        .id = r->id,
+        .incarnation = r->incarnation,
+        .epoch = epoch,
+        .host = slice_is_null(r->host) ? SLICE_EMPTY : r->host,
+        .rack = r->rack.size > 0 ? r->rack : SLICE_NULL,
+        .version = slice_is_null(r->version) ? SLICE_EMPTY : r->version,
+        .addresses = r->addresses,
+        .address_count = r->address_count,
+        .listeners = r->listeners,
+        .listener_count = r->listener_count,
+    };
+    struct karst_service_record m;
+    metadata_service_record(&s, arena, &m);
+    return controller_put_tag(c, METARECORD_TAG_SERVICE, &m);
+}
+
+enum kafka_error controller_register(struct controller *c, const struct controller_registration *r, uint64_t now_ms,
+                                     int64_t *ret_epoch, const char **ret_message)
+{
+    enum kafka_error error = check_registration(c, r, ret_message);
+    if (error != KERR_NONE)
+        return error;
+    const struct image_service *old = image_service(c->image, r->role, r->id);
+    const struct image_broker *broker = r->role == ROLE_STORAGE ? image_broker(c->image, r->id) : NULL;
+    bool same_life = old != NULL && old->incarnation == r->incarnation &&
+                     (r->role != ROLE_STORAGE || (broker != NULL && broker->epoch == old->epoch));
+    if (same_life) {
+        *ret_epoch = old->epoch;
+        touch(c, r->role, r->id, r->incarnation, old->epoch, now_ms);
+        return KERR_NONE;
+    }
+    struct controller_mark mark = controller_mark(c);
+    int64_t epoch;
+    bool fits;
+    if (r->role == ROLE_STORAGE) {
+        end_former_life(c, r);
+        fits = put_broker(c, r, c->scratch, &epoch) && put_service(c, r, epoch, c->scratch);
+    } else {
+        epoch = controller_next_offset(c);
+        fits = put_service(c, r, epoch, c->scratch);
+    }
+    if (!fits) {
+        controller_rewind(c, mark);
+        *ret_message = "A name or address is longer than 32767 bytes.";
+        return KERR_INVALID_REGISTRATION;
+    }
+    touch(c, r->role, r->id, r->incarnation, epoch, now_ms);
+    if (r->role == ROLE_GROUP || r->role == ROLE_TXN)
+        controller_assign_owners_ahead(c);
+    *ret_epoch = epoch;
+    return KERR_NONE;
+}
+
+/* ---- heartbeats ---- */
+
+static void unfence(struct controller *c, const struct image_broker *b)
+{
+    struct partition_change change = {.leaving = -1, .coming_back = b->id};
+    put_fenced(c, b, false);
+    controller_change_all(c, &change);
+}
+
+static void shut_down(struct controller *c, const struct image_broker *b)
+{
+    struct partition_change change = {.leaving = b->id, .coming_back = -1};
+    if (!b->in_controlled_shutdown) {
+        struct kafka_broker_registration_change_record m;
+        kafka_broker_registration_change_record_init(&m);
+        m.broker_id = b->id;
+        m.broker_epoch = b->epoch;
+        m.in_controlled_shutdown = 1;
+        controller_put(c, METARECORD_BROKER_REGISTRATION_CHANGE, CHANGE_SHUTDOWN, &m);
+        controller_change_all(c, &change);
+    }
+    if (!b->fenced)
+        put_fenced(c, b, true);
+}
+
+static void storage_heartbeat(struct controller *c, const struct controller_heartbeat *h,
+                              struct controller_heartbeat_answer *ret_answer)
+{
+    const struct image_broker *b = image_broker(c->image, h->id);
+    if (h->want_shutdown) {
+        shut_down(c, b);
+        *ret_answer = (struct controller_heartbeat_answer){.is_fenced = true, .should_shut_down = true};
+        return;
+    }
+    bool caught_up = h->metadata_offset >= b->epoch && !b->in_controlled_shutdown;
+    if (b->fenced && caught_up)
+        unfence(c, b);
+    ret_answer->is_fenced = b->fenced && !caught_up;
+}
+
+enum kafka_error controller_heartbeat(struct controller *c, const struct controller_heartbeat *h, uint64_t now_ms,
+                                      struct controller_heartbeat_answer *ret_answer)
+{
+    struct session *s = find_session(c, h->role, h->id);
+    const struct image_service *service = image_service(c->image, h->role, h->id);
+    const struct image_broker *b = h->role == ROLE_STORAGE ? image_broker(c->image, h->id) : NULL;
+    *ret_answer = (struct controller_heartbeat_answer){0};
+    if (service == NULL || service->incarnation != h->incarnation || (h->role == ROLE_STORAGE && b == NULL))
+        return KERR_BROKER_ID_NOT_REGISTERED;
+    if (service->epoch != h->epoch || (b != NULL && b->epoch != h->epoch))
+        return KERR_STALE_BROKER_EPOCH;
+    if (h->want_shutdown && h->role != ROLE_STORAGE) {
+        ret_answer->should_shut_down = true;
+        if (s != NULL)
+            end_session(c, s);
+        return KERR_NONE;
+    }
+    touch(c, h->role, h->id, h->incarnation, h->epoch, now_ms);
+    if (h->role == ROLE_STORAGE)
+        storage_heartbeat(c, h, ret_answer);
+    return KERR_NONE;
+}
+
+/* ---- time ---- */
+
+/* One at a time: the records of one end are in the image before the next is decided. */
+static uint64_t end_sessions(struct controller *c, uint64_t now_ms)
+{
+    uint64_t next = UINT64_MAX;
+    struct session *s, *after;
+    HASH_ITER (hh, c->sessions, s, after) {
+        if (s->deadline_ms <= now_ms && c->record_count == 0)
+            end_session(c, s);
+        else
+            next = MIN(next, MAX(s->deadline_ms, now_ms + 1));
+    }
+    return next;
+}
+
+uint64_t controller_tick(struct controller *c, uint64_t now_ms)
+{
+    uint64_t next = end_sessions(c, now_ms);
+    if (c->idle_ms == 0)
+        return next;
+    if (c->idle_since_ms == 0)
+        c->idle_since_ms = now_ms;
+    if (c->record_count == 0 && now_ms >= c->idle_since_ms + c->idle_ms) {
+        struct kafka_no_op_record m;
+        memset(&m, 0, sizeof m);
+        controller_put(c, METARECORD_NO_OP, 0, &m);
+        return MIN(next, now_ms + c->idle_ms);
+    }
+    return MIN(next, c->idle_since_ms + c->idle_ms);
+}
