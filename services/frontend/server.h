@@ -103,6 +103,8 @@ struct frontend {
     int32_t send_buffer_bytes, receive_buffer_bytes; /* -1: the kernel's choice */
 };
 
+/* ---- by_slot.c ---- */
+
 void by_slot_set(struct by_slot *s, uint64_t id, void *item);
 void *by_slot_get(const struct by_slot *s, uint64_t id);
 

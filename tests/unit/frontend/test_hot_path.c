@@ -1,0 +1,439 @@
+/* test_hot_path.c - Produce, Fetch, Metadata and ApiVersions from the client's bytes to the calls that they make, and
+ * back. */
+#include "kafka/api_versions.h"
+#include "kafka/apis.h"
+#include "kafka/fetch.h"
+#include "kafka/metadata.h"
+#include "kafka/produce.h"
+#include "libs/records/records.h"
+#include "tests/unit/frontend/world.h"
+
+#include <criterion/criterion.h>
+
+TestSuite(hot_path, .init = world_open, .fini = world_close);
+
+/* ---- Produce ---- */
+
+static uint8_t batch[BATCH_HEADER_SIZE + 10];
+
+static void send_produce(int16_t version, int32_t correlation, int16_t acks, const int32_t *partitions, int32_t count)
+{
+    struct kafka_produce_request q;
+    struct kafka_produce_request_topic_produce_data t;
+    struct kafka_produce_request_partition_produce_data p[8];
+
+    kafka_produce_request_init(&q);
+    kafka_produce_request_topic_produce_data_init(&t);
+    q.acks = acks;
+    q.timeout_ms = 1000;
+    q.topic_data = &t;
+    q.topic_data_count = 1;
+    t.name = version < 13 ? SLICE_OF("a") : SLICE_EMPTY;
+    t.topic_id = version < 13 ? UUID_ZERO : WORLD_TOPIC_A;
+    t.partition_data = p;
+    t.partition_data_count = count;
+    for (int32_t i = 0; i < count; i++) {
+        kafka_produce_request_partition_produce_data_init(&p[i]);
+        p[i].index = partitions[i];
+        p[i].records = slice_make(batch, sizeof batch);
+    }
+    world_send(KAFKA_API_PRODUCE, version, correlation, &q);
+}
+
+static void reply_appends(size_t call, int64_t base_offset, int error, size_t count)
+{
+    Karst__Bus__AppendReply reply = KARST__BUS__APPEND_REPLY__INIT;
+    Karst__Bus__AppendResult results[8], *list[8];
+
+    for (size_t i = 0; i < count; i++) {
+        karst__bus__append_result__init(&results[i]);
+        results[i].base_offset = base_offset + (int64_t)i;
+        results[i].error = error;
+        results[i].log_append_time_ms = -1;
+        results[i].leader_id = results[i].leader_epoch = error ? 2 : -1;
+        list[i] = &results[i];
+    }
+    reply.n_results = count;
+    reply.results = list;
+    world_reply_append(call, &reply);
+}
+
+static const struct kafka_produce_response_partition_produce_response *produced(int16_t version, int32_t correlation,
+                                                                                int32_t i)
+{
+    int32_t got;
+    const struct kafka_produce_response *a = world_receive(KAFKA_API_PRODUCE, version, &got);
+
+    cr_assert_not_null(a);
+    cr_assert_eq(got, correlation);
+    return &a->responses[0].partition_responses[i];
+}
+
+Test(hot_path, produce_goes_to_the_leaders_and_comes_back_together)
+{
+    static const int32_t partitions[] = {0, 3, 1, 2, 99};
+
+    send_produce(13, 5, -1, partitions, 5);
+    cr_assert_eq(world_call_count, 2, "one Append a node");
+    size_t to_1 = world_calls[0].peer == 1 ? 0 : 1;
+    const Karst__Bus__AppendRequest *q = world_calls[to_1].body;
+    cr_assert_eq(q->n_partitions, 2);
+    cr_assert_eq(q->partitions[1]->partition, 1);
+    cr_assert_eq(q->partitions[1]->leader_epoch, 4);
+    cr_assert_eq(q->acks, -1);
+    cr_assert_eq(world_calls[to_1].payload_count, 2);
+    cr_assert_eq(world_calls[to_1].payloads[0].size_bytes, sizeof batch);
+    reply_appends(to_1, 10, 0, 2);
+    cr_assert_null(world_receive(KAFKA_API_PRODUCE, 13, NULL), "the other node has not answered");
+    reply_appends(1 - to_1, 20, 0, 1);
+    const struct kafka_produce_response_partition_produce_response *p = produced(13, 5, 0);
+    cr_assert(p[0].base_offset == 10 && p[1].base_offset == 20 && p[2].base_offset == 11);
+    cr_assert(p[3].error_code == KERR_NOT_LEADER_OR_FOLLOWER && p[3].base_offset == -1);
+    cr_assert_eq(p[4].error_code, KERR_UNKNOWN_TOPIC_OR_PARTITION);
+}
+
+Test(hot_path, produce_overlaps_and_answers_in_order)
+{
+    static const int32_t partition = 0;
+
+    send_produce(9, 1, 1, &partition, 1);
+    send_produce(9, 2, 1, &partition, 1);
+    cr_assert_eq(world_call_count, 2);
+    reply_appends(1, 20, 0, 1);
+    cr_assert_null(world_receive(KAFKA_API_PRODUCE, 9, NULL));
+    reply_appends(0, 10, 0, 1);
+    cr_assert_eq(produced(9, 1, 0)->base_offset, 10);
+    cr_assert_eq(produced(9, 2, 0)->base_offset, 20);
+}
+
+Test(hot_path, produce_that_did_not_come_to_an_answer)
+{
+    static const struct {
+        Karst__Bus__Outcome outcome;
+        enum kafka_error error;
+    } cases[] = {
+        {KARST__BUS__OUTCOME__OUTCOME_NOT_SENT, KERR_NOT_LEADER_OR_FOLLOWER},
+        {KARST__BUS__OUTCOME__OUTCOME_OVERLOADED, KERR_NOT_LEADER_OR_FOLLOWER},
+        {KARST__BUS__OUTCOME__OUTCOME_UNKNOWN, KERR_REQUEST_TIMED_OUT},
+        {KARST__BUS__OUTCOME__OUTCOME_TIMEOUT, KERR_REQUEST_TIMED_OUT},
+    };
+    static const int32_t partition = 0;
+
+    for (size_t i = 0; i < COUNTOF(cases); i++) {
+        send_produce(9, (int32_t)i, -1, &partition, 1);
+        world_end_call(i, cases[i].outcome);
+        cr_assert_eq(produced(9, (int32_t)i, 0)->error_code, cases[i].error);
+    }
+    cr_assert_eq(world_call_count, COUNTOF(cases), "never sent twice");
+    cr_assert_not(world_is_closed());
+}
+
+Test(hot_path, produce_without_acks)
+{
+    static const int32_t partition = 0, unknown = 77;
+
+    send_produce(9, 1, 0, &partition, 1);
+    reply_appends(0, 10, 0, 1);
+    cr_assert_null(world_receive(KAFKA_API_PRODUCE, 9, NULL));
+    cr_assert_not(world_is_closed());
+    send_produce(9, 2, 0, &unknown, 1);
+    cr_assert(world_is_closed());
+}
+
+Test(hot_path, produce_refused_as_a_whole)
+{
+    static const int32_t partitions[] = {0, 1};
+
+    send_produce(9, 1, 5, partitions, 2);
+    cr_assert_eq(produced(9, 1, 1)->error_code, KERR_INVALID_REQUIRED_ACKS);
+    batch[BATCH_ATTRIBUTES + 1] = BATCH_ATTR_TRANSACTIONAL;
+    send_produce(9, 2, -1, partitions, 2);
+    cr_assert_eq(produced(9, 2, 0)->error_code, KERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+    batch[BATCH_ATTRIBUTES + 1] = 4;
+    send_produce(6, 3, -1, partitions, 2);
+    cr_assert_eq(produced(6, 3, 0)->error_code, KERR_UNSUPPORTED_COMPRESSION_TYPE);
+    cr_assert_eq(world_call_count, 0);
+}
+
+Test(hot_path, produce_tells_the_leader)
+{
+    static const int32_t partition = 0;
+    int32_t got;
+
+    send_produce(10, 1, 1, &partition, 1);
+    reply_appends(0, -1, KERR_NOT_LEADER_OR_FOLLOWER, 1);
+    const struct kafka_produce_response *a = world_receive(KAFKA_API_PRODUCE, 10, &got);
+    cr_assert_not_null(a);
+    cr_assert_eq(a->responses[0].partition_responses[0].current_leader.leader_id, 2);
+    cr_assert_eq(a->node_endpoints_count, 2);
+    cr_assert(slice_eq_str(a->node_endpoints[0].host, "front"));
+    cr_assert_eq(a->node_endpoints[0].port, 9092);
+}
+
+Test(hot_path, produce_outlives_its_client)
+{
+    static const int32_t partition = 0;
+
+    send_produce(9, 1, 1, &partition, 1);
+    world_hang_up();
+    reply_appends(0, 10, 0, 1);
+    cr_assert_eq(pipeline_running(world.pipeline), 0);
+}
+
+/* ---- Fetch ---- */
+
+struct asked {
+    int32_t partition;
+    int64_t offset;
+};
+
+static void send_fetch(int16_t version, int32_t correlation, int32_t session, int32_t epoch, const struct asked *asked,
+                       int32_t count)
+{
+    struct kafka_fetch_request q;
+    struct kafka_fetch_request_fetch_topic t;
+    struct kafka_fetch_request_fetch_partition p[8];
+
+    kafka_fetch_request_init(&q);
+    kafka_fetch_request_fetch_topic_init(&t);
+    q.max_wait_ms = 500;
+    q.min_bytes = 1;
+    q.max_bytes = 100000;
+    q.session_id = session;
+    q.session_epoch = epoch;
+    q.topics = &t;
+    q.topics_count = count > 0;
+    t.topic = version < 13 ? SLICE_OF("a") : SLICE_EMPTY;
+    t.topic_id = version < 13 ? UUID_ZERO : WORLD_TOPIC_A;
+    t.partitions = p;
+    t.partitions_count = count;
+    for (int32_t i = 0; i < count; i++) {
+        kafka_fetch_request_fetch_partition_init(&p[i]);
+        p[i].partition = asked[i].partition;
+        p[i].fetch_offset = asked[i].offset;
+        p[i].partition_max_bytes = 50000;
+    }
+    world_send(KAFKA_API_FETCH, version, correlation, &q);
+}
+
+/* Each partition with high watermark hw, the first with records if there are any. */
+static void reply_reads(size_t call, int64_t hw, size_t count, const char *records)
+{
+    Karst__Bus__ReadReply reply = KARST__BUS__READ_REPLY__INIT;
+    Karst__Bus__ReadResult results[8], *list[8];
+
+    for (size_t i = 0; i < count; i++) {
+        karst__bus__read_result__init(&results[i]);
+        results[i].high_watermark = results[i].last_stable_offset = hw;
+        results[i].payload = i == 0 && records != NULL ? 0 : -1;
+        results[i].diverging_epoch = results[i].leader_id = -1;
+        list[i] = &results[i];
+    }
+    reply.n_results = count;
+    reply.results = list;
+    world_reply_read(call, &reply, records);
+}
+
+static const struct kafka_fetch_response *fetched(int16_t version, int32_t correlation)
+{
+    int32_t got;
+    const struct kafka_fetch_response *a = world_receive(KAFKA_API_FETCH, version, &got);
+
+    cr_assert_not_null(a);
+    cr_assert_eq(got, correlation);
+    return a;
+}
+
+Test(hot_path, fetch_session_from_full_to_incremental)
+{
+    static const struct asked both[] = {{0, 5}, {1, 6}}, moved[] = {{0, 7}};
+
+    send_fetch(18, 1, 0, 0, both, 2);
+    const Karst__Bus__ReadRequest *q = world_calls[0].body;
+    cr_assert(q->max_wait_ms == 500 && q->min_bytes == 1 && q->max_bytes == 100000 && q->n_partitions == 2);
+    cr_assert_eq(q->partitions[0]->known_high_watermark, -2);
+    reply_reads(0, 9, 2, "recordbytes");
+    const struct kafka_fetch_response *a = fetched(18, 1);
+    cr_assert_neq(a->session_id, 0);
+    int32_t id = a->session_id;
+    cr_assert_eq(a->responses[0].partitions_count, 2);
+    cr_assert(slice_eq_str(a->responses[0].partitions[0].records, "recordbytes"));
+    cr_assert_eq(a->responses[0].partitions[1].records.size, 0);
+    cr_assert_not_null(a->responses[0].partitions[1].records.data, "empty, not null");
+
+    send_fetch(18, 2, id, 1, moved, 1);
+    q = world_calls[1].body;
+    cr_assert_eq(q->n_partitions, 2);
+    cr_assert_eq(q->partitions[0]->fetch_offset, 7);
+    cr_assert_eq(q->partitions[0]->known_high_watermark, 9);
+    reply_reads(1, 9, 2, NULL);
+    a = fetched(18, 2);
+    cr_assert_eq(a->session_id, id);
+    cr_assert_eq(a->responses_count, 0, "nothing changed");
+
+    send_fetch(18, 3, id, 1, NULL, 0);
+    a = fetched(18, 3);
+    cr_assert(a->error_code == KERR_INVALID_FETCH_SESSION_EPOCH && a->session_id == 0 && a->responses_count == 0);
+    send_fetch(12, 4, id, 2, NULL, 0);
+    cr_assert_eq(fetched(12, 4)->error_code, KERR_FETCH_SESSION_TOPIC_ID_ERROR);
+
+    send_fetch(18, 5, id, 2, NULL, 0);
+    reply_reads(2, 10, 2, NULL);
+    a = fetched(18, 5);
+    cr_assert_eq(a->responses[0].partitions_count, 2, "the high watermark has moved");
+    send_fetch(18, 6, id, -1, both, 1);
+    reply_reads(3, 10, 1, NULL);
+    cr_assert_eq(fetched(18, 6)->session_id, 0);
+    send_fetch(18, 7, id, 3, NULL, 0);
+    cr_assert_eq(fetched(18, 7)->error_code, KERR_FETCH_SESSION_ID_NOT_FOUND);
+}
+
+Test(hot_path, fetch_errors_of_our_own)
+{
+    static const struct asked bad[] = {{2, 0}, {99, 0}};
+
+    send_fetch(12, 1, 0, -1, bad, 2);
+    const struct kafka_fetch_response *a = fetched(12, 1);
+    cr_assert_eq(world_call_count, 0, "nothing to wait for");
+    cr_assert_eq(a->responses[0].partitions[0].error_code, KERR_NOT_LEADER_OR_FOLLOWER);
+    cr_assert_eq(a->responses[0].partitions[1].error_code, KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    cr_assert_eq(a->responses[0].partitions[1].high_watermark, -1);
+}
+
+Test(hot_path, fetch_asks_again_within_its_wait)
+{
+    static const struct asked one[] = {{0, 5}};
+
+    send_fetch(12, 1, 0, -1, one, 1);
+    world_end_call(0, KARST__BUS__OUTCOME__OUTCOME_UNKNOWN);
+    cr_assert_eq(world_call_count, 1);
+    world_pass(100);
+    cr_assert_eq(world_call_count, 2);
+    const Karst__Bus__ReadRequest *q = world_calls[1].body;
+    cr_assert_eq(q->max_wait_ms, 400);
+    world_pass(500);
+    world_end_call(1, KARST__BUS__OUTCOME__OUTCOME_UNKNOWN);
+    cr_assert_eq(fetched(12, 1)->responses[0].partitions[0].error_code, KERR_NOT_LEADER_OR_FOLLOWER);
+}
+
+Test(hot_path, fetch_of_two_nodes)
+{
+    static const struct asked two[] = {{0, 5}, {3, 5}};
+
+    send_fetch(12, 1, 0, -1, two, 2);
+    cr_assert_eq(world_call_count, 2);
+    const Karst__Bus__ReadRequest *q = world_calls[0].body;
+    cr_assert_eq(q->max_bytes, 50000);
+    size_t to_1 = world_calls[0].peer == 1 ? 0 : 1;
+    reply_reads(to_1, 9, 1, "data");
+    cr_assert_null(world_receive(KAFKA_API_FETCH, 12, NULL), "the other may have data, too");
+    world_pass(10);
+    cr_assert(world_calls[1 - to_1].cancelled);
+    world_end_call(1 - to_1, KARST__BUS__OUTCOME__OUTCOME_CANCELLED);
+    const struct kafka_fetch_response *a = fetched(12, 1);
+    cr_assert(slice_eq_str(a->responses[0].partitions[0].records, "data"));
+}
+
+Test(hot_path, fetch_ends_with_its_client)
+{
+    static const struct asked one[] = {{0, 5}};
+
+    send_fetch(12, 1, 0, -1, one, 1);
+    world_hang_up();
+    cr_assert(world_calls[0].cancelled);
+    world_end_call(0, KARST__BUS__OUTCOME__OUTCOME_CANCELLED);
+    cr_assert_eq(pipeline_running(world.pipeline), 0);
+    cr_assert_null(world.parked);
+}
+
+Test(hot_path, fetch_ends_at_the_drain)
+{
+    static const struct asked one[] = {{0, 5}};
+
+    send_fetch(12, 1, 0, -1, one, 1);
+    world_end_call(0, KARST__BUS__OUTCOME__OUTCOME_UNKNOWN);
+    fetch_drain(&world);
+    cr_assert_null(world.parked);
+    cr_assert(world_is_closed());
+}
+
+/* ---- Metadata ---- */
+
+static const struct kafka_metadata_response *ask_metadata(int16_t version, const char *const *names, int32_t count)
+{
+    struct kafka_metadata_request q;
+    struct kafka_metadata_request_metadata_request_topic t[8];
+
+    kafka_metadata_request_init(&q);
+    q.topics = t;
+    q.topics_count = count;
+    for (int32_t i = 0; i < count; i++) {
+        kafka_metadata_request_metadata_request_topic_init(&t[i]);
+        t[i].name = slice_str(names[i]);
+        if (names[i] == NULL)
+            t[i].topic_id = (struct uuid){{9}};
+    }
+    world_send(KAFKA_API_METADATA, version, 1, &q);
+    const struct kafka_metadata_response *a = world_receive(KAFKA_API_METADATA, version, NULL);
+    cr_assert_not_null(a);
+    return a;
+}
+
+Test(hot_path, metadata_of_all_and_none)
+{
+    cr_assert_eq(ask_metadata(0, NULL, 0)->topics_count, 1);
+    cr_assert_eq(ask_metadata(1, NULL, 0)->topics_count, 0);
+    const struct kafka_metadata_response *a = ask_metadata(13, NULL, -1);
+    cr_assert_eq(a->topics_count, 1);
+    cr_assert_eq(a->brokers_count, 2);
+    cr_assert_eq(a->topics[0].partitions_count, 4);
+    cr_assert(a->topics[0].partitions[2].error_code == KERR_LEADER_NOT_AVAILABLE &&
+              a->topics[0].partitions[2].leader_id == -1);
+    cr_assert_eq(a->topics[0].topic_authorized_operations, INT32_MIN);
+}
+
+Test(hot_path, metadata_of_names)
+{
+    static const char *const names[] = {"a", "a", "missing", "bad/name"};
+    static const char *const by_id[] = {NULL};
+    const struct kafka_metadata_response *a = ask_metadata(9, names, 4);
+
+    cr_assert_eq(a->topics_count, 3, "each once");
+    cr_assert_eq(a->topics[0].error_code, 0);
+    cr_assert_eq(a->topics[1].error_code, KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    cr_assert_eq(a->topics[2].error_code, KERR_INVALID_TOPIC_EXCEPTION);
+    cr_assert_eq(world_call_count, 1, "the missing one makes itself");
+    cr_assert_eq(world_calls[0].kafka_key, KAFKA_API_CREATE_TOPICS);
+    ask_metadata(9, names, 4);
+    cr_assert_eq(world_call_count, 1, "once at a time");
+    a = ask_metadata(12, by_id, 1);
+    cr_assert_eq(a->topics[0].error_code, KERR_UNKNOWN_TOPIC_ID);
+    cr_assert_null(a->topics[0].name.data);
+}
+
+Test(hot_path, metadata_by_id_before_its_time)
+{
+    static const char *const by_id[] = {NULL};
+    const struct kafka_metadata_response *a = ask_metadata(10, by_id, 1);
+
+    cr_assert(a->topics[0].error_code == KERR_INVALID_REQUEST && a->brokers_count == 0 && a->controller_id == -1);
+}
+
+/* ---- ApiVersions ---- */
+
+Test(hot_path, api_versions)
+{
+    struct kafka_api_versions_request q;
+
+    kafka_api_versions_request_init(&q);
+    q.client_software_name = SLICE_OF("me");
+    q.client_software_version = SLICE_OF("1.0");
+    world_send(KAFKA_API_API_VERSIONS, 3, 1, &q);
+    const struct kafka_api_versions_response *a = world_receive(KAFKA_API_API_VERSIONS, 3, NULL);
+    cr_assert_eq(a->supported_features_count, 1);
+    cr_assert(a->api_keys[0].api_key == 0 && a->api_keys[0].min_version == 0 && a->api_keys[0].max_version == 13);
+    q.client_software_name = SLICE_OF(" ");
+    world_send(KAFKA_API_API_VERSIONS, 4, 1, &q);
+    a = world_receive(KAFKA_API_API_VERSIONS, 4, NULL);
+    cr_assert(a->error_code == KERR_INVALID_REQUEST && a->api_keys_count == 0 && a->supported_features_count == 0);
+}

@@ -1,0 +1,416 @@
+/* world.c - see world.h. */
+#include "tests/unit/frontend/world.h"
+#include "kafka/apis.h"
+#include "kafka/partition_record.h"
+#include "kafka/register_broker_record.h"
+#include "kafka/request_header.h"
+#include "kafka/topic_record.h"
+#include "libs/base/bytes.h"
+#include "libs/metadata/metarecord.h"
+#include "libs/pipeline/decode.h"
+#include "libs/records/records.h"
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+struct frontend world;
+struct world_call world_calls[32];
+size_t world_call_count;
+uint64_t world_now = 1000;
+const struct uuid WORLD_TOPIC_A = {{0xaa, 1}};
+
+static struct buf output;
+static size_t output_read;
+static uint64_t conn;
+static struct connection connection;
+static struct listener listener = {.name = "PLAINTEXT", .advertised_host = "front", .advertised_port = 9092};
+static struct arena *memory;
+static bool is_closed;
+
+/* ---- the image ---- */
+
+static void put(struct batch_builder *b, enum metarecord_type type, int version, const void *record)
+{
+    struct buf value = {0};
+
+    cr_assert_eq(metarecord_write(&value, type, version, record), 0);
+    batch_add(b, 1, SLICE_NULL, buf_slice(&value), NULL, 0);
+    buf_free(&value);
+}
+
+static void put_broker(struct batch_builder *b, int32_t id)
+{
+    struct kafka_register_broker_record m;
+
+    kafka_register_broker_record_init(&m);
+    m.broker_id = id;
+    m.fenced = false;
+    put(b, METARECORD_REGISTER_BROKER, 3, &m);
+}
+
+static struct image *make_image(void)
+{
+    struct buf bytes = {0};
+    struct batch_builder b;
+    struct batch_options o = BATCH_OPTIONS;
+    struct kafka_topic_record topic;
+    static const int32_t leaders[] = {1, 1, -1, 2};
+
+    o.leader_epoch = 1;
+    batch_begin(&b, &bytes, &o);
+    put_broker(&b, 1);
+    put_broker(&b, 2);
+    kafka_topic_record_init(&topic);
+    topic.name = SLICE_OF("a");
+    topic.topic_id = WORLD_TOPIC_A;
+    put(&b, METARECORD_TOPIC, 0, &topic);
+    for (int32_t i = 0; i < 4; i++) {
+        struct kafka_partition_record p;
+        int32_t replicas[] = {1, 2};
+        kafka_partition_record_init(&p);
+        p.partition_id = i;
+        p.topic_id = WORLD_TOPIC_A;
+        p.leader = leaders[i];
+        p.leader_epoch = 4;
+        p.replicas = p.isr = replicas;
+        p.replicas_count = p.isr_count = 2;
+        put(&b, METARECORD_PARTITION, 0, &p);
+    }
+    cr_assert_eq(batch_end(&b), 0);
+    struct image *empty = image_empty("MkU3OEVBNTcwNTJENDM2Qg"), *image;
+    cr_assert_eq(image_apply(empty, buf_slice(&bytes), &image, NULL), 0);
+    image_release(empty);
+    buf_free(&bytes);
+    return image;
+}
+
+/* ---- the client ---- */
+
+static bool overlaps(int16_t key)
+{
+    return key == KAFKA_API_PRODUCE;
+}
+
+static void open_client(void)
+{
+    static const uint8_t ip[PIPELINE_IP_BYTES] = {0};
+
+    cr_assert_eq(pipeline_open(world.pipeline, ip, -1, world_now, &conn), 0);
+    connection = (struct connection){.frontend = &world, .id = conn, .listener = &listener, .address = "10.1.2.3"};
+    by_slot_set(&world.connections, conn, &connection);
+}
+
+void world_open(void)
+{
+    const struct pipeline_options o = {
+        .frame_max_bytes = 1 << 20,
+        .input_budget_bytes = 1 << 24,
+        .output_budget_bytes = 1 << 24,
+        .conn_requests_max = 100,
+        .conn_input_max_bytes = 1 << 24,
+        .output_resume_bytes = 1 << 16,
+        .connections_max = 10,
+        .per_ip_max = 10,
+        .overlaps = overlaps,
+    };
+    memory = arena_new(0);
+    struct config *c = config_new();
+    config_set(c, "node.id", "1");
+    world = (struct frontend){.config = c, .arena = arena_new(0), .is_open = true, .fetch_max_bytes = 1 << 20};
+    world.pipeline = pipeline_new(&o);
+    world.sessions = session_cache_new(10, 1000);
+    world.image = make_image();
+    world.listeners = &listener;
+    world.listener_count = 1;
+    open_client();
+}
+
+/* What the sockets and the turn would do. */
+static void turn(void)
+{
+    struct pipeline_attention a;
+    struct iovec v[8];
+    int n;
+
+    requests_serve(&world);
+    while (pipeline_attention(world.pipeline, &a))
+        is_closed = is_closed || a.close;
+    while (conn != 0 && (n = pipeline_output(world.pipeline, conn, v, 8)) > 0)
+        for (int i = 0; i < n; i++) {
+            buf_append(&output, v[0].iov_base, v[0].iov_len);
+            pipeline_written(world.pipeline, conn, v[0].iov_len, world_now);
+            n = pipeline_output(world.pipeline, conn, v, 8);
+            i = -1;
+        }
+    while (pipeline_attention(world.pipeline, &a))
+        is_closed = is_closed || a.close;
+    pipeline_check(world.pipeline);
+}
+
+void world_close(void)
+{
+    for (size_t i = 0; i < world_call_count; i++)
+        if (world_calls[i].id != 0)
+            world_end_call(i, KARST__BUS__OUTCOME__OUTCOME_UNKNOWN);
+    world_pass(100000);
+    requests_free(&world);
+    pipeline_free(world.pipeline);
+    session_cache_free(world.sessions);
+    image_release(world.image);
+    config_free((struct config *)(uintptr_t)world.config);
+    arena_free(world.arena);
+    arena_free(memory);
+    free(world.connections.items);
+    free(world.requests.items);
+    buf_free(&output);
+}
+
+void world_send(int16_t key, int16_t version, int32_t correlation, const void *request)
+{
+    const struct wire_api *api = wire_api(key);
+    struct kafka_request_header header = {key, version, correlation, SLICE_OF("test")};
+    struct buf b = {0};
+    struct iovec room[2];
+
+    buf_grow(&b, 4);
+    cr_assert_eq(wire_encode(&kafka_request_header_type, wire_request_header_version(api, version), &header, &b), 0);
+    cr_assert_eq(wire_encode(api->request, version, request, &b), 0);
+    put_u32(b.data, (uint32_t)b.size - 4);
+    cr_assert_gt(pipeline_input(world.pipeline, conn, room), 0);
+    cr_assert_leq(b.size, room[0].iov_len);
+    memcpy(room[0].iov_base, b.data, b.size);
+    pipeline_received(world.pipeline, conn, b.size, world_now);
+    buf_free(&b);
+    turn();
+}
+
+const void *world_receive(int16_t key, int16_t version, int32_t *ret_correlation)
+{
+    const struct wire_api *api = wire_api(key);
+    size_t head = wire_response_header_version(api, version) == 0 ? 4 : 5;
+
+    turn();
+    if (output.size - output_read < 4)
+        return NULL;
+    uint32_t size = get_u32(output.data + output_read);
+    cr_assert_leq(size + 4, output.size - output_read);
+    struct slice body = arena_dup(memory, slice_make(output.data + output_read + 4, size));
+    output_read += size + 4;
+    if (ret_correlation != NULL)
+        *ret_correlation = get_i32(body.data);
+    void *response = arena_alloc(memory, wire_struct_size(api->response));
+    cr_assert_eq(
+        wire_decode(api->response, version, slice_make(body.data + head, body.size - head), memory, response, NULL), 0);
+    return response;
+}
+
+bool world_is_closed(void)
+{
+    turn();
+    return is_closed;
+}
+
+void world_hang_up(void)
+{
+    pipeline_close(world.pipeline, conn);
+    by_slot_set(&world.connections, conn, NULL);
+    conn = 0;
+    requests_report_gone(&world);
+    turn();
+}
+
+/* ---- the bus ---- */
+
+static struct world_call *add_call(Karst__Bus__Role role, int32_t id, uint32_t timeout_ms, bus_done_fn *done, void *ctx)
+{
+    cr_assert_lt(world_call_count, COUNTOF(world_calls));
+    struct world_call *c = &world_calls[world_call_count++];
+    *c = (struct world_call){.id = world_call_count,
+                             .role = role,
+                             .peer = id,
+                             .timeout_ms = timeout_ms,
+                             .done = done,
+                             .ctx = ctx,
+                             .kafka_key = -1};
+    return c;
+}
+
+uint64_t bus_call(struct bus *b UNUSED, Karst__Bus__Role role, int32_t id, const struct bus_request *request,
+                  bus_done_fn *done, void *ctx)
+{
+    struct world_call *c = add_call(role, id, request->timeout_ms, done, ctx);
+    uint8_t *packed = arena_alloc(memory, protobuf_c_message_get_packed_size(request->body));
+    size_t size = protobuf_c_message_pack(request->body, packed);
+
+    c->kind = request->kind;
+    c->body = protobuf_c_message_unpack(((const ProtobufCMessage *)request->body)->descriptor, NULL, size, packed);
+    cr_assert_leq(request->payload_count, COUNTOF(c->payloads));
+    for (size_t i = 0; i < request->payload_count; i++) {
+        c->payloads[i] = request->payloads[i];
+        ref_retain(&c->payloads[i]);
+    }
+    c->payload_count = request->payload_count;
+    return c->id;
+}
+
+uint64_t bus_call_kafka(struct bus *b UNUSED, Karst__Bus__Role role, int32_t id, int16_t api_key,
+                        int16_t api_version UNUSED, const void *msg UNUSED, const Karst__Bus__Caller *caller UNUSED,
+                        uint32_t timeout_ms, bus_done_fn *done, void *ctx)
+{
+    struct world_call *c = add_call(role, id, timeout_ms, done, ctx);
+
+    c->kafka_key = api_key;
+    return c->id;
+}
+
+int bus_kafka_response(const struct bus_result *result UNUSED, int16_t api_key UNUSED, struct arena *arena UNUSED,
+                       void *ret_msg UNUSED)
+{
+    return -EBADMSG;
+}
+
+static void end_call(struct world_call *c, const struct bus_result *result)
+{
+    cr_assert_neq(c->id, 0, "a call ends once");
+    c->id = 0;
+    if (c->body != NULL)
+        protobuf_c_message_free_unpacked(c->body, NULL);
+    c->body = NULL;
+    c->done(c->ctx, result);
+    for (size_t i = 0; i < c->payload_count; i++)
+        ref_release(&c->payloads[i]);
+    turn();
+}
+
+void world_end_call(size_t i, Karst__Bus__Outcome outcome)
+{
+    const struct bus_result result = {.outcome = outcome};
+
+    end_call(&world_calls[i], &result);
+}
+
+void bus_cancel(struct bus *b UNUSED, uint64_t call_id)
+{
+    world_calls[call_id - 1].cancelled = true;
+}
+
+void world_reply_append(size_t i, Karst__Bus__AppendReply *append)
+{
+    Karst__Bus__Reply reply = KARST__BUS__REPLY__INIT;
+
+    reply.body_case = KARST__BUS__REPLY__BODY_APPEND;
+    reply.append = append;
+    const struct bus_result result = {.outcome = KARST__BUS__OUTCOME__OUTCOME_OK, .reply = &reply};
+    end_call(&world_calls[i], &result);
+}
+
+void world_reply_read(size_t i, Karst__Bus__ReadReply *read, const char *records)
+{
+    Karst__Bus__Reply reply = KARST__BUS__REPLY__INIT;
+    struct ref payload = records != NULL ? ref_copy(slice_str(records)) : REF_EMPTY;
+
+    reply.body_case = KARST__BUS__REPLY__BODY_READ;
+    reply.read = read;
+    const struct bus_result result = {.outcome = KARST__BUS__OUTCOME__OUTCOME_OK,
+                                      .reply = &reply,
+                                      .payloads = &payload,
+                                      .payload_count = records != NULL};
+    end_call(&world_calls[i], &result);
+    if (records != NULL)
+        ref_release(&payload);
+}
+
+/* ---- the loop ---- */
+
+struct loop_timer {
+    uint64_t at;
+    loop_fn *fn;
+    void *ctx;
+    struct loop_timer *next;
+};
+static struct loop_timer *timers;
+
+uint64_t loop_now_ms(const struct loop *l UNUSED)
+{
+    return world_now;
+}
+void loop_again(struct loop *l UNUSED) {}
+
+struct loop_timer *loop_timer_start(struct loop *l UNUSED, uint64_t delay_ms, uint64_t repeat_ms UNUSED, loop_fn *fn,
+                                    void *ctx)
+{
+    struct loop_timer *t = xcalloc(1, sizeof *t);
+
+    *t = (struct loop_timer){world_now + delay_ms, fn, ctx, timers};
+    return timers = t;
+}
+
+struct loop_timer *loop_timer_stop(struct loop_timer *t)
+{
+    struct loop_timer **at = &timers;
+
+    if (t == NULL)
+        return NULL;
+    while (*at != t)
+        at = &(*at)->next;
+    *at = t->next;
+    free(t);
+    return NULL;
+}
+
+void world_pass(uint64_t ms)
+{
+    world_now += ms;
+    for (struct loop_timer *t = timers; t != NULL;) {
+        if (t->at > world_now) {
+            t = t->next;
+            continue;
+        }
+        t->at = UINT64_MAX; /* fn stops it, or it never fires again */
+        t->fn(t->ctx);
+        t = timers;
+    }
+    turn();
+}
+
+/* ---- the service ---- */
+
+int32_t service_controller(const struct service *s UNUSED)
+{
+    return 1;
+}
+void service_controller_failed(struct service *s UNUSED, int32_t id UNUSED) {}
+int64_t service_metadata_offset(const struct service *s UNUSED)
+{
+    return 0;
+}
+uint64_t service_wait_offset(struct service *s UNUSED, int64_t offset UNUSED, loop_fn *fn, void *ctx)
+{
+    fn(ctx);
+    return 0;
+}
+void service_wait_cancel(struct service *s UNUSED, uint64_t wait_id UNUSED) {}
+const char *service_cluster_id(const struct service *s UNUSED)
+{
+    return "MkU3OEVBNTcwNTJENDM2Qg";
+}
+
+/* ---- the table ---- */
+
+extern const struct api_handler api_produce, api_fetch, api_metadata, api_api_versions;
+static const struct api_handler *const handlers[] = {&api_produce, &api_fetch, &api_metadata, &api_api_versions};
+
+size_t api_handler_count(void)
+{
+    return COUNTOF(handlers);
+}
+const struct api_handler *api_handler_at(size_t i)
+{
+    return handlers[i];
+}
+const struct api_handler *api_handler_of(int16_t key)
+{
+    for (size_t i = 0; i < COUNTOF(handlers); i++)
+        if (handlers[i]->key == key)
+            return handlers[i];
+    return NULL;
+}
