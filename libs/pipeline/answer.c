@@ -36,7 +36,8 @@ void item_free(struct pipeline *p, struct item *i)
     ref_owner_release(i->owner);
     for (size_t n = 0; n < i->piece_count; n++)
         ref_release(&i->pieces[n]);
-    free(i->pieces);
+    if (i->pieces != &i->only_piece)
+        free(i->pieces);
     i->next = p->free_items;
     p->free_items = i;
 }
@@ -210,7 +211,7 @@ void pipeline_answer(struct pipeline *p, uint64_t request, enum pipeline_end end
     c->waiting--;
     input_discharge(p, c, i->charged);
     if (count > 0) {
-        i->pieces = xmalloc(count * sizeof *pieces);
+        i->pieces = count == 1 ? &i->only_piece : xmalloc(count * sizeof *pieces);
         memcpy(i->pieces, pieces, count * sizeof *pieces);
         i->piece_count = count;
         for (size_t n = 0; n < count; n++)

@@ -30,7 +30,8 @@ struct item {
     struct slice frame;
     uint64_t charged; /* to the input budget: the frame, and what pipeline_charge added */
     struct ref_owner *owner;
-    struct ref *pieces;
+    struct ref *pieces; /* only_piece, or a list of its own */
+    struct ref only_piece;
     size_t piece_count;
     uint64_t answer_bytes;
 };

@@ -129,6 +129,8 @@ static void on_drain(void *ctx)
     listeners_close(f);
     pipeline_drain(f->pipeline);
     fetch_drain(f);
+    if (!f->is_open)
+        requests_open(f);
     loop_again(f->loop);
 }
 
@@ -189,6 +191,7 @@ static void release(struct frontend *f)
     free(f->connections.items);
     free(f->requests.items);
     free(f->ip_limits);
+    buf_free(&f->scratch);
 }
 
 int main(int argc, char **argv)

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-enum { REQUESTS_PER_TURN = 512, FREE_MAX = 256, REPLY_FIRST_BYTES = 256 };
+enum { REQUESTS_PER_TURN = 512, FREE_MAX = 256, SCRATCH_MAX_BYTES = 16 << 10 };
 
 /* ---- their memory ---- */
 
@@ -112,35 +112,47 @@ static void cannot_encode(struct request *r)
     request_close(r);
 }
 
+/* The encoded bytes as a ref: small ones are copied in one piece with their owner, so that the scratch stays; large
+ * ones are handed over. */
+static struct ref take_encoded(struct buf *scratch)
+{
+    struct ref whole;
+
+    if (scratch->size <= SCRATCH_MAX_BYTES) {
+        whole = ref_copy(buf_slice(scratch));
+        scratch->size = 0;
+        return whole;
+    }
+    whole = ref_take(scratch->data, scratch->size);
+    *scratch = (struct buf){0};
+    return whole;
+}
+
 void request_reply(struct request *r, const void *response)
 {
-    struct buf out = {0};
+    struct buf *out = &r->frontend->scratch;
 
-    buf_reserve(&out, REPLY_FIRST_BYTES);
-    if (pipeline_encode(r->api, r->version, r->correlation_id, response, &out, NULL, 0, NULL) < 0) {
-        buf_free(&out);
+    if (pipeline_encode(r->api, r->version, r->correlation_id, response, out, NULL, 0, NULL) < 0) {
         cannot_encode(r);
         return;
     }
-    struct ref whole = ref_take(out.data, out.size);
+    struct ref whole = take_encoded(out);
     end(r, PIPELINE_ANSWERED, &whole, 1);
 }
 
 void request_reply_refs(struct request *r, const void *response, const struct ref *refs, size_t ref_count)
 {
-    struct buf out = {0};
+    struct buf *out = &r->frontend->scratch;
     struct wire_splice *splices = arena_alloc(r->arena, (ref_count + 1) * sizeof *splices);
     struct ref *pieces = arena_alloc(r->arena, (2 * ref_count + 1) * sizeof *pieces);
     size_t count, at = 0, n = 0;
 
-    buf_reserve(&out, REPLY_FIRST_BYTES);
-    if (pipeline_encode(r->api, r->version, r->correlation_id, response, &out, splices, ref_count + 1, &count) < 0) {
-        buf_free(&out);
+    if (pipeline_encode(r->api, r->version, r->correlation_id, response, out, splices, ref_count + 1, &count) < 0) {
         cannot_encode(r);
         return;
     }
     ASSERT(count == ref_count);
-    struct ref whole = ref_take(out.data, out.size);
+    struct ref whole = take_encoded(out);
     for (size_t i = 0; i < count; i++) {
         ASSERT(splices[i].records.size == refs[i].size_bytes);
         if (refs[i].size_bytes == 0)

@@ -84,6 +84,7 @@ struct frontend {
     size_t listener_count;
     struct by_slot connections, requests; /* by the low half of their pipeline ids */
     struct running *free_running;
+    struct buf scratch; /* for encoding; empty between uses */
     uint32_t free_running_count;
     struct running *held; /* waiting for the first usable image */
     bool is_open;         /* requests are no longer held */

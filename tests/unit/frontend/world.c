@@ -162,6 +162,7 @@ void world_close(void)
     free(world.connections.items);
     free(world.requests.items);
     buf_free(&output);
+    buf_free(&world.scratch);
 }
 
 void world_send(int16_t key, int16_t version, int32_t correlation, const void *request)
