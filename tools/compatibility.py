@@ -58,6 +58,10 @@ def unread_keys():
 
 # ------------------------------------------------------------------------------------------------------------------------ APIs
 
+# Versions that Kafka 4.3.1 knows and does not show unless unstable.api.versions.enable is set: the last stable one.
+STABLE = {22: 5}
+
+
 def kafka_apis():
     """{key: (name, first version, last version, listeners)}"""
     found = {}
@@ -66,7 +70,8 @@ def kafka_apis():
             head = re.search(r"^api (\w+) (\d+)\n.*?^request versions (\d+)(?:-(\d+))?\b(.*?)$", f.read(), re.M | re.S)
         if head:
             listeners = re.search(r"listeners ([\w ]+)", head[5])
-            found[int(head[2])] = (head[1], int(head[3]), int(head[4] or head[3]), listeners[1] if listeners else "")
+            found[int(head[2])] = (head[1], int(head[3]), STABLE.get(int(head[2]), int(head[4] or head[3])),
+                                   listeners[1] if listeners else "")
     return found
 
 
