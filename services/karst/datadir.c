@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "libs/base/uuid.h"
+#include "libs/config/meta_properties.h"
 #include "libs/kraft/format.h"
 #include "services/karst/karst.h"
 
@@ -175,12 +176,12 @@ static int format(const char *path, const struct config *c, struct datadir_ident
 
 int datadir_prepare(const char *path, const struct config *c, struct datadir_identity *ret_identity, char **ret_error)
 {
-    struct kraft_meta meta;
+    struct meta_properties meta;
     int32_t wanted = config_int(c, "node.id");
     int r = refuse_running_kafka(path, ret_error);
     if (r)
         return r;
-    r = kraft_meta_read(path, &meta, ret_error);
+    r = meta_properties_read(path, &meta, ret_error);
     if (r == -ENOENT)
         return format(path, c, ret_identity, ret_error);
     if (r)
