@@ -238,7 +238,10 @@ static void undo_staged(struct log *l)
     l->staged_end = l->end;
     int fd = segment_fd(s);
     int err = fd < 0 ? fd : file_ftruncate(l->fs, fd, s->size_bytes);
-    /* Bytes of an unanswered append would come back as records at the next start. */
+    /* Bytes of an unanswered append would come back as records at the next start; after a power cut, too, when the
+     * flushes to come begin behind this segment. */
+    if (err == 0)
+        err = file_fdatasync(l->fs, fd);
     if (err < 0)
         log_fail(l, err, "undoing a failed append");
 }

@@ -5,6 +5,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static int sync_index(struct log *l, struct index *x)
+{
+    int fd = index_fd(x);
+    return fd < 0 ? fd : file_fdatasync(l->fs, fd);
+}
+
+/* All records of the segment were flushed before it was retired: no flush to come, and no recovery, will look at it
+ * again. */
+static int sync_retired(struct log *l, struct segment *s)
+{
+    int err = sync_index(l, &s->offsets);
+    return err < 0 ? err : sync_index(l, &s->times);
+}
+
 int log_roll(struct log *l, int64_t now_wall_ms)
 {
     struct segment *s = log_active(l);
@@ -14,6 +28,8 @@ int log_roll(struct log *l, int64_t now_wall_ms)
     if (s->size_bytes == 0 && s->base == l->end)
         return 0;
     int err = segment_retire(s);
+    if (err == 0 && l->recovery_point >= l->end)
+        err = sync_retired(l, s);
     if (err == 0)
         err = log_write_snapshot(l, l->end);
     if (err == 0)

@@ -197,6 +197,10 @@ static int rebuild_segment(struct log *l, struct segment *s, int64_t *next_offse
                   l->dir, s->size_bytes - good, *next_offset, good, s->base, why);
         int fd = segment_fd(s);
         err = fd < 0 ? fd : file_ftruncate(l->fs, fd, good);
+        /* Durable now: what was flushed up to here is not flushed again, and the next records go to a new segment or
+         * behind. */
+        if (err == 0)
+            err = file_fdatasync(l->fs, fd);
         if (err < 0)
             return err;
         s->size_bytes = good;
