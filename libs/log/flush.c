@@ -64,7 +64,6 @@ struct log_flush *log_flush_begin(struct log *l)
         f->dir = xstrdup(l->dir);
         l->dir_dirty = false;
     }
-    l->flushing++;
     return f;
 }
 
@@ -85,9 +84,9 @@ void log_flush_run(struct log_flush *f)
 int log_flush_end(struct log *l, struct log_flush *f)
 {
     int err = f->err;
-    ASSERT(l->flushing > 0);
-    l->flushing--;
-    if (err < 0)
+    if (l == NULL)
+        err = 0;
+    else if (err < 0)
         log_fail(l, err, "flushing");
     else if (f->truncations == l->truncations)
         l->recovery_point = MAX(l->recovery_point, MIN(f->target, l->end));
@@ -113,4 +112,9 @@ int log_flush(struct log *l)
 int64_t log_unflushed_messages(const struct log *l)
 {
     return l->end - l->recovery_point;
+}
+
+bool log_wants_flush(const struct log *l)
+{
+    return l->recovery_point < log_active(l)->base;
 }

@@ -60,7 +60,6 @@ struct log {
     struct hint hints[LOG_HINTS];
     size_t next_hint;
     struct doomed *doomed;
-    unsigned flushing;    /* flushes between begin and end */
     unsigned truncations; /* a flush that began before one says nothing about the log end */
 };
 

@@ -158,7 +158,6 @@ struct log *log_abandon(struct log *l)
 {
     if (l == NULL)
         return NULL;
-    ASSERT(l->flushing == 0);
     for (size_t i = 0; i < l->segment_count; i++)
         segment_free(l->segments[i]);
     for (struct doomed *d = l->doomed, *next; d != NULL; d = next) {

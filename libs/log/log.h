@@ -174,6 +174,11 @@ int32_t log_latest_epoch(const struct log *l); /* -1: none */
 /* KIP-279: the largest epoch <= asked for, and where it ends. Both -1: not known. */
 void log_end_of_epoch(const struct log *l, int32_t epoch, int32_t *ret_epoch, int64_t *ret_end_offset);
 
+/* The aborted transactions that may touch what a read from offset gives, by the .txnindex files: a reader of committed
+ * records drops theirs. Entries come in the order of their ends. A file that cannot be read gives none. */
+typedef void log_aborted_fn(void *ctx, int64_t producer_id, int64_t first_offset);
+void log_aborted(struct log *l, int64_t offset, const struct log_range *range, log_aborted_fn *fn, void *ctx);
+
 /* ---- keeping and removing ---- */
 
 /* Rolls now. now_wall_ms as the new segment's birth. 0 or -errno; nothing may be staged. */
@@ -199,9 +204,12 @@ NODISCARD int log_delete(struct log *l, struct uuid unique, char **ret_path);
  * tried again. */
 NODISCARD int log_flush(struct log *l);
 int64_t log_unflushed_messages(const struct log *l);
+/* A segment was rolled since the last flush: what is before it should be flushed soon, so that a start after a crash
+ * reads little. */
+bool log_wants_flush(const struct log *l);
 /* The same in three steps, so that the slow one may run on another thread: begin (owner), run (any thread), end (owner;
- * frees; returns what the flush did). The log may be written meanwhile, but not closed. NULL from begin: nothing to
- * flush. */
+ * frees; returns what the flush did). The log may be written, and even closed, meanwhile: end takes NULL for a log that
+ * is gone. NULL from begin: nothing to flush. */
 struct log_flush;
 NODISCARD struct log_flush *log_flush_begin(struct log *l);
 void log_flush_run(struct log_flush *f);

@@ -37,20 +37,19 @@ static bool split_property(struct slice line, struct slice *ret_key, struct slic
     return true;
 }
 
-int logdir_lock(const char *dir, int *ret_fd, int *ret_holder)
+int logdir_lock(const char *dir, int role, int *ret_fd, int *ret_holder)
 {
     char *path = xasprintf("%s/.lock", dir);
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     free(path);
     if (fd < 0)
         return -errno;
-    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = role, .l_len = 1};
     if (fcntl(fd, F_SETLK, &lock) == 0) {
         *ret_fd = fd;
         return 0;
     }
     int err = errno == EACCES || errno == EAGAIN ? -EWOULDBLOCK : -errno;
-    lock.l_type = F_RDLCK;
     if (ret_holder != NULL)
         *ret_holder = fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK ? lock.l_pid : 0;
     close(fd);

@@ -9,10 +9,11 @@
 #include "libs/base/uuid.h"
 #include "libs/log/file.h"
 
-/* A shared fcntl lock on DIR/.lock: several processes of Karst hold it together, and Kafka, which wants it alone, stays
- * out. A real file only. *ret_fd is kept open as long as the lock. -EWOULDBLOCK: Kafka runs on this folder; *ret_holder
- * (may be NULL) is its pid. */
-NODISCARD int logdir_lock(const char *dir, int *ret_fd, int *ret_holder);
+/* A lock on DIR/.lock: each role of Karst takes the byte of its number for itself, so that a twin on the same folder is
+ * refused, whatever its run folder is; and Kafka, which wants the whole file, stays out. A real file only; fcntl locks
+ * are the process's, so .lock must not be opened a second time. *ret_fd is kept open as long as the lock. -EWOULDBLOCK:
+ * *ret_holder (may be NULL) is the pid that has it. */
+NODISCARD int logdir_lock(const char *dir, int role, int *ret_fd, int *ret_holder);
 
 /* The checkpoint files. */
 #define LOGDIR_RECOVERY_POINTS "recovery-point-offset-checkpoint"

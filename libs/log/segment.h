@@ -26,6 +26,7 @@ struct segment {
     int64_t first_timestamp;
     int64_t born_ms; /* wall clock: segment.ms of a segment without timestamps */
     uint64_t since_index_bytes;
+    enum { SEGMENT_TXN_UNKNOWN, SEGMENT_TXN_NONE, SEGMENT_TXN_SOME } txn_index; /* is there an N.txnindex? */
     char *path, *index_path, *time_path;
 };
 

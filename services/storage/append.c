@@ -1,0 +1,229 @@
+/* append.c - bus request Append: checks each partition's batches and stages them; the turn's end writes and answers.
+ *
+ *   received --staged--> LOOP_COMMIT: written --flush.messages reached--> waits for the flush --> answered
+ *
+ * acks 0 and 1 and -1 are the same to a node that keeps the only replica. Never runs twice for one call: the bus sees
+ * to that. */
+#include "services/storage/storage.h"
+#include <stdlib.h>
+
+struct append_call {
+    struct append_call *next;
+    struct storage *storage;
+    struct rpc *rpc;
+    size_t count, unflushed; /* parts; parts that wait for a flush */
+    struct append_part parts[];
+};
+
+static enum kafka_error refuse(struct append_part *p, enum kafka_error error, const char *message)
+{
+    p->error = error;
+    p->message = message;
+    return error;
+}
+
+/* Internal topics belong to their coordinators: only the owner that our image names may append, and nobody to the rest
+ * in its name. */
+static enum kafka_error check_owner(const struct storage *s, const struct replica *r,
+                                    const Karst__Bus__CoordinatorOwner *owner, struct append_part *p)
+{
+    if (owner == NULL && !r->internal)
+        return KERR_NONE;
+    if (owner == NULL)
+        return refuse(p, KERR_INVALID_TOPIC_EXCEPTION, "Clients may not write to an internal topic.");
+    const struct image_owner *o = r->internal ? image_owner(s->image, r->key.topic_id, r->key.partition) : NULL;
+    if (o == NULL || o->role != owner->role || o->id != owner->id || o->incarnation != owner->incarnation ||
+        o->coordinator_epoch != owner->coordinator_epoch)
+        return refuse(p, KERR_NOT_COORDINATOR, "Another coordinator owns the partition.");
+    return KERR_NONE;
+}
+
+static struct replica *find_replica(struct storage *s, const Karst__Bus__AppendPartition *request)
+{
+    struct uuid id;
+    if (request->topic_id.len != sizeof id.b)
+        return NULL;
+    memcpy(id.b, request->topic_id.data, sizeof id.b);
+    return replica_find(s, id, request->partition);
+}
+
+/* The bytes to patch: the payload's own, or a copy when somebody else holds them too. */
+static uint8_t *own_bytes(struct append_part *p, struct rpc *rpc, size_t i)
+{
+    uint8_t *own = rpc_payload_own(rpc, i);
+    struct slice bytes = ref_bytes(rpc_payload(rpc, i));
+    if (own != NULL || bytes.size == 0)
+        return own;
+    p->copy = xmalloc(bytes.size);
+    memcpy(p->copy, bytes.data, bytes.size);
+    return p->copy;
+}
+
+static void stage_part(struct storage *s, struct append_part *p, size_t i, const Karst__Bus__AppendRequest *q)
+{
+    struct rpc *rpc = p->call->rpc;
+    struct replica *r = find_replica(s, q->partitions[i]);
+    enum kafka_error error = replica_check_leader(s, r, -1);
+    p->log_start = -1;
+    p->append.base_offset = p->append.next_offset = p->append.append_time_ms = -1;
+    if (r != NULL && r->known)
+        p->replica = r;
+    if (error == KERR_NONE && q->partitions[i]->leader_epoch > r->leader_epoch)
+        error = KERR_NOT_LEADER_OR_FOLLOWER;
+    if (error == KERR_NONE && (q->acks < -1 || q->acks > 1))
+        error = KERR_INVALID_REQUIRED_ACKS;
+    if (error != KERR_NONE) {
+        refuse(p, error, NULL);
+        return;
+    }
+    if (check_owner(s, r, q->owner, p) != KERR_NONE)
+        return;
+    p->log_start = log_start(r->log);
+    p->append = (struct log_append){
+        .bytes = own_bytes(p, rpc, i),
+        .size = rpc_payload(rpc, i)->size_bytes,
+        .origin = q->owner != NULL ? LOG_FROM_COORDINATOR : LOG_FROM_CLIENT,
+        .leader_epoch = r->leader_epoch,
+        .now_wall_ms = loop_wall_ms(s->loop),
+    };
+    refuse(p, log_stage(r->log, &p->append), NULL);
+    p->message = p->append.message;
+    p->staged = p->error == KERR_NONE;
+    replica_touch(r);
+}
+
+void append_on_call(void *ctx, struct rpc *rpc)
+{
+    struct storage *s = ctx;
+    const Karst__Bus__AppendRequest *q = rpc_call(rpc)->append;
+    if (q->n_partitions != rpc_payload_count(rpc)) {
+        rpc_fail(rpc, KARST__BUS__OUTCOME__OUTCOME_MALFORMED);
+        return;
+    }
+    if (s->image == NULL || s->draining) {
+        rpc_fail(rpc, KARST__BUS__OUTCOME__OUTCOME_OVERLOADED);
+        return;
+    }
+    struct append_call *c = xcalloc(1, sizeof *c + q->n_partitions * sizeof c->parts[0]);
+    c->storage = s;
+    c->rpc = rpc;
+    c->count = q->n_partitions;
+    for (size_t i = 0; i < c->count; i++) {
+        c->parts[i].call = c;
+        stage_part(s, &c->parts[i], i, q);
+    }
+    LL_PREPEND(s->appends, c);
+    loop_again(s->loop);
+}
+
+/* ---- answers ---- */
+
+static void fill_record_errors(struct arena *a, const struct log_append *from, Karst__Bus__AppendResult *to)
+{
+    if (from->record_error_count == 0)
+        return;
+    to->n_record_errors = (size_t)from->record_error_count;
+    to->record_errors = arena_alloc(a, to->n_record_errors * sizeof *to->record_errors);
+    for (size_t i = 0; i < to->n_record_errors; i++) {
+        Karst__Bus__RecordError *e = arena_alloc(a, sizeof *e);
+        karst__bus__record_error__init(e);
+        e->batch_index = from->record_errors[i].index;
+        e->message = arena_str(a, slice_str(from->record_errors[i].message));
+        to->record_errors[i] = e;
+    }
+}
+
+static void fill_result(const struct append_part *p, struct arena *a, Karst__Bus__AppendResult *to)
+{
+    karst__bus__append_result__init(to);
+    to->error = p->error;
+    to->base_offset = p->error == KERR_NONE ? p->append.base_offset : -1;
+    to->next_offset = p->error == KERR_NONE ? p->append.next_offset : -1;
+    to->log_append_time_ms = p->error == KERR_NONE ? p->append.append_time_ms : -1;
+    to->log_start_offset = p->log_start;
+    to->leader_id = to->leader_epoch = -1;
+    if (p->message != NULL)
+        to->error_message = arena_str(a, slice_str(p->message));
+    if (p->error == KERR_NOT_LEADER_OR_FOLLOWER && p->replica != NULL) {
+        to->leader_id = p->replica->leader;
+        to->leader_epoch = p->replica->leader_epoch;
+    }
+    fill_record_errors(a, &p->append, to);
+}
+
+static void answer(struct append_call *c)
+{
+    enum { FEW = 16 };
+    Karst__Bus__AppendResult few[FEW], *few_list[FEW];
+    Karst__Bus__AppendResult *results = few, **list = few_list;
+    Karst__Bus__AppendReply reply = KARST__BUS__APPEND_REPLY__INIT;
+    /* The arena is made only for what needs it: an error, or many partitions. */
+    bool need_arena = c->count > FEW;
+    for (size_t i = 0; i < c->count; i++)
+        need_arena = need_arena || c->parts[i].error != KERR_NONE;
+    struct arena *a = need_arena ? rpc_arena(c->rpc) : NULL;
+    if (c->count > FEW) {
+        results = arena_alloc(a, c->count * sizeof *results);
+        list = arena_alloc(a, c->count * sizeof *list);
+    }
+    for (size_t i = 0; i < c->count; i++) {
+        fill_result(&c->parts[i], a, &results[i]);
+        list[i] = &results[i];
+    }
+    reply.n_results = c->count;
+    reply.results = list;
+    rpc_reply(c->rpc, KARST__BUS__REPLY__BODY_APPEND, &reply, NULL, 0, 0);
+    for (size_t i = 0; i < c->count; i++) {
+        free(c->parts[i].copy);
+        free(c->parts[i].append.record_errors);
+    }
+    free(c);
+}
+
+/* After the commit: what is behind the log end was not written. */
+static void settle(struct append_part *p)
+{
+    if (!p->staged)
+        return;
+    struct log *l = p->replica->log;
+    if (p->append.next_offset > log_end(l)) {
+        refuse(p, KERR_KAFKA_STORAGE_ERROR, "The log could not be written.");
+        return;
+    }
+    p->log_start = log_start(l);
+    if (log_failed(l) == 0 && log_unflushed_messages(l) >= log_config(l)->flush_messages &&
+        p->append.next_offset > log_recovery_point(l)) {
+        LL_PREPEND2(p->replica->waiting_flush, p, next_waiting);
+        p->call->unflushed++;
+    }
+}
+
+void append_answer_turn(struct storage *s)
+{
+    struct append_call *c, *next;
+    LL_FOREACH_SAFE(s->appends, c, next)
+    {
+        for (size_t i = 0; i < c->count; i++)
+            settle(&c->parts[i]);
+        if (c->unflushed == 0)
+            answer(c);
+    }
+    s->appends = NULL;
+}
+
+void append_on_flushed(struct replica *r, int err)
+{
+    struct append_part *p, *next, *waiting = r->waiting_flush;
+    r->waiting_flush = NULL;
+    LL_FOREACH_SAFE2(waiting, p, next, next_waiting)
+    {
+        if (err == 0 && p->append.next_offset > log_recovery_point(r->log)) {
+            LL_PREPEND2(r->waiting_flush, p, next_waiting);
+            continue;
+        }
+        if (err < 0)
+            refuse(p, KERR_KAFKA_STORAGE_ERROR, "The records could not be flushed.");
+        if (--p->call->unflushed == 0)
+            answer(p->call);
+    }
+}

@@ -1,0 +1,71 @@
+/* delete_records.c - Kafka request DeleteRecords (21): the log start moves; the files follow with the next retention
+ * check. The new start is in the checkpoint before the answer leaves, so that a crash does not bring deleted records
+ * back. */
+#include "kafka/delete_records.h"
+#include "services/storage/storage.h"
+
+typedef struct kafka_delete_records_request request;
+typedef struct kafka_delete_records_request_delete_records_partition question;
+typedef struct kafka_delete_records_response_delete_records_topic_result topic_answer;
+typedef struct kafka_delete_records_response_delete_records_partition_result answer;
+
+enum { TO_HIGH_WATERMARK = -1 };
+
+static enum kafka_error delete_one(struct storage *s, struct replica *r, int64_t offset, int64_t *ret_low)
+{
+    enum kafka_error error = replica_check_leader(s, r, -1);
+    if (error != KERR_NONE)
+        return error;
+    if (r->internal)
+        return KERR_INVALID_TOPIC_EXCEPTION;
+    if (!log_config(r->log)->cleanup_delete)
+        return KERR_POLICY_VIOLATION;
+    if (offset == TO_HIGH_WATERMARK)
+        offset = log_high_watermark(r->log);
+    int64_t before = log_start(r->log);
+    int err = log_delete_before(r->log, offset);
+    if (err == -ERANGE)
+        return KERR_OFFSET_OUT_OF_RANGE;
+    if (err < 0) {
+        directory_failed(s, err);
+        return KERR_KAFKA_STORAGE_ERROR;
+    }
+    *ret_low = log_start(r->log);
+    if (before != *ret_low)
+        read_wake(r);
+    return KERR_NONE;
+}
+
+void delete_records_on_call(void *ctx, struct rpc *rpc)
+{
+    struct storage *s = ctx;
+    const request *q = rpc_kafka_request(rpc);
+    if (q == NULL)
+        return;
+    turn_commit(s); /* what is staged in this turn is before the high watermark that is meant */
+    struct arena *a = rpc_arena(rpc);
+    struct kafka_delete_records_response response;
+    kafka_delete_records_response_init(&response);
+    response.topics = arena_calloc(a, (size_t)q->topics_count + 1, sizeof *response.topics);
+    response.topics_count = q->topics_count;
+    for (int32_t t = 0; t < q->topics_count; t++) {
+        topic_answer *to = &response.topics[t];
+        to->name = q->topics[t].name;
+        to->partitions_count = q->topics[t].partitions_count;
+        to->partitions = arena_calloc(a, (size_t)to->partitions_count + 1, sizeof *to->partitions);
+        for (int32_t p = 0; p < to->partitions_count; p++) {
+            const question *from = &q->topics[t].partitions[p];
+            answer *row = &to->partitions[p];
+            row->partition_index = from->partition_index;
+            row->low_watermark = -1;
+            struct replica *r = replica_by_name(s, to->name, from->partition_index);
+            row->error_code = (int16_t)delete_one(s, r, from->offset, &row->low_watermark);
+        }
+    }
+    int err = directory_write_starts(s);
+    for (int32_t t = 0; err < 0 && t < response.topics_count; t++) {
+        for (int32_t p = 0; p < response.topics[t].partitions_count; p++)
+            response.topics[t].partitions[p].error_code = KERR_KAFKA_STORAGE_ERROR;
+    }
+    rpc_reply_kafka(rpc, &response, 0);
+}

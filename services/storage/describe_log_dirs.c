@@ -1,0 +1,85 @@
+/* describe_log_dirs.c - Kafka request DescribeLogDirs (35): this node's folder and the sizes of what is in it. */
+#include "kafka/describe_log_dirs.h"
+#include "services/storage/storage.h"
+#include <stdlib.h>
+#include <sys/statvfs.h>
+
+typedef struct kafka_describe_log_dirs_request request;
+typedef struct kafka_describe_log_dirs_response_describe_log_dirs_result dir_answer;
+typedef struct kafka_describe_log_dirs_response_describe_log_dirs_topic topic_answer;
+typedef struct kafka_describe_log_dirs_response_describe_log_dirs_partition answer;
+
+static bool is_wanted(const request *q, const struct replica *r)
+{
+    if (!r->known || q->topics_count < 0)
+        return r->known;
+    for (int32_t t = 0; t < q->topics_count; t++) {
+        if (!slice_eq(q->topics[t].topic, slice_str(r->topic)))
+            continue;
+        for (int32_t p = 0; p < q->topics[t].partitions_count; p++) {
+            if (q->topics[t].partitions[p] == r->key.partition)
+                return true;
+        }
+    }
+    return false;
+}
+
+static int by_topic(const void *a, const void *b)
+{
+    struct replica *const *x = a, *const *y = b;
+    int c = strcmp((*x)->topic, (*y)->topic);
+    return c ? c : ((*x)->key.partition > (*y)->key.partition) - ((*x)->key.partition < (*y)->key.partition);
+}
+
+static void fill_topics(struct storage *s, const request *q, struct arena *a, dir_answer *to)
+{
+    size_t count = HASH_COUNT(s->replicas), n = 0;
+    const struct replica **list = arena_alloc(a, (count + 1) * sizeof *list);
+    for (const struct replica *r = s->replicas; r != NULL; r = r->hh.next) {
+        if (is_wanted(q, r))
+            list[n++] = r;
+    }
+    qsort(list, n, sizeof *list, by_topic);
+    answer *rows = arena_calloc(a, n + 1, sizeof *rows);
+    to->topics = arena_calloc(a, n + 1, sizeof *to->topics);
+    for (size_t i = 0; i < n; i++) {
+        topic_answer *t = to->topics_count > 0 ? &to->topics[to->topics_count - 1] : NULL;
+        if (t == NULL || !slice_eq(t->name, slice_str(list[i]->topic))) {
+            t = &to->topics[to->topics_count++];
+            t->name = slice_str(list[i]->topic);
+            t->partitions = &rows[i];
+        }
+        rows[i].partition_index = list[i]->key.partition;
+        rows[i].partition_size = (int64_t)log_size_bytes(list[i]->log);
+        rows[i].offset_lag = log_end(list[i]->log) - log_high_watermark(list[i]->log);
+        t->partitions_count++;
+    }
+}
+
+void describe_log_dirs_on_call(void *ctx, struct rpc *rpc)
+{
+    struct storage *s = ctx;
+    const request *q = rpc_kafka_request(rpc);
+    if (q == NULL)
+        return;
+    struct arena *a = rpc_arena(rpc);
+    struct kafka_describe_log_dirs_response response;
+    dir_answer dir;
+    struct statvfs disk;
+    kafka_describe_log_dirs_response_init(&response);
+    kafka_describe_log_dirs_response_describe_log_dirs_result_init(&dir);
+    char *absolute = realpath(s->dir, NULL);
+    dir.log_dir = slice_str(arena_str(a, slice_str(absolute ? absolute : s->dir)));
+    free(absolute);
+    dir.error_code = s->offline ? KERR_KAFKA_STORAGE_ERROR : KERR_NONE;
+    if (!s->offline) {
+        fill_topics(s, q, a, &dir);
+        if (statvfs(s->dir, &disk) == 0) {
+            dir.total_bytes = (int64_t)(disk.f_blocks * disk.f_frsize);
+            dir.usable_bytes = (int64_t)(disk.f_bavail * disk.f_frsize);
+        }
+    }
+    response.results = &dir;
+    response.results_count = 1;
+    rpc_reply_kafka(rpc, &response, 0);
+}

@@ -1,0 +1,226 @@
+/* main.c - karst-storage: the partition logs of one node id.
+ *
+ * Started by   karst up, or anybody: karst-storage --config FILE --id NODE.ID. One a data directory.
+ * Peers        front ends, group and txn services call it (Append, Read, and Kafka's own requests about logs); it calls
+ * the controller. Keeps        every partition that the image assigns to its node id, in Kafka's files, in the first of
+ * log.dirs. Signals      SIGTERM, SIGINT: parked reads are answered, logs flushed and closed, checkpoints and the
+ * clean-stop marker written, goodbye; a second one: at once, as kill -9. Shutdown     reads -> flushes under way ->
+ * logs -> checkpoints -> .kafka_cleanshutdown -> bus. A crash      loses nothing that was answered: it is in the page
+ * cache. The next start checks what lies behind the recovery points.
+ *
+ * A turn: the bus delivers Appends, which are checked and staged -> LOOP_COMMIT: one pwritev a log, replies, and the
+ * parked reads that have data now -> the bus sends all of it at once. */
+#include "kafka/apis.h"
+#include "services/storage/storage.h"
+#include <stdlib.h>
+#include <sys/resource.h>
+
+#define FLUSH_TIMER_LEAST_MS ((uint64_t)100)
+enum { HOUSEKEEPING_MS = 10000, RETENTION_FIRST_MS = 30000, DRAIN_MS = 30000 };
+
+/* ---- registration ---- */
+
+static void on_register(void *ctx, Karst__Bus__RegisterRequest *request)
+{
+    struct storage *s = ctx;
+    Karst__Bus__Listener **list = arena_alloc(s->arena, s->listeners.count * sizeof *list + 1);
+    for (size_t i = 0; i < s->listeners.count; i++) {
+        const struct config_listener *from = &s->listeners.items[i];
+        list[i] = arena_alloc(s->arena, sizeof **list);
+        karst__bus__listener__init(list[i]);
+        list[i]->name = arena_str(s->arena, slice_str(from->name));
+        list[i]->host = arena_str(s->arena, slice_str(*from->host ? from->host : "localhost"));
+        list[i]->port = from->port;
+        list[i]->security_protocol = from->security_protocol;
+    }
+    ProtobufCBinaryData *dirs = arena_alloc(s->arena, sizeof *dirs);
+    *dirs = (ProtobufCBinaryData){sizeof s->dir_id.b, s->dir_id.b};
+    request->listeners = list;
+    request->n_listeners = s->listeners.count;
+    request->log_dirs = dirs;
+    request->n_log_dirs = 1;
+    request->previous_broker_epoch = s->was_clean ? s->previous_epoch : -1;
+}
+
+static void on_heartbeat(void *ctx, Karst__Bus__HeartbeatRequest *request)
+{
+    struct storage *s = ctx;
+    static ProtobufCBinaryData dir;
+    if (!s->offline)
+        return;
+    dir = (ProtobufCBinaryData){sizeof s->dir_id.b, s->dir_id.b};
+    request->offline_log_dirs = &dir;
+    request->n_offline_log_dirs = 1;
+}
+
+/* ---- timers ---- */
+
+static void on_housekeeping(void *ctx)
+{
+    struct storage *s = ctx;
+    for (struct replica *r = s->replicas; r != NULL; r = r->hh.next)
+        log_tick(r->log, loop_wall_ms(s->loop));
+}
+
+static void on_retention(void *ctx)
+{
+    struct storage *s = ctx;
+    for (struct replica *r = s->replicas; r != NULL; r = r->hh.next) {
+        if (log_failed(r->log) != 0 || log_has_staged(r->log))
+            continue;
+        int64_t start = log_start(r->log);
+        int n = log_retain(r->log, loop_wall_ms(s->loop));
+        if (n < 0)
+            directory_failed(s, n);
+        else if (n > 0)
+            log_info("%s-%d: retention removed %d segments; the log starts at %lld", r->topic, r->key.partition, n,
+                     (long long)log_start(r->log));
+        if (log_start(r->log) != start)
+            read_wake(r);
+        if (log_failed(r->log) == 0 && log_wants_flush(r->log))
+            turn_flush(r);
+    }
+}
+
+static void start_timers(struct storage *s)
+{
+    const struct config *c = s->config;
+    uint64_t retention = (uint64_t)config_long(c, "log.retention.check.interval.ms");
+    uint64_t marks = (uint64_t)config_long(c, "replica.high.watermark.checkpoint.interval.ms");
+    uint64_t points = (uint64_t)config_int(c, "log.flush.offset.checkpoint.interval.ms");
+    uint64_t first = RETENTION_FIRST_MS;
+    s->retention = loop_timer_start(s->loop, MIN(first, retention), retention, on_retention, s);
+    s->housekeeping = loop_timer_start(s->loop, HOUSEKEEPING_MS, HOUSEKEEPING_MS, on_housekeeping, s);
+    s->marks_timer = loop_timer_start(s->loop, marks, marks, directory_on_marks, s);
+    s->points_timer =
+        loop_timer_start(s->loop, MAX(points, (uint64_t)1), MAX(points, (uint64_t)1), directory_on_points, s);
+}
+
+/* flush.ms is looked at as often as the smallest of them asks for; not at all when no topic has one. */
+void storage_arm_flush_timer(struct storage *s)
+{
+    uint64_t least = UINT64_MAX;
+    for (const struct replica *r = s->replicas; r != NULL; r = r->hh.next) {
+        uint64_t ms = (uint64_t)log_config(r->log)->flush_ms;
+        if (ms != INT64_MAX && ms < least)
+            least = ms;
+    }
+    s->flush_timer = loop_timer_stop(s->flush_timer);
+    if (least != UINT64_MAX && !s->draining)
+        s->flush_timer = loop_timer_start(s->loop, MAX(least, FLUSH_TIMER_LEAST_MS), MAX(least, FLUSH_TIMER_LEAST_MS),
+                                          turn_on_flush_timer, s);
+}
+
+static void stop_timers(struct storage *s)
+{
+    s->retention = loop_timer_stop(s->retention);
+    s->housekeeping = loop_timer_stop(s->housekeeping);
+    s->marks_timer = loop_timer_stop(s->marks_timer);
+    s->points_timer = loop_timer_stop(s->points_timer);
+    s->flush_timer = loop_timer_stop(s->flush_timer);
+}
+
+/* ---- drain ---- */
+
+static void try_drained(void *ctx)
+{
+    struct storage *s = ctx;
+    if (s->offline && !s->draining)
+        service_fail(s->service, EXIT_FAILURE);
+    if (!s->draining || s->drained || s->flushes > 0 || s->checkpointing)
+        return;
+    s->drained = true;
+    directory_close(s);
+    service_drained(s->service);
+}
+
+static void on_drain(void *ctx)
+{
+    struct storage *s = ctx;
+    s->draining = true;
+    stop_timers(s);
+    read_answer_all(s);
+    /* What is staged in this turn is committed and answered before the first hook of a turn finds nothing left. */
+    loop_again(s->loop);
+}
+
+/* ---- start ---- */
+
+/* A partition has up to four descriptors while it is in use. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static void serve(struct storage *s)
+{
+    bus_serve(s->bus, KARST__BUS__CALL__BODY_APPEND, append_on_call, s);
+    bus_serve(s->bus, KARST__BUS__CALL__BODY_READ, read_on_call, s);
+    bus_serve_kafka(s->bus, KAFKA_API_LIST_OFFSETS, list_offsets_on_call, s);
+    bus_serve_kafka(s->bus, KAFKA_API_OFFSET_FOR_LEADER_EPOCH, offset_for_leader_epoch_on_call, s);
+    bus_serve_kafka(s->bus, KAFKA_API_DELETE_RECORDS, delete_records_on_call, s);
+    bus_serve_kafka(s->bus, KAFKA_API_DESCRIBE_LOG_DIRS, describe_log_dirs_on_call, s);
+    bus_serve_kafka(s->bus, KAFKA_API_DESCRIBE_PRODUCERS, describe_producers_on_call, s);
+}
+
+static int open_state(struct storage *s)
+{
+    char *error = NULL;
+    s->loop = service_loop(s->service);
+    s->bus = service_bus(s->service);
+    s->config = service_config(s->service);
+    s->arena = arena_new(0);
+    s->lock_fd = -1;
+    raise_descriptor_limit();
+    if (config_listeners(s->config, true, s->arena, &s->listeners, &error) != 0) {
+        log_error("%s", error);
+        free(error);
+        return 78;
+    }
+    int status = directory_open(s);
+    if (status != 0)
+        return status;
+    serve(s);
+    loop_hook(s->loop, LOOP_COMMIT, turn_commit, s);
+    loop_hook(s->loop, LOOP_COMMIT, try_drained, s);
+    start_timers(s);
+    return 0;
+}
+
+static void close_state(struct storage *s)
+{
+    replicas_free(s);
+    directory_free(s);
+    s->image = image_release(s->image);
+    buf_free(&s->scratch);
+    s->arena = arena_free(s->arena);
+}
+
+int main(int argc, char **argv)
+{
+    struct storage s = {.lock_fd = -1};
+    struct service_options options = {.role = KARST__BUS__ROLE__ROLE_STORAGE,
+                                      .ctx = &s,
+                                      .drain_ms = DRAIN_MS,
+                                      .on_register = on_register,
+                                      .on_heartbeat = on_heartbeat,
+                                      .on_image = replicas_on_image,
+                                      .on_ready = replicas_on_ready,
+                                      .on_drain = on_drain};
+    int status = service_open(argc, argv, &options, &s.service);
+    if (status != 0)
+        return status;
+    status = open_state(&s);
+    if (status == 0) {
+        service_join(s.service);
+        status = service_run(s.service);
+    }
+    stop_timers(&s);
+    s.service = service_close(s.service);
+    close_state(&s);
+    return status;
+}

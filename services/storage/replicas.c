@@ -1,0 +1,286 @@
+/* replicas.c - which partitions this node keeps: the metadata image says, the folders follow.
+ *
+ *   assigned --replica_open--> open --no longer assigned--> renamed to -delete --file.delete.delay.ms--> gone
+ *
+ * A folder that is there at the start and that the first image does not know is renamed to -stray and kept for people,
+ * as Kafka does. */
+#include "services/storage/storage.h"
+#include <stdlib.h>
+#include <sys/random.h>
+
+static bool is_internal(struct slice topic)
+{
+    return slice_eq_str(topic, "__consumer_offsets") || slice_eq_str(topic, "__transaction_state") ||
+           slice_eq_str(topic, "__share_group_state");
+}
+
+struct replica *replica_find(struct storage *s, struct uuid topic_id, int32_t partition)
+{
+    struct replica_key key;
+    struct replica *r;
+    memset(&key, 0, sizeof key);
+    key.topic_id = topic_id;
+    key.partition = partition;
+    HASH_FIND(hh, s->replicas, &key, sizeof key, r);
+    return r;
+}
+
+struct replica *replica_by_name(struct storage *s, struct slice topic, int32_t partition)
+{
+    const struct image_topic *t = s->image != NULL ? image_topic_by_name(s->image, topic) : NULL;
+    return t != NULL ? replica_find(s, t->id, partition) : NULL;
+}
+
+enum kafka_error replica_check_leader(const struct storage *s, const struct replica *r, int32_t epoch)
+{
+    if (r == NULL || !r->known)
+        return KERR_UNKNOWN_TOPIC_OR_PARTITION;
+    if (s->offline || log_failed(r->log) != 0)
+        return KERR_KAFKA_STORAGE_ERROR;
+    if (epoch >= 0 && epoch < r->leader_epoch)
+        return KERR_FENCED_LEADER_EPOCH;
+    if (epoch > r->leader_epoch)
+        return KERR_UNKNOWN_LEADER_EPOCH;
+    return r->leader == service_id(s->service) ? KERR_NONE : KERR_NOT_LEADER_OR_FOLLOWER;
+}
+
+static void note(void *ctx UNUSED, int level, const char *text)
+{
+    log_write((enum log_level)level, "%s", text);
+}
+
+int replica_open(struct storage *s, struct slice topic, struct uuid topic_id, int32_t partition, int64_t recovery_point,
+                 int64_t log_start, bool clean)
+{
+    struct replica *r = xcalloc(1, sizeof *r);
+    r->storage = s;
+    r->topic = slice_dup_str(topic);
+    r->leader = r->leader_epoch = -1;
+    r->internal = is_internal(topic);
+    char *dir = xasprintf("%s/%s-%d", s->dir, r->topic, (int)partition);
+    struct log_options o = {
+        .fs = &file_system_real,
+        .dir = dir,
+        .topic_id = topic_id,
+        .clean = clean,
+        .recovery_point = recovery_point,
+        .log_start_offset = log_start,
+        .now_wall_ms = loop_wall_ms(s->loop),
+        .note = note,
+    };
+    settings_of_topic(s, r->topic, &o.config);
+    if (getrandom(&o.jitter_seed, sizeof o.jitter_seed, 0) < 0)
+        o.jitter_seed = (uint64_t)o.now_wall_ms;
+    int err = log_open(&o, &r->log);
+    if (err < 0) {
+        log_error("%s: cannot be opened: %s", dir,
+                  err == -EBADMSG  ? "its files are damaged"
+                  : err == -EEXIST ? "it is of another topic of the same name"
+                                   : strerror(-err));
+        free(r->topic);
+        free(r);
+    } else {
+        memset(&r->key, 0, sizeof r->key);
+        r->key.topic_id = log_topic_id(r->log);
+        r->key.partition = partition;
+        HASH_ADD(hh, s->replicas, key, sizeof r->key, r);
+    }
+    free(dir);
+    return err;
+}
+
+static void replica_free(struct replica *r)
+{
+    HASH_DEL(r->storage->replicas, r);
+    log_abandon(r->log);
+    free(r->topic);
+    free(r);
+}
+
+void replicas_free(struct storage *s)
+{
+    struct replica *r, *next;
+    HASH_ITER (hh, s->replicas, r, next) {
+        turn_forget(r);
+        replica_free(r);
+    }
+}
+
+void replica_touch(struct replica *r)
+{
+    if (r->touched)
+        return;
+    r->touched = true;
+    r->next_touched = r->storage->touched;
+    r->storage->touched = r;
+}
+
+/* ---- leaving ---- */
+
+static struct uuid random_uuid(void)
+{
+    struct uuid u = UUID_ZERO;
+    if (getrandom(u.b, sizeof u.b, 0) != sizeof u.b)
+        BUG("the kernel has no random bytes");
+    return u;
+}
+
+void replica_leave(struct replica *r)
+{
+    struct storage *s = r->storage;
+    if (r->touched)
+        turn_commit(s); /* what was staged for it in this turn is still written and answered */
+    read_wake_all(r);
+    append_on_flushed(r, -ECANCELED);
+    turn_forget(r);
+    char *path = NULL;
+    int64_t delay = log_config(r->log)->file_delete_delay_ms;
+    int err = log_delete(TAKE_PTR(r->log), random_uuid(), &path);
+    if (err < 0) {
+        log_error("%s-%d: cannot be removed: %s", r->topic, r->key.partition, strerror(-err));
+        directory_failed(s, err);
+    } else {
+        directory_remove_later(s, path, delay);
+    }
+    replica_free(r);
+}
+
+/* ---- the image ---- */
+
+static bool is_assigned(const struct storage *s, const struct image_partition *p)
+{
+    for (int32_t i = 0; p != NULL && i < p->replica_count; i++) {
+        if (p->replicas[i] == service_id(s->service))
+            return true;
+    }
+    return false;
+}
+
+static void set_leader(struct replica *r, const struct image_partition *p)
+{
+    struct storage *s = r->storage;
+    bool changed = r->leader != p->leader || r->leader_epoch != p->leader_epoch;
+    r->known = true;
+    r->leader = p->leader;
+    r->leader_epoch = p->leader_epoch;
+    if (!changed || log_failed(r->log) != 0)
+        return;
+    if (p->leader == service_id(s->service) && p->leader_epoch > log_latest_epoch(r->log) && !log_has_staged(r->log)) {
+        int err = log_assign_epoch(r->log, p->leader_epoch);
+        if (err < 0)
+            directory_failed(s, err);
+    }
+    read_wake_all(r);
+}
+
+static void set_aside(struct replica *r)
+{
+    char *path = NULL;
+    int err = log_delete(TAKE_PTR(r->log), random_uuid(), &path);
+    if (err == 0) {
+        char *stray = xasprintf("%.*s-stray", (int)(strlen(path) - strlen("-delete")), path);
+        err = file_rename(&file_system_real, path, stray);
+        log_warn("%s-%d is not in the cluster's metadata: set aside as %s", r->topic, r->key.partition, stray);
+        free(stray);
+    }
+    if (err < 0)
+        log_error("%s-%d: cannot be set aside: %s", r->topic, r->key.partition, strerror(-err));
+    free(path);
+    replica_free(r);
+}
+
+/* The folder of a new partition may still hold an older topic of the same name, which was deleted while we were away.
+ */
+static bool open_new(struct storage *s, const struct image_topic *t, int32_t partition)
+{
+    int err = replica_open(s, t->name, t->id, partition, 0, 0, false);
+    for (struct replica *r = s->replicas; err == -EEXIST && r != NULL; r = r->hh.next) {
+        if (r->known || r->key.partition != partition || !slice_eq(t->name, slice_str(r->topic)))
+            continue;
+        set_aside(r);
+        err = replica_open(s, t->name, t->id, partition, 0, 0, false);
+        break;
+    }
+    if (err < 0 && err != -EBADMSG && err != -EEXIST)
+        directory_failed(s, err);
+    return err == 0;
+}
+
+struct topic_change {
+    struct storage *storage;
+    const struct image_topic *topic; /* the newer one, or the one that is gone */
+};
+
+static void on_partition(void *ctx, const struct image_partition *before, const struct image_partition *after)
+{
+    const struct topic_change *c = ctx;
+    struct storage *s = c->storage;
+    int32_t partition = after != NULL ? after->partition : before->partition;
+    struct replica *r = replica_find(s, c->topic->id, partition);
+    if (!is_assigned(s, after)) {
+        if (r != NULL)
+            replica_leave(r);
+        return;
+    }
+    if (r == NULL && !s->offline && open_new(s, c->topic, partition))
+        r = replica_find(s, c->topic->id, partition);
+    if (r != NULL)
+        set_leader(r, after);
+}
+
+static void on_topic(void *ctx, const struct image_topic *before, const struct image_topic *after)
+{
+    struct topic_change c = {ctx, after != NULL ? after : before};
+    if (before != NULL && after != NULL && !uuid_eq(before->id, after->id)) {
+        struct topic_change gone = {ctx, before};
+        image_diff_partitions(before, NULL, on_partition, &gone);
+        before = NULL;
+    }
+    image_diff_partitions(before, after, on_partition, &c);
+}
+
+static void on_config(void *ctx, enum image_resource type, struct slice name)
+{
+    struct storage *s = ctx;
+    if (type != IMAGE_TOPIC && type != IMAGE_BROKER)
+        return;
+    for (struct replica *r = s->replicas; r != NULL; r = r->hh.next) {
+        if (type == IMAGE_TOPIC && !slice_eq(name, slice_str(r->topic)))
+            continue;
+        struct log_config config;
+        settings_of_topic(s, r->topic, &config);
+        log_set_config(r->log, &config);
+    }
+}
+
+static void set_strays_aside(struct storage *s)
+{
+    struct replica *r, *next;
+    HASH_ITER (hh, s->replicas, r, next) {
+        if (!r->known)
+            set_aside(r);
+    }
+}
+
+void replicas_on_image(void *ctx, const struct image *old_image, const struct image *new_image)
+{
+    struct storage *s = ctx;
+    struct image *was = s->image;
+    s->image = image_retain(new_image);
+    if (!s->drained) {
+        const struct image_diff diff = {.topic = on_topic, .config = on_config, .ctx = s};
+        image_diff(old_image, new_image, &diff);
+    }
+    if (old_image == NULL)
+        on_config(s, IMAGE_BROKER, SLICE_EMPTY);
+    if (!s->drained)
+        storage_arm_flush_timer(s);
+    image_release(was);
+}
+
+/* The first image may be older than the last life's: what is stray is known when this life's registration is in the
+ * image. */
+void replicas_on_ready(void *ctx)
+{
+    set_strays_aside(ctx);
+}

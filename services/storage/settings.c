@@ -1,0 +1,57 @@
+/* settings.c - what the keys of a topic come to: the topic's own, the dynamic values of brokers, the file, Kafka's
+ * default. */
+#include "services/storage/storage.h"
+#include <stdio.h>
+
+struct places {
+    const struct image *image;
+    struct slice topic;
+    char node[16];
+};
+
+static bool find(void *ctx, enum config_source source, const char *name, struct slice *ret_value)
+{
+    const struct places *p = ctx;
+    struct slice value = SLICE_NULL;
+    if (p->image == NULL)
+        return false;
+    if (source == CONFIG_SOURCE_TOPIC)
+        value = image_config(p->image, IMAGE_TOPIC, p->topic, name);
+    else if (source == CONFIG_SOURCE_BROKER)
+        value = image_config(p->image, IMAGE_BROKER, slice_str(p->node), name);
+    else if (source == CONFIG_SOURCE_DEFAULT_BROKER)
+        value = image_config(p->image, IMAGE_BROKER, SLICE_EMPTY, name);
+    *ret_value = value;
+    return !slice_is_null(value);
+}
+
+void settings_of_topic(struct storage *s, const char *topic, struct log_config *ret_config)
+{
+    struct places p = {.image = s->image, .topic = slice_str(topic)};
+    snprintf(p.node, sizeof p.node, "%d", (int)service_id(s->service));
+    const struct config_layers layers = {find, &p};
+    const struct config *c = s->config;
+    struct log_config l;
+    log_config_init(&l);
+    l.segment_bytes = (int32_t)config_topic_long(c, &layers, "segment.bytes");
+    l.segment_ms = config_topic_long(c, &layers, "segment.ms");
+    l.segment_jitter_ms = config_topic_long(c, &layers, "segment.jitter.ms");
+    l.segment_index_bytes = (int32_t)config_topic_long(c, &layers, "segment.index.bytes");
+    l.index_interval_bytes = (int32_t)config_topic_long(c, &layers, "index.interval.bytes");
+    l.retention_ms = config_topic_long(c, &layers, "retention.ms");
+    l.retention_bytes = config_topic_long(c, &layers, "retention.bytes");
+    l.flush_messages = config_topic_long(c, &layers, "flush.messages");
+    l.flush_ms = config_topic_long(c, &layers, "flush.ms");
+    l.file_delete_delay_ms = config_topic_long(c, &layers, "file.delete.delay.ms");
+    l.max_message_bytes = (int32_t)config_topic_long(c, &layers, "max.message.bytes");
+    l.message_timestamp_before_max_ms = config_topic_long(c, &layers, "message.timestamp.before.max.ms");
+    l.message_timestamp_after_max_ms = config_topic_long(c, &layers, "message.timestamp.after.max.ms");
+    struct arena *a = arena_new(0);
+    l.log_append_time = slice_eq_str(config_topic_string(c, &layers, "message.timestamp.type", a), "LogAppendTime");
+    arena_free(a);
+    l.preallocate = config_topic_bool(c, &layers, "preallocate");
+    l.cleanup_delete = config_topic_list_has(c, &layers, "cleanup.policy", "delete");
+    l.cleanup_compact = config_topic_list_has(c, &layers, "cleanup.policy", "compact");
+    l.producer_id_expiration_ms = config_int(c, "producer.id.expiration.ms");
+    *ret_config = l;
+}

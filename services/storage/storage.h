@@ -1,0 +1,169 @@
+/* storage.h - what the files of karst-storage share.
+ *
+ * I1  a replica is in the table exactly while its log is open.
+ * I2  a log is touched by the loop's thread only; slow threads get descriptors of their own (log_flush).
+ * I3  an append is answered only after its bytes are written, and flushed where flush.messages asks for it. */
+#ifndef KARST_SERVICES_STORAGE_STORAGE_H
+#define KARST_SERVICES_STORAGE_STORAGE_H
+
+#include "libs/base/log.h"
+#include "libs/config/config.h"
+#include "libs/log/log.h"
+#include "libs/log/logdir.h"
+#include "libs/metadata/image.h"
+#include "libs/service/service.h"
+#include <uthash.h>
+#include <utlist.h>
+
+struct storage;
+struct append_call;
+struct flush_job;
+struct read_call;
+
+struct replica_key {
+    struct uuid topic_id;
+    int32_t partition;
+};
+
+struct replica {
+    struct replica_key key;
+    UT_hash_handle hh;
+    struct storage *storage;
+    char *topic;
+    struct log *log;
+    int32_t leader, leader_epoch; /* of the image; -1: none */
+    bool internal;                /* only its coordinator's owner appends */
+    bool known;                   /* the image assigns it to us */
+
+    bool touched; /* in storage->touched */
+    struct replica *next_touched;
+
+    struct flush_job *flush; /* under way */
+    bool flush_again;
+    uint64_t flushed_ms;               /* monotonic, of the last flush */
+    struct append_part *waiting_flush; /* parts whose answer waits for the recovery point */
+
+    struct read_part *readers; /* parked */
+};
+
+/* A folder of a deleted topic, on its way out. */
+struct removal {
+    struct storage *storage;
+    struct loop_timer *timer;
+    char *path;
+    struct removal *prev, *next;
+};
+
+struct storage {
+    struct service *service;
+    struct loop *loop;
+    struct bus *bus;
+    const struct config *config;
+
+    char *dir;
+    struct uuid dir_id;
+    int lock_fd;
+    bool offline; /* the disk failed: everything is refused, and the process ends */
+    bool was_clean;
+    int64_t previous_epoch;
+    uint32_t starts_crc, marks_crc, points_crc; /* of the checkpoints as last written */
+    bool checkpointing;
+
+    struct replica *replicas;
+    struct image *image;
+    struct replica *touched;
+    struct append_call *appends; /* of this turn */
+    struct read_call *reads;     /* parked */
+    size_t flushes;              /* under way */
+    struct removal *removals;
+    struct loop_timer *housekeeping, *retention, *marks_timer, *points_timer, *flush_timer;
+    bool draining, drained;
+    struct config_listeners listeners;
+    struct arena *arena; /* as long as the process */
+    struct buf scratch;  /* of one reply */
+};
+
+/* ---- main.c ---- */
+void storage_arm_flush_timer(struct storage *s);
+
+/* ---- directory.c ---- */
+NODISCARD int directory_open(struct storage *s); /* the exit status, after a message */
+void directory_write_checkpoints(struct storage *s);
+/* The log starts, durable before this returns: DeleteRecords was promised. 0 or -errno. */
+NODISCARD int directory_write_starts(struct storage *s);
+void directory_on_marks(void *ctx);
+void directory_on_points(void *ctx);
+void directory_failed(struct storage *s, int err);
+/* Clean stop: closes all logs, writes checkpoints and the marker. */
+void directory_close(struct storage *s);
+void directory_remove_later(struct storage *s, char *path, int64_t delay_ms);
+void directory_free(struct storage *s);
+
+/* ---- replicas.c ---- */
+NODISCARD struct replica *replica_find(struct storage *s, struct uuid topic_id, int32_t partition);
+NODISCARD struct replica *replica_by_name(struct storage *s, struct slice topic, int32_t partition);
+/* Opens or makes the log of a partition; 0 or -errno, logged. */
+NODISCARD int replica_open(struct storage *s, struct slice topic, struct uuid topic_id, int32_t partition,
+                           int64_t recovery_point, int64_t log_start, bool clean);
+void replicas_on_image(void *ctx, const struct image *old_image, const struct image *new_image);
+/* Registered, and the image is of now: folders that it does not know are set aside. */
+void replicas_on_ready(void *ctx);
+void replica_touch(struct replica *r);
+void replicas_free(struct storage *s);
+/* Answers whoever waits for it, and takes it out of the table, its folder being removed. */
+void replica_leave(struct replica *r);
+/* May we answer for the partition? NONE, or the client's error; epoch -1: any. */
+enum kafka_error replica_check_leader(const struct storage *s, const struct replica *r, int32_t epoch);
+
+/* ---- settings.c ---- */
+void settings_of_topic(struct storage *s, const char *topic, struct log_config *ret_config);
+
+/* ---- append.c ---- */
+struct append_part {
+    struct append_call *call;
+    struct replica *replica; /* NULL: refused */
+    struct log_append append;
+    enum kafka_error error;
+    const char *message;
+    int64_t log_start;
+    uint8_t *copy; /* of bytes that were not ours alone */
+    bool staged;
+    struct append_part *next_waiting;
+};
+void append_on_call(void *ctx, struct rpc *rpc);
+/* The turn's appends, after their logs were committed: those that need no flush are answered. */
+void append_answer_turn(struct storage *s);
+/* A flush of the replica has ended. */
+void append_on_flushed(struct replica *r, int err);
+
+/* ---- read.c ---- */
+struct read_part {
+    struct read_call *call;
+    struct replica *replica; /* NULL: not ours */
+    const Karst__Bus__ReadPartition *request;
+    size_t bytes;                  /* what it had when it was last looked at */
+    struct read_part *prev, *next; /* of replica->readers */
+};
+void read_on_call(void *ctx, struct rpc *rpc);
+/* The replica got records, or a new log start or leader: readers that have enough now are answered. */
+void read_wake(struct replica *r);
+/* The replica goes: whoever waits for it is answered. */
+void read_wake_all(struct replica *r);
+void read_answer_all(struct storage *s);
+
+/* ---- turn.c ---- */
+void turn_commit(void *ctx);
+/* Starts a flush on the slow pool, or another one behind the one that is under way. */
+void turn_flush(struct replica *r);
+/* The replica goes: the end of its flush has nobody to tell. */
+void turn_forget(struct replica *r);
+void turn_on_flush_timer(void *ctx);
+
+/* ---- mirrored Kafka requests, one file each ---- */
+void list_offsets_on_call(void *ctx, struct rpc *rpc);
+void offset_for_leader_epoch_on_call(void *ctx, struct rpc *rpc);
+void delete_records_on_call(void *ctx, struct rpc *rpc);
+void describe_log_dirs_on_call(void *ctx, struct rpc *rpc);
+void describe_producers_on_call(void *ctx, struct rpc *rpc);
+
+#endif
