@@ -320,8 +320,12 @@ static void drain(struct sock *s)
     int events;
 
     s->check = false;
-    note_connection(s, events_of(s));
-    while (!s->closed && ((events = events_of(s)) & ZMQ_POLLIN)) {
+    /* Reading the events takes the edge away, so each reading is acted upon: the last one said that nothing is there. */
+    for (;;) {
+        events = events_of(s);
+        note_connection(s, events);
+        if (s->closed || !(events & ZMQ_POLLIN))
+            return;
         while (n < DRAIN_MESSAGES && receive_one(s))
             n++;
         if (n == DRAIN_MESSAGES) {
@@ -330,8 +334,6 @@ static void drain(struct sock *s)
             return;
         }
     }
-    if (!s->closed)
-        note_connection(s, events_of(s));
 }
 
 /* ---- sending ---- */

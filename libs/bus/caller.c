@@ -441,6 +441,11 @@ void caller_receive(struct link_core *l, struct caller *c, struct message *m)
 {
     const Karst__Bus__Batch *b = m->batch;
 
+    if (c->state >= CALLER_HELLO && b->session == c->session &&
+        b->refusal != NULL) { /* perhaps by another than we look for */
+        on_refusal(l, c, b->refusal);
+        return;
+    }
     if (c->state < CALLER_HELLO || !is_ours(l, c, b)) {
         link_report(l, "%s %" PRId32 " sent a message that is not for us; its session ends", role_name(c->peer->role),
                     c->peer->id);
@@ -448,10 +453,6 @@ void caller_receive(struct link_core *l, struct caller *c, struct message *m)
         return;
     }
     c->received_ms = l->now_ms;
-    if (b->refusal != NULL) {
-        on_refusal(l, c, b->refusal);
-        return;
-    }
     if (!on_batch(l, c, m)) {
         link_report(l, "%s %" PRId32 " broke the rules of the session; it ends", role_name(c->peer->role), c->peer->id);
         caller_end(l, c, next_backoff(c));

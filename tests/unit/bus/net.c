@@ -1,0 +1,283 @@
+#include "net.h"
+
+#include <stdlib.h>
+#include <utlist.h>
+
+static const char cluster[] = "clusterclusterclusterc";
+
+void net_init(struct net *n, const struct link_options *caller, const struct link_options *served)
+{
+    memset(n, 0, sizeof *n);
+    n->now = 1000;
+    if (caller)
+        n->options[0] = *caller;
+    if (served)
+        n->options[1] = *served;
+    n->options[0].role = KARST__BUS__ROLE__ROLE_FRONTEND;
+    n->options[1].role = KARST__BUS__ROLE__ROLE_STORAGE;
+    for (int i = 0; i < 2; i++) {
+        n->options[i].id = 1;
+        if (n->options[i].cluster_id == NULL)
+            n->options[i].cluster_id = cluster;
+    }
+    n->options[0].incarnation = 77;
+    n->core[0] = link_new(&n->options[0], n->now);
+}
+
+void net_drop(struct net *n, struct packet *p)
+{
+    DL_DELETE(n->packets, p);
+    buf_free(&p->frame0);
+    for (size_t i = 0; i < p->frame_count; i++)
+        ref_release(&p->frames[i]);
+    free(p->frames);
+    free(p);
+}
+
+static void lose(struct net *n, size_t wire, int node)
+{
+    uint64_t conn = n->wires[wire].conn[node];
+
+    n->wires[wire].conn[node] = 0;
+    if (conn != 0 && n->core[node] != NULL && node == 0)
+        link_lost(n->core[node], conn);
+}
+
+void net_break(struct net *n)
+{
+    while (n->packets != NULL)
+        net_drop(n, n->packets);
+    for (size_t i = 0; i < n->wire_count; i++) {
+        lose(n, i, 0);
+        lose(n, i, 1);
+    }
+    net_actions(n, 0);
+}
+
+void net_start(struct net *n, uint64_t incarnation)
+{
+    n->options[1].incarnation = n->life = incarnation;
+    n->core[1] = link_new(&n->options[1], n->now);
+}
+
+void net_kill(struct net *n)
+{
+    n->life = 0;
+    n->rpc_count = 0;
+    n->core[1] = link_free(n->core[1]);
+    net_break(n);
+}
+
+void net_free(struct net *n)
+{
+    if (n->core[1] != NULL)
+        net_kill(n);
+    link_shutdown(n->core[0]);
+    net_actions(n, 0);
+    for (size_t i = 0; i < n->call_count; i++) {
+        if (n->calls[i].ended != 1)
+            BUG("a call did not end exactly once");
+        if (n->calls[i].executed > 1)
+            BUG("a call was executed twice");
+        buf_free(&n->calls[i].payload);
+    }
+    n->core[0] = link_free(n->core[0]);
+    while (n->packets != NULL)
+        net_drop(n, n->packets);
+}
+
+static void on_done(void *ctx, const struct bus_result *result)
+{
+    struct seen_call *c = ctx;
+
+    c->ended++;
+    c->outcome = result->outcome;
+    if (result->outcome != KARST__BUS__OUTCOME__OUTCOME_OK)
+        return;
+    if (result->reply->body_case == KARST__BUS__REPLY__BODY_APPEND && result->reply->append->n_results == 1)
+        c->base_offset = result->reply->append->results[0]->base_offset;
+    for (size_t i = 0; i < result->payload_count; i++)
+        buf_append(&c->payload, result->payloads[i].bytes.data, result->payloads[i].bytes.size);
+}
+
+/* The call's number rides in its first field of numbers, so that who executes it can say which it was. */
+size_t net_call(struct net *n, Karst__Bus__Call__BodyCase kind, uint32_t timeout_ms, size_t payload_bytes)
+{
+    struct seen_call *c = &n->calls[n->call_count];
+    Karst__Bus__AppendRequest append = KARST__BUS__APPEND_REQUEST__INIT;
+    Karst__Bus__ReadRequest read = KARST__BUS__READ_REQUEST__INIT;
+    struct ref payload = ref_take(xcalloc(1, payload_bytes), payload_bytes);
+    struct bus_request request = {
+        .kind = kind, .payloads = &payload, .payload_count = payload_bytes > 0, .timeout_ms = timeout_ms};
+
+    ASSERT(n->call_count < CALLS);
+    append.timeout_ms = read.max_bytes = (uint32_t)n->call_count;
+    request.body = kind == KARST__BUS__CALL__BODY_APPEND ? (const void *)&append : &read;
+    c->net = n;
+    c->id = link_call(n->core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, &request, on_done, c);
+    ref_release(&payload);
+    return n->call_count++;
+}
+
+static void on_gone(void *ctx, struct rpc *r)
+{
+    (void)r;
+    ((struct net *)ctx)->gone++;
+}
+
+static void execute(struct net *n, struct rpc *r)
+{
+    const Karst__Bus__Call *call = rpc_call(r);
+    size_t i = call->body_case == KARST__BUS__CALL__BODY_APPEND ? call->append->timeout_ms : call->read->max_bytes;
+
+    ASSERT(i < n->call_count);
+    n->calls[i].executed++;
+    n->calls[i].executed_by = n->life;
+    rpc_on_gone(r, on_gone, n);
+    n->rpcs[n->rpc_count] = r;
+    n->rpc_of[n->rpc_count++] = i;
+}
+
+void net_answer(struct net *n, size_t i)
+{
+    struct rpc *r = n->rpcs[i];
+    size_t which = n->rpc_of[i];
+
+    for (size_t j = i + 1; j < n->rpc_count; j++) {
+        n->rpcs[j - 1] = n->rpcs[j];
+        n->rpc_of[j - 1] = n->rpc_of[j];
+    }
+    n->rpc_count--;
+    if (rpc_call(r)->body_case == KARST__BUS__CALL__BODY_APPEND) {
+        Karst__Bus__AppendReply reply = KARST__BUS__APPEND_REPLY__INIT;
+        Karst__Bus__AppendResult result = KARST__BUS__APPEND_RESULT__INIT, *results[] = {&result};
+        result.base_offset = (int64_t)which + 1000000;
+        reply.n_results = 1;
+        reply.results = results;
+        rpc_reply(r, KARST__BUS__REPLY__BODY_APPEND, &reply, NULL, 0, 0);
+    } else {
+        Karst__Bus__ReadReply reply = KARST__BUS__READ_REPLY__INIT;
+        struct ref parts[2] = {ref_copy(SLICE_OF("hello ")), ref_copy(SLICE_OF("world"))};
+        rpc_reply(r, KARST__BUS__REPLY__BODY_READ, &reply, parts, 2, 0);
+        ref_release(&parts[0]);
+        ref_release(&parts[1]);
+    }
+}
+
+void net_answer_all(struct net *n)
+{
+    while (n->rpc_count > 0)
+        net_answer(n, 0);
+}
+
+static void connect_wire(struct net *n, const struct link_action *a)
+{
+    if (n->core[1] == NULL) {
+        link_lost(n->core[0], a->conn);
+        return;
+    }
+    ASSERT(n->wire_count < WIRES);
+    n->wires[n->wire_count] = (struct wire){{a->conn, link_conn_served(a->lane, (uint32_t)n->wire_count + 1)}, n->life};
+    n->wire_count++;
+    link_connected(n->core[0], a->conn);
+}
+
+static void send_packet(struct net *n, int node, const struct link_action *a)
+{
+    size_t w = 0;
+
+    while (w < n->wire_count && n->wires[w].conn[node] != a->conn)
+        w++;
+    if (w == n->wire_count || n->wires[w].conn[!node] == 0) {
+        link_lost(n->core[node], a->conn);
+        return;
+    }
+    struct packet *p = xcalloc(1, sizeof *p);
+    p->to = !node;
+    p->wire = w;
+    buf_append(&p->frame0, a->head.data, a->head.size);
+    buf_append(&p->frame0, a->tail.data, a->tail.size);
+    p->frames = xcalloc(a->frame_count, sizeof *p->frames);
+    for (size_t i = 0; i < a->frame_count; i++)
+        p->frames[i] = ref_copy(ref_bytes(&a->frames[i]));
+    p->frame_count = a->frame_count;
+    DL_APPEND(n->packets, p);
+}
+
+void net_actions(struct net *n, int node)
+{
+    struct link_action a;
+
+    while (n->core[node] != NULL && link_next(n->core[node], &a)) {
+        switch (a.kind) {
+        case LINK_CONNECT: connect_wire(n, &a); break;
+        case LINK_CLOSE:
+            for (size_t w = 0; w < n->wire_count; w++)
+                if (n->wires[w].conn[node] == a.conn)
+                    n->wires[w].conn[node] = 0;
+            break;
+        case LINK_SEND: send_packet(n, node, &a); break;
+        case LINK_EXECUTE: execute(n, a.rpc); break;
+        case LINK_GONE: a.gone_fn(a.ctx, a.rpc); break;
+        case LINK_DONE: a.done(a.ctx, &a.result); break;
+        case LINK_REPORT: n->reports++; break;
+        }
+    }
+    if (n->core[node] != NULL)
+        link_check(n->core[node]);
+}
+
+bool net_deliver(struct net *n)
+{
+    struct packet *p = n->packets;
+
+    while (p != NULL && n->stopped[p->to])
+        p = p->next;
+    if (p == NULL)
+        return false;
+    uint64_t conn = n->wires[p->wire].conn[p->to];
+    if (conn != 0 && n->core[p->to] != NULL) {
+        link_receive(n->core[p->to], conn, buf_slice(&p->frame0), p->frames, p->frame_count);
+        p->frame_count = 0;
+        net_actions(n, p->to);
+    }
+    net_drop(n, p);
+    return true;
+}
+
+static bool flush(struct net *n)
+{
+    bool moved = false;
+
+    for (int i = 0; i < 2; i++) {
+        if (n->core[i] == NULL || n->stopped[i] || !link_is_staged(n->core[i]))
+            continue;
+        link_flush(n->core[i]);
+        net_actions(n, i);
+        moved = true;
+    }
+    return moved;
+}
+
+void net_settle(struct net *n)
+{
+    for (int i = 0; i < 2; i++)
+        net_actions(n, i);
+    while (flush(n) || net_deliver(n))
+        ;
+}
+
+void net_pass(struct net *n, uint64_t ms)
+{
+    for (uint64_t end = n->now + ms; n->now < end;) {
+        n->now += MIN((uint64_t)10, end - n->now);
+        for (int i = 0; i < 2; i++) {
+            if (n->core[i] == NULL || n->stopped[i])
+                continue;
+            link_clock(n->core[i], n->now);
+            if (link_wake_ms(n->core[i]) <= n->now)
+                link_tick(n->core[i]);
+        }
+        net_settle(n);
+    }
+}

@@ -1,0 +1,67 @@
+/* net.h - two link cores and the wire between them, in virtual time over really encoded bytes. Node 0 calls (front end
+ * 1), node 1 serves (storage 1) and may die and come back. */
+#ifndef KARST_TESTS_UNIT_BUS_NET_H
+#define KARST_TESTS_UNIT_BUS_NET_H
+
+#include "libs/base/buf.h"
+#include "libs/bus/link.h"
+
+enum { CALLS = 4096, WIRES = 4096 };
+
+struct packet {
+    int to;
+    size_t wire;
+    struct buf frame0;
+    struct ref *frames;
+    size_t frame_count;
+    struct packet *prev, *next;
+};
+
+/* One connection. */
+struct wire {
+    uint64_t conn[2]; /* its name at each node; 0: that end is gone */
+    uint64_t life;    /* of node 1 when it was made */
+};
+
+struct seen_call {
+    uint64_t id, made_for; /* the incarnation that was meant; 0: any */
+    int ended, executed;
+    uint64_t executed_by;
+    Karst__Bus__Outcome outcome;
+    int64_t base_offset;
+    struct buf payload;
+    struct net *net;
+};
+
+struct net {
+    uint64_t now;
+    struct link_options options[2];
+    struct link_core *core[2];
+    uint64_t life; /* the incarnation of node 1; 0: dead */
+    struct wire wires[WIRES];
+    size_t wire_count;
+    struct packet *packets;
+    struct seen_call calls[CALLS];
+    size_t call_count;
+    struct rpc *rpcs[CALLS]; /* executed and not yet answered */
+    size_t rpc_of[CALLS], rpc_count;
+    size_t gone;
+    int reports;
+    bool stopped[2]; /* takes nothing from the wire */
+};
+
+void net_init(struct net *n, const struct link_options *caller, const struct link_options *served);
+void net_free(struct net *n);
+void net_start(struct net *n, uint64_t incarnation); /* node 1 lives */
+void net_kill(struct net *n);                        /* node 1 dies; connections break */
+void net_break(struct net *n);                       /* connections break, what was on the wire is lost */
+size_t net_call(struct net *n, Karst__Bus__Call__BodyCase kind, uint32_t timeout_ms, size_t payload_bytes);
+void net_actions(struct net *n, int node);
+bool net_deliver(struct net *n); /* one packet */
+void net_settle(struct net *n);  /* until nothing moves */
+void net_pass(struct net *n, uint64_t ms);
+void net_answer(struct net *n, size_t i); /* the i-th of rpcs */
+void net_answer_all(struct net *n);
+void net_drop(struct net *n, struct packet *p);
+
+#endif

@@ -1,0 +1,626 @@
+/* The rules of a link one by one. */
+#include <criterion/criterion.h>
+
+#include "net.h"
+
+#define APPEND KARST__BUS__CALL__BODY_APPEND
+#define READ   KARST__BUS__CALL__BODY_READ
+#define IS(o)  KARST__BUS__OUTCOME__OUTCOME_##o
+
+static struct net net;
+
+static void begin(const struct link_options *caller, const struct link_options *served)
+{
+    net_init(&net, caller, served);
+    net_start(&net, 5);
+    link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 0, "ipc:///there");
+}
+
+static void ended(size_t i, Karst__Bus__Outcome outcome)
+{
+    cr_assert_eq(net.calls[i].ended, 1, "call %zu ended %d times", i, net.calls[i].ended);
+    cr_assert_eq(net.calls[i].outcome, outcome, "call %zu: outcome %d", i, (int)net.calls[i].outcome);
+}
+
+TestSuite(link, .timeout = 20);
+
+Test(link, a_call_is_executed_and_answered)
+{
+    begin(NULL, NULL);
+    size_t a = net_call(&net, APPEND, 1000, 100), r = net_call(&net, READ, 1000, 0);
+    net_settle(&net);
+    cr_assert_eq(net.rpc_count, 2);
+    cr_assert_eq(net.calls[a].ended, 0);
+    cr_assert_eq(rpc_payload_count(net.rpcs[0]), 1);
+    uint8_t *own = rpc_payload_own(net.rpcs[0], 0);
+    cr_assert_not_null(own);
+    own[99] = 1;
+    struct ref kept = *rpc_payload(net.rpcs[0], 0);
+    ref_retain(&kept);
+    cr_assert_null(rpc_payload_own(net.rpcs[0], 0), "shared bytes are not ours to write");
+    net_answer_all(&net);
+    net_settle(&net);
+    ended(a, IS(OK));
+    ended(r, IS(OK));
+    cr_assert_eq(net.calls[a].base_offset, (int64_t)a + 1000000);
+    cr_assert(slice_eq_str(buf_slice(&net.calls[r].payload), "hello world"));
+    cr_assert_eq(kept.bytes.data[99], 1);
+    ref_release(&kept);
+    cr_assert_eq(link_counts(net.core[0]).calls, 0);
+    net_free(&net);
+}
+
+Test(link, done_never_runs_inside_call)
+{
+    begin(NULL, NULL);
+    link_goodbye(net.core[0]);
+    size_t c = net_call(&net, APPEND, 1000, 0);
+    cr_assert_eq(net.calls[c].ended, 0);
+    net_settle(&net);
+    ended(c, IS(NOT_SENT));
+    net_free(&net);
+}
+
+Test(link, an_unknown_peer_is_waited_for_until_the_deadline)
+{
+    net_init(&net, NULL, NULL);
+    net_start(&net, 5);
+    size_t late = net_call(&net, APPEND, 100, 0), found = net_call(&net, APPEND, 5000, 0);
+    net_pass(&net, 200);
+    ended(late, IS(NOT_SENT));
+    link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 5, "ipc:///there");
+    net_settle(&net);
+    net_answer_all(&net);
+    net_settle(&net);
+    ended(found, IS(OK));
+    cr_assert_eq(net.calls[late].executed, 0);
+    net_free(&net);
+}
+
+Test(link, death_in_mid_request_is_an_unknown_outcome)
+{
+    begin(NULL, NULL);
+    size_t flying = net_call(&net, APPEND, 5000, 10);
+    net_settle(&net);
+    net_kill(&net);
+    ended(flying, IS(UNKNOWN));
+    size_t next = net_call(&net, APPEND, 5000, 10);
+    net_pass(&net, 100);
+    cr_assert_eq(net.calls[next].ended, 0);
+    net_start(&net, 6);
+    net_pass(&net, 300);
+    net_answer_all(&net);
+    net_settle(&net);
+    ended(next, IS(OK));
+    cr_assert_eq(net.calls[next].executed_by, 6);
+    cr_assert_eq(net.calls[flying].executed_by, 5);
+    net_free(&net);
+}
+
+Test(link, a_call_is_only_for_the_life_that_is_known)
+{
+    begin(NULL, NULL);
+    link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 4, "ipc:///there");
+    size_t old = net_call(&net, APPEND, 300, 0);
+    net_pass(&net, 400);
+    ended(old, IS(NOT_SENT));
+    cr_assert_eq(net.calls[old].executed, 0);
+    size_t again = net_call(&net, APPEND, 1000, 0);
+    net_pass(&net, 50);
+    link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 5, "ipc:///there");
+    net_settle(&net);
+    net_answer_all(&net);
+    net_settle(&net);
+    ended(again, IS(OK));
+    net_free(&net);
+}
+
+Test(link, a_new_life_ends_the_old_session)
+{
+    begin(NULL, NULL);
+    size_t flying = net_call(&net, APPEND, 5000, 0);
+    net_settle(&net);
+    link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 6, "ipc:///there");
+    net_settle(&net);
+    ended(flying, IS(UNKNOWN));
+    net_free(&net);
+}
+
+Test(link, another_cluster_is_refused_at_once)
+{
+    struct link_options other = {.cluster_id = "anotherclusteranotherc"};
+    begin(NULL, &other);
+    size_t c = net_call(&net, APPEND, 5000, 0);
+    net_settle(&net);
+    ended(c, IS(NOT_SENT));
+    cr_assert_eq(net.calls[c].executed, 0);
+    cr_assert_eq(net.reports, 1);
+    net_free(&net);
+}
+
+Test(link, versions_have_to_meet)
+{
+    struct link_options later = {.version_min = 2, .version_max = 3}, next = {.version_min = 1, .version_max = 2};
+    begin(NULL, &later);
+    size_t c = net_call(&net, APPEND, 5000, 0);
+    net_settle(&net);
+    ended(c, IS(NOT_SENT));
+    net_free(&net);
+    begin(NULL, &next);
+    c = net_call(&net, APPEND, 5000, 0);
+    net_settle(&net);
+    net_answer_all(&net);
+    net_settle(&net);
+    ended(c, IS(OK));
+    net_free(&net);
+}
+
+Test(link, another_name_is_refused)
+{
+    net_init(&net, NULL, NULL);
+    net.options[1].id = 2;
+    net_start(&net, 5);
+    link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 0, "ipc:///there");
+    size_t c = net_call(&net, APPEND, 5000, 0);
+    net_settle(&net);
+    ended(c, IS(NOT_SENT));
+    cr_assert_eq(net.calls[c].executed, 0);
+    net_free(&net);
+}
+
+Test(link, a_missing_message_ends_the_session)
+{
+    begin(NULL, NULL);
+    size_t first = net_call(&net, APPEND, 5000, 0);
+    net_settle(&net);
+    size_t lost = net_call(&net, APPEND, 5000, 0);
+    link_flush(net.core[0]);
+    net_actions(&net, 0);
+    cr_assert_not_null(net.packets);
+    net_drop(&net, net.packets);
+    size_t behind = net_call(&net, APPEND, 5000, 0);
+    net_settle(&net);
+    ended(first, IS(UNKNOWN));
+    ended(lost, IS(UNKNOWN));
+    ended(behind, IS(UNKNOWN));
+    cr_assert_eq(net.calls[behind].executed, 0, "nothing behind a gap is executed");
+    cr_assert_eq(net.gone, 1);
+    net_answer_all(&net);
+    size_t fresh = net_call(&net, APPEND, 5000, 0);
+    net_pass(&net, 100);
+    net_answer_all(&net);
+    net_settle(&net);
+    ended(fresh, IS(OK));
+    net_free(&net);
+}
+
+static struct packet *copy_of(const struct packet *p)
+{
+    struct packet *q = xcalloc(1, sizeof *q);
+
+    q->to = p->to;
+    q->wire = p->wire;
+    buf_append(&q->frame0, p->frame0.data, p->frame0.size);
+    return q;
+}
+
+Test(link, a_doubled_message_is_not_executed_twice)
+{
+    begin(NULL, NULL);
+    size_t c = net_call(&net, APPEND, 5000, 0);
+    net_settle(&net);
+    net_answer_all(&net);
+    net_settle(&net);
+    size_t twice = net_call(&net, APPEND, 5000, 0);
+    link_flush(net.core[0]);
+    net_actions(&net, 0);
+    struct packet *again = copy_of(net.packets);
+    net.packets->next = again;
+    again->prev = net.packets;
+    net.packets->prev = again;
+    net_settle(&net);
+    ended(c, IS(OK));
+    cr_assert_eq(net.calls[twice].executed, 1);
+    ended(twice, IS(UNKNOWN));
+    net_free(&net);
+}
+
+Test(link, a_timeout_is_told_to_both_ends_and_holds_its_credit)
+{
+    begin(NULL, NULL);
+    size_t c = net_call(&net, APPEND, 100, 0);
+    net_settle(&net);
+    cr_assert_eq(net.rpc_count, 1);
+    uint64_t deadline = rpc_deadline_ms(net.rpcs[0]);
+    cr_assert_eq(deadline, net.now + 100);
+    net_pass(&net, 200);
+    ended(c, IS(TIMEOUT));
+    cr_assert_eq(net.gone, 1);
+    cr_assert_eq(link_counts(net.core[0]).calls_in_flight, 1);
+    net_answer_all(&net);
+    net_settle(&net);
+    cr_assert_eq(link_counts(net.core[0]).calls, 0);
+    net_free(&net);
+}
+
+Test(link, a_cancel_ends_the_call_now)
+{
+    begin(NULL, NULL);
+    size_t c = net_call(&net, READ, 5000, 0), queued = net_call(&net, READ, 5000, 0);
+    link_cancel(net.core[0], net.calls[queued].id);
+    net_settle(&net);
+    ended(queued, IS(CANCELLED));
+    cr_assert_eq(net.calls[queued].executed, 0);
+    link_cancel(net.core[0], net.calls[c].id);
+    link_cancel(net.core[0], net.calls[c].id);
+    net_settle(&net);
+    ended(c, IS(CANCELLED));
+    cr_assert_eq(net.gone, 1);
+    net_answer_all(&net);
+    net_settle(&net);
+    link_cancel(net.core[0], net.calls[c].id);
+    cr_assert_eq(link_counts(net.core[0]).calls, 0);
+    net_free(&net);
+}
+
+Test(link, calls_in_flight_stay_within_the_credit)
+{
+    struct link_options few = {.credit_calls = 8};
+    size_t calls[20];
+    begin(NULL, &few);
+    for (int i = 0; i < 20; i++)
+        calls[i] = net_call(&net, APPEND, 5000, 0);
+    net_settle(&net);
+    cr_assert_eq(net.rpc_count, 8);
+    for (int done = 0; done < 20; done++) {
+        net_answer(&net, 0);
+        net_settle(&net);
+        ended(calls[done], IS(OK));
+        cr_assert_leq(net.rpc_count, 8);
+    }
+    net_free(&net);
+}
+
+Test(link, parked_calls_leave_credit_for_others)
+{
+    struct link_options few = {.credit_calls = 8};
+    begin(NULL, &few);
+    for (int i = 0; i < 8; i++)
+        (void)net_call(&net, READ, 5000, 0);
+    net_settle(&net);
+    cr_assert_eq(net.rpc_count, 6);
+    size_t append = net_call(&net, APPEND, 5000, 0);
+    net_settle(&net);
+    cr_assert_eq(net.rpc_count, 7);
+    net_answer(&net, 6);
+    net_settle(&net);
+    ended(append, IS(OK));
+    net_answer_all(&net);
+    net_settle(&net);
+    cr_assert_eq(net.rpc_count, 2);
+    net_answer_all(&net);
+    net_settle(&net);
+    net_free(&net);
+}
+
+Test(link, bytes_are_credit_too)
+{
+    struct link_options few = {.credit_bytes = 10000};
+    begin(NULL, &few);
+    size_t big = net_call(&net, APPEND, 5000, 50000), small = net_call(&net, APPEND, 5000, 100);
+    net_settle(&net);
+    cr_assert_eq(net.rpc_count, 1, "one call may be larger than the credit, alone");
+    net_answer_all(&net);
+    net_settle(&net);
+    ended(big, IS(OK));
+    net_answer_all(&net);
+    net_settle(&net);
+    ended(small, IS(OK));
+    net_free(&net);
+}
+
+Test(link, what_waits_for_credit_is_bounded)
+{
+    struct link_options few = {.credit_calls = 4};
+    begin(&few, &few);
+    net_settle(&net);
+    size_t last = 0;
+    for (int i = 0; i < 5; i++)
+        last = net_call(&net, APPEND, 5000, 0);
+    net_settle(&net);
+    ended(last, IS(NOT_SENT));
+    net_free(&net);
+}
+
+Test(link, who_passes_its_credit_loses_the_session)
+{
+    struct link_options few = {.credit_calls = 2};
+    begin(NULL, &few);
+    size_t c = net_call(&net, APPEND, 5000, 0);
+    net_settle(&net);
+    Karst__Bus__Batch b = KARST__BUS__BATCH__INIT;
+    Karst__Bus__Peer from = KARST__BUS__PEER__INIT, to = KARST__BUS__PEER__INIT;
+    Karst__Bus__AppendRequest append = KARST__BUS__APPEND_REQUEST__INIT;
+    Karst__Bus__Call call = KARST__BUS__CALL__INIT, *calls[3] = {&call, &call, &call};
+    from.role = KARST__BUS__ROLE__ROLE_FRONTEND;
+    from.id = to.id = 1;
+    from.incarnation = 77;
+    to.role = KARST__BUS__ROLE__ROLE_STORAGE;
+    to.incarnation = 5;
+    b.session = 78;
+    b.sequence = 3;
+    b.from = &from;
+    b.to = &to;
+    call.body_case = APPEND;
+    call.append = &append;
+    call.remaining_ms = 1000;
+    b.n_calls = 3;
+    b.calls = calls;
+    uint8_t bytes[512];
+    size_t size = karst__bus__batch__pack(&b, bytes);
+    link_receive(net.core[1], net.wires[0].conn[1], slice_make(bytes, size), NULL, 0);
+    net_actions(&net, 1);
+    cr_assert_eq(link_counts(net.core[1]).served, 0);
+    net_settle(&net);
+    ended(c, IS(UNKNOWN));
+    net_free(&net);
+}
+
+Test(link, a_call_waits_for_the_senders_metadata)
+{
+    begin(NULL, NULL);
+    link_set_metadata_offset(net.core[0], 10);
+    size_t a = net_call(&net, APPEND, 1000, 0), b = net_call(&net, APPEND, 100, 0);
+    net_settle(&net);
+    cr_assert_eq(net.rpc_count, 0);
+    net_pass(&net, 150);
+    cr_assert_eq(net.calls[b].ended, 1);
+    cr_assert_neq(net.calls[b].outcome, IS(OK));
+    link_set_metadata_offset(net.core[1], 9);
+    net_settle(&net);
+    cr_assert_eq(net.rpc_count, 0);
+    link_set_metadata_offset(net.core[1], 10);
+    net_settle(&net);
+    cr_assert_eq(net.rpc_count, 1);
+    net_answer_all(&net);
+    net_settle(&net);
+    ended(a, IS(OK));
+    cr_assert_eq(net.calls[b].executed, 0);
+    net_free(&net);
+}
+
+Test(link, an_idle_link_stays_up)
+{
+    begin(NULL, NULL);
+    size_t c = net_call(&net, READ, 60000, 0);
+    net_pass(&net, 20000);
+    cr_assert_eq(net.calls[c].ended, 0);
+    cr_assert_eq(net.wire_count, 1);
+    net_answer_all(&net);
+    net_settle(&net);
+    ended(c, IS(OK));
+    net_free(&net);
+}
+
+Test(link, silence_ends_the_session)
+{
+    begin(NULL, NULL);
+    size_t c = net_call(&net, READ, 60000, 0);
+    net_settle(&net);
+    net.stopped[1] = true;
+    net_pass(&net, 2900);
+    cr_assert_eq(net.calls[c].ended, 0);
+    net_pass(&net, 700);
+    ended(c, IS(UNKNOWN));
+    net.stopped[1] = false;
+    net_pass(&net, 100);
+    cr_assert_eq(net.calls[c].executed, 1);
+    net_answer_all(&net);
+    net_free(&net);
+}
+
+Test(link, a_silent_caller_is_given_up)
+{
+    begin(NULL, NULL);
+    size_t c = net_call(&net, READ, 60000, 0);
+    net_settle(&net);
+    net.stopped[0] = true;
+    net_pass(&net, 3500);
+    cr_assert_eq(net.gone, 1);
+    cr_assert_eq(link_counts(net.core[1]).served, 0);
+    net_answer_all(&net);
+    net.stopped[0] = false;
+    net_pass(&net, 1000);
+    ended(c, IS(UNKNOWN));
+    size_t next = net_call(&net, APPEND, 5000, 0);
+    net_pass(&net, 300);
+    net_answer_all(&net);
+    net_settle(&net);
+    ended(next, IS(OK));
+    net_free(&net);
+}
+
+Test(link, our_own_stall_is_not_the_peers_silence)
+{
+    begin(NULL, NULL);
+    size_t c = net_call(&net, READ, 60000, 0);
+    net_settle(&net);
+    net.now += 10000;
+    link_clock(net.core[0], net.now);
+    link_clock(net.core[1], net.now);
+    link_tick(net.core[0]);
+    link_tick(net.core[1]);
+    net_settle(&net);
+    cr_assert_eq(net.calls[c].ended, 0);
+    net_pass(&net, 5000);
+    net_answer_all(&net);
+    net_settle(&net);
+    ended(c, IS(OK));
+    net_free(&net);
+}
+
+Test(link, goodbye_lets_calls_finish_and_sends_no_new_one)
+{
+    begin(NULL, NULL);
+    size_t c = net_call(&net, APPEND, 5000, 0);
+    net_settle(&net);
+    link_goodbye(net.core[1]);
+    net_settle(&net);
+    size_t later = net_call(&net, APPEND, 5000, 0);
+    net_settle(&net);
+    cr_assert_eq(net.rpc_count, 1);
+    net_answer_all(&net);
+    net_settle(&net);
+    ended(c, IS(OK));
+    net_kill(&net);
+    net_start(&net, 6);
+    net_pass(&net, 500);
+    net_answer_all(&net);
+    net_settle(&net);
+    ended(later, IS(OK));
+    cr_assert_eq(net.calls[later].executed_by, 6);
+    net_free(&net);
+}
+
+Test(link, rubbish_ends_only_its_own_session)
+{
+    begin(NULL, NULL);
+    size_t c = net_call(&net, APPEND, 5000, 0), r = net_call(&net, READ, 5000, 0);
+    net_settle(&net);
+    uint64_t stranger = link_conn_served(KARST__BUS__LANE__LANE_BULK, 4711);
+    link_receive(net.core[1], stranger, SLICE_OF("\xff\xff\xff\xff rubbish"), NULL, 0);
+    link_receive(net.core[1], stranger, SLICE_EMPTY, NULL, 0);
+    net_actions(&net, 1);
+    cr_assert_eq(net.calls[c].ended, 0);
+    cr_assert_eq(link_counts(net.core[1]).served, 1);
+    link_receive(net.core[0], net.wires[0].conn[0], SLICE_OF("\xff\xff\xff\xff"), NULL, 0);
+    net_settle(&net);
+    ended(c, IS(UNKNOWN));
+    ended(r, IS(UNKNOWN));
+    net_answer_all(&net);
+    net_free(&net);
+}
+
+/* A batch of the session with one call made by hand. */
+static void receive_call(Karst__Bus__Call *call, struct ref *frames, size_t frame_count, uint64_t sequence)
+{
+    Karst__Bus__Batch b = KARST__BUS__BATCH__INIT;
+    Karst__Bus__Peer from = KARST__BUS__PEER__INIT, to = KARST__BUS__PEER__INIT;
+    uint8_t bytes[1024];
+
+    from.role = KARST__BUS__ROLE__ROLE_FRONTEND;
+    from.id = to.id = 1;
+    from.incarnation = 77;
+    to.role = KARST__BUS__ROLE__ROLE_STORAGE;
+    to.incarnation = 5;
+    b.session = 78;
+    b.sequence = sequence;
+    b.from = &from;
+    b.to = &to;
+    b.n_calls = 1;
+    b.calls = &call;
+    size_t size = karst__bus__batch__pack(&b, bytes);
+    link_receive(net.core[1], net.wires[0].conn[1], slice_make(bytes, size), frames, frame_count);
+    link_flush(net.core[1]);
+    net_actions(&net, 1);
+}
+
+static Karst__Bus__Outcome answer_on_wire(void)
+{
+    struct packet *p = net.packets;
+    cr_assert_not_null(p);
+    Karst__Bus__Batch *b = karst__bus__batch__unpack(NULL, p->frame0.size, p->frame0.data);
+    cr_assert_not_null(b);
+    cr_assert_eq(b->n_replies, 1);
+    Karst__Bus__Outcome o = b->replies[0]->outcome;
+    karst__bus__batch__free_unpacked(b, NULL);
+    net_drop(&net, p);
+    return o;
+}
+
+Test(link, calls_that_cannot_be_served_are_answered)
+{
+    begin(NULL, NULL);
+    size_t c = net_call(&net, APPEND, 60000, 0);
+    net_settle(&net);
+    net_answer_all(&net);
+    net_settle(&net);
+    ended(c, IS(OK));
+
+    Karst__Bus__Call call = KARST__BUS__CALL__INIT;
+    Karst__Bus__AppendRequest append = KARST__BUS__APPEND_REQUEST__INIT;
+    Karst__Bus__QuorumRequest quorum = KARST__BUS__QUORUM_REQUEST__INIT;
+    Karst__Bus__KafkaRequest kafka = KARST__BUS__KAFKA_REQUEST__INIT;
+    Karst__Bus__Payload payload = KARST__BUS__PAYLOAD__INIT, *payloads[2] = {&payload, &payload};
+    call.correlation_id = 1;
+    call.remaining_ms = 1000;
+
+    receive_call(&call, NULL, 0, 3); /* no body that this release knows */
+    cr_assert_eq(answer_on_wire(), IS(UNSUPPORTED));
+    call.body_case = KARST__BUS__CALL__BODY_QUORUM; /* not from a front end, and not on this lane */
+    call.quorum = &quorum;
+    receive_call(&call, NULL, 0, 4);
+    cr_assert_eq(answer_on_wire(), IS(UNSUPPORTED));
+    call.body_case = KARST__BUS__CALL__BODY_KAFKA;
+    call.kafka = &kafka;
+    kafka.api_key = -7;
+    receive_call(&call, NULL, 0, 5);
+    cr_assert_eq(answer_on_wire(), IS(UNSUPPORTED));
+    call.body_case = APPEND;
+    call.append = &append;
+    call.remaining_ms = 0;
+    receive_call(&call, NULL, 0, 6);
+    cr_assert_eq(answer_on_wire(), IS(EXPIRED));
+    call.remaining_ms = 1000;
+    call.n_payloads = 2;
+    call.payloads = payloads;
+    payload.reference_case = KARST__BUS__PAYLOAD__REFERENCE_INLINE_FRAME;
+    payload.inline_frame = 1;
+    payload.size_bytes = 3;
+    struct ref frame = ref_copy(SLICE_OF("abc"));
+    receive_call(&call, &frame, 1, 7); /* one frame named twice */
+    cr_assert_eq(answer_on_wire(), IS(MALFORMED));
+    call.n_payloads = 1;
+    payload.size_bytes = 4;
+    frame = ref_copy(SLICE_OF("abc"));
+    receive_call(&call, &frame, 1, 8); /* of another size than it says */
+    cr_assert_eq(answer_on_wire(), IS(MALFORMED));
+    Karst__Bus__FileSlice file = KARST__BUS__FILE_SLICE__INIT;
+    payload.reference_case = KARST__BUS__PAYLOAD__REFERENCE_FILE;
+    payload.file = &file;
+    receive_call(&call, NULL, 0, 9); /* a kind that this release does not read */
+    cr_assert_eq(answer_on_wire(), IS(MALFORMED));
+    cr_assert_eq(net.rpc_count, 0);
+    cr_assert_eq(link_counts(net.core[1]).rpcs, 0);
+    net_free(&net);
+}
+
+Test(link, a_handler_may_answer_when_everybody_is_gone)
+{
+    begin(NULL, NULL);
+    size_t c = net_call(&net, APPEND, 5000, 100);
+    net_settle(&net);
+    link_shutdown(net.core[1]);
+    net_actions(&net, 1);
+    cr_assert_eq(net.gone, 1);
+    net_answer_all(&net);
+    cr_assert_eq(link_counts(net.core[1]).rpcs, 0);
+    net_break(&net);
+    ended(c, IS(UNKNOWN));
+    net_free(&net);
+}
+
+Test(link, large_batches_leave_in_several_messages)
+{
+    begin(NULL, NULL);
+    size_t first = net.call_count;
+    for (int i = 0; i < 1500; i++)
+        (void)net_call(&net, APPEND, 5000, 20000);
+    net_settle(&net);
+    cr_assert_eq(net.rpc_count, 1500);
+    net_answer_all(&net);
+    net_settle(&net);
+    for (size_t i = first; i < net.call_count; i++)
+        ended(i, IS(OK));
+    net_free(&net);
+}
