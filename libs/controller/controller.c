@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "kafka/abort_transaction_record.h"
 #include "kafka/begin_transaction_record.h"
 #include "kafka/config_record.h"
 #include "kafka/end_transaction_record.h"
@@ -150,7 +151,6 @@ bool controller_take(struct controller *c, int64_t wall_ms, struct buf *out, int
     c->next_offset += c->record_count;
     c->record_count = 0;
     c->records.size = 0;
-    c->idle_since_ms = 0; /* controller_tick starts counting anew */
     arena_reset(c->scratch);
     ASSERT(image_offset(c->image) + 1 == c->next_offset);
     *ret_last_offset = c->next_offset - 1;
@@ -215,6 +215,10 @@ void controller_activate(struct controller *c, const struct image *image, int64_
     c->record_count = 0;
     int32_t count;
     image_features(image, &count);
+    if (image_in_transaction(image)) { /* of a leader that died before its end */
+        struct kafka_abort_transaction_record m = {.reason = SLICE_OF("controller failover")};
+        controller_put(c, METARECORD_ABORT_TRANSACTION, 0, &m);
+    }
     if (count == 0)
         put_bootstrap(c, bootstrap);
     controller_start_sessions(c, now_ms);

@@ -93,6 +93,10 @@ struct controller_heartbeat_answer {
 enum kafka_error controller_heartbeat(struct controller *c, const struct controller_heartbeat *h, uint64_t now_ms,
                                       struct controller_heartbeat_answer *ret_answer);
 
+/* A sign of life that is no heartbeat: the service asks for the log after metadata_offset. A storage node that is
+ * fenced becomes active as soon as it has its registration. */
+void controller_followed(struct controller *c, int32_t role, int32_t id, uint64_t incarnation, int64_t metadata_offset);
+
 /* Ends sessions that are over, and keeps the log moving (metadata.max.idle.interval.ms). Returns when to call again, at
  * the latest. */
 uint64_t controller_tick(struct controller *c, uint64_t now_ms);

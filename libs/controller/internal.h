@@ -40,7 +40,8 @@ struct controller {
     int32_t record_count;
     struct session *sessions;
     uint32_t session_timeout_ms, idle_ms;
-    uint64_t idle_since_ms; /* monotonic: when the log last moved */
+    int64_t idle_offset;    /* controller_tick saw the log end here */
+    uint64_t idle_since_ms; /* for the first time then */
     struct arena *scratch;  /* emptied by controller_take */
 };
 

@@ -315,6 +315,17 @@ enum kafka_error controller_heartbeat(struct controller *c, const struct control
     return KERR_NONE;
 }
 
+void controller_followed(struct controller *c, int32_t role, int32_t id, uint64_t incarnation, int64_t metadata_offset)
+{
+    const struct image_service *service = image_service(c->image, role, id);
+    const struct image_broker *b = role == ROLE_STORAGE ? image_broker(c->image, id) : NULL;
+    const struct session *s = find_session(c, role, id);
+    if (b == NULL || service == NULL || s == NULL || service->incarnation != incarnation || service->epoch != b->epoch)
+        return;
+    if (b->fenced && !b->in_controlled_shutdown && metadata_offset >= b->epoch)
+        unfence(c, b);
+}
+
 /* ---- time ---- */
 
 /* One at a time: the records of one end are in the image before the next is decided. */
@@ -336,13 +347,16 @@ uint64_t controller_tick(struct controller *c, uint64_t now_ms)
     uint64_t next = end_sessions(c, now_ms);
     if (c->idle_ms == 0)
         return next;
-    if (c->idle_since_ms == 0)
+    if (controller_next_offset(c) != c->idle_offset) {
+        c->idle_offset = controller_next_offset(c);
         c->idle_since_ms = now_ms;
-    if (c->record_count == 0 && now_ms >= c->idle_since_ms + c->idle_ms) {
+    }
+    if (now_ms >= c->idle_since_ms + c->idle_ms) {
         struct kafka_no_op_record m;
         memset(&m, 0, sizeof m);
         controller_put(c, METARECORD_NO_OP, 0, &m);
-        return MIN(next, now_ms + c->idle_ms);
+        c->idle_offset = controller_next_offset(c);
+        c->idle_since_ms = now_ms;
     }
     return MIN(next, c->idle_since_ms + c->idle_ms);
 }

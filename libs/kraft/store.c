@@ -109,6 +109,15 @@ struct slice kraft_store_snapshot(struct kraft_store *s, int64_t *ret_end_offset
     return slice_make(s->snapshot, s->snapshot_size);
 }
 
+bool kraft_store_has_snapshot(const struct kraft_store *s, int64_t *ret_end_offset, int32_t *ret_epoch)
+{
+    if (s->snapshot_end < 0)
+        return false;
+    *ret_end_offset = s->snapshot_end;
+    *ret_epoch = s->snapshot_epoch;
+    return true;
+}
+
 void kraft_store_forget(struct kraft_store *s)
 {
     free(s->snapshot);

@@ -30,6 +30,8 @@ NODISCARD int kraft_store_close(struct kraft_store *s, int64_t now_wall_ms);
 /* The newest snapshot: its bytes, valid until the next kraft_store_put_snapshot or kraft_store_forget; null: there is
  * none. */
 struct slice kraft_store_snapshot(struct kraft_store *s, int64_t *ret_end_offset, int32_t *ret_epoch);
+/* Where it ends, without reading it; false: there is none. */
+bool kraft_store_has_snapshot(const struct kraft_store *s, int64_t *ret_end_offset, int32_t *ret_epoch);
 /* Gives back the memory of the snapshot's bytes; they are read again when asked for. */
 void kraft_store_forget(struct kraft_store *s);
 

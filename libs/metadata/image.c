@@ -28,6 +28,11 @@ int64_t image_next_producer_id(const struct image *i)
     return i->state.next_producer_id;
 }
 
+bool image_in_transaction(const struct image *i)
+{
+    return i->pending != NULL;
+}
+
 int16_t image_kraft_version(const struct image *i)
 {
     return i->state.kraft_version;

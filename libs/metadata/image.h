@@ -43,6 +43,8 @@ int64_t image_offset(const struct image *i);       /* of its last record; -1: no
 int32_t image_epoch(const struct image *i);        /* the leader epoch of that record */
 int64_t image_timestamp_ms(const struct image *i); /* the time of its batch; 0: none */
 int64_t image_next_producer_id(const struct image *i);
+/* A metadata transaction is open: the next leader has to end it. */
+bool image_in_transaction(const struct image *i);
 
 /* ---- topics and partitions ---- */
 

@@ -10,8 +10,9 @@ struct kafka_register_broker_record;
 struct kafka_partition_record;
 struct karst_service_record;
 
-/* The features that Karst has, as Kafka 4.3.1 has them (apis.md): what a node registers as supported, and the level that the formatter gives a
- * new cluster (0: none; kraft.version is not a record but in the control records). In the formatter's order. */
+/* The features that Karst has, as Kafka 4.3.1 has them (apis.md): what a node registers as supported, and the level
+ * that the formatter gives a new cluster (0: none; kraft.version is not a record but in the control records). In the
+ * formatter's order. */
 enum { METADATA_FEATURES = 7 };
 struct metadata_feature {
     const char *name;

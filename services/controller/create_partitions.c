@@ -1,0 +1,15 @@
+/* create_partitions.c - CreatePartitions (37), all versions. Decided by libs/controller; answered when it is committed.
+ */
+#include "kafka/create_partitions.h"
+#include "services/controller/quorum.h"
+
+void create_partitions_on_call(void *ctx, struct rpc *rpc)
+{
+    struct quorum *q = ctx;
+    const struct kafka_create_partitions_request *request = rpc_kafka_request(rpc);
+    if (request == NULL)
+        return;
+    struct kafka_create_partitions_response *response = arena_alloc(rpc_arena(rpc), sizeof *response);
+    controller_create_partitions(q->controller, request, rpc_arena(rpc), response);
+    quorum_answer(q, rpc, KARST__BUS__REPLY__BODY_KAFKA, response);
+}

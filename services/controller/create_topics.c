@@ -1,0 +1,15 @@
+/* create_topics.c - CreateTopics (19), all versions. Decided by libs/controller; answered when it is committed. */
+#include "kafka/create_topics.h"
+#include "services/controller/quorum.h"
+
+void create_topics_on_call(void *ctx, struct rpc *rpc)
+{
+    struct quorum *q = ctx;
+    const struct kafka_create_topics_request *request = rpc_kafka_request(rpc);
+    if (request == NULL)
+        return;
+    struct kafka_create_topics_response *response = arena_alloc(rpc_arena(rpc), sizeof *response);
+    controller_create_topics(q->controller, request, (int16_t)rpc_call(rpc)->kafka->api_version, rpc_arena(rpc),
+                             response);
+    quorum_answer(q, rpc, KARST__BUS__REPLY__BODY_KAFKA, response);
+}

@@ -1,0 +1,63 @@
+/* main.c - karst-controller: the metadata log, and everything that is decided in it.
+ *
+ * Started by   karst up, or anybody: karst-controller --config FILE --id NODE.ID. One a data directory.
+ * Peers        every service calls it: Register, Heartbeat, Follow; front ends also pass on CreateTopics, DeleteTopics,
+ * CreatePartitions and IncrementalAlterConfigs, the txn service AllocateProducerIds. It calls nobody. Keeps
+ * DIR/__cluster_metadata-0, in Kafka's formats: log, snapshots, quorum-state. Signals      SIGTERM, SIGINT: parked
+ * calls are answered, the log is flushed and closed, goodbye; a second one: at once, as kill -9. Shutdown     followers
+ * -> answers -> log -> bus. A crash      loses nothing that was answered: an answer leaves behind the fdatasync of its
+ * records. Services keep working on the images they have, and follow the next life; sessions start anew with it, so
+ * that nobody is fenced for the time it was away.
+ *
+ * A turn: the bus delivers requests, the core decides them one by one on an image that is ahead of the disk ->
+ * LOOP_COMMIT: one write and one flush for all of them, the image is published, answers and new batches leave. */
+#include "kafka/apis.h"
+#include "libs/base/log.h"
+#include "services/controller/quorum.h"
+
+static void on_drain(void *ctx)
+{
+    struct quorum *q = ctx;
+    struct kraft_event resign = {.kind = KRAFT_RESIGN};
+    struct kraft_actions none;
+    quorum_commit(q);
+    follow_end_all(q);
+    q->tick = loop_timer_stop(q->tick);
+    kraft_step(q->kraft, &resign, &none);
+    service_drained(q->service);
+}
+
+static void serve(struct quorum *q)
+{
+    bus_serve(q->bus, KARST__BUS__CALL__BODY_REGISTER, register_on_call, q);
+    bus_serve(q->bus, KARST__BUS__CALL__BODY_HEARTBEAT, heartbeat_on_call, q);
+    bus_serve(q->bus, KARST__BUS__CALL__BODY_FOLLOW, follow_on_call, q);
+    bus_serve_kafka(q->bus, KAFKA_API_CREATE_TOPICS, create_topics_on_call, q);
+    bus_serve_kafka(q->bus, KAFKA_API_DELETE_TOPICS, delete_topics_on_call, q);
+    bus_serve_kafka(q->bus, KAFKA_API_CREATE_PARTITIONS, create_partitions_on_call, q);
+    bus_serve_kafka(q->bus, KAFKA_API_INCREMENTAL_ALTER_CONFIGS, incremental_alter_configs_on_call, q);
+    bus_serve_kafka(q->bus, KAFKA_API_ALLOCATE_PRODUCER_IDS, allocate_producer_ids_on_call, q);
+}
+
+int main(int argc, char **argv)
+{
+    struct quorum q = {.lock_fd = -1, .last = REF_EMPTY};
+    struct service_options options = {.role = KARST__BUS__ROLE__ROLE_CONTROLLER, .ctx = &q, .on_drain = on_drain};
+    int status = service_open(argc, argv, &options, &q.service);
+    if (status != 0)
+        return status;
+    q.loop = service_loop(q.service);
+    q.bus = service_bus(q.service);
+    q.config = service_config(q.service);
+    status = quorum_open(&q);
+    if (status == 0) {
+        serve(&q);
+        loop_hook(q.loop, LOOP_COMMIT, quorum_commit, &q);
+        status = service_run(q.service);
+    }
+    q.tick = loop_timer_stop(q.tick);
+    follow_end_all(&q);
+    quorum_close(&q);
+    q.service = service_close(q.service);
+    return status;
+}
