@@ -12,6 +12,9 @@
 
 #include "kafka/apis.h"
 
+/* The least that the wait starts over with: clients may name a rebalance timeout of 0. */
+enum { NOBODY_JOINED_MS = 1000 };
+
 static void complete(struct group *g);
 
 static uint64_t in_ms(const struct groups *c, int32_t delay_ms)
@@ -130,7 +133,7 @@ static void complete(struct group *g)
     g->initial = false;
     drop_late_members(g);
     if (g->members != NULL && !elect_joined_leader(g)) {
-        start_join_timer(g, group_rebalance_timeout(g));
+        start_join_timer(g, MAX(group_rebalance_timeout(g), NOBODY_JOINED_MS));
         return;
     }
     forget_owed_syncs(g);

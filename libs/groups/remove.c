@@ -171,6 +171,7 @@ void on_offset_delete(struct groups *c, const struct groups_request *q)
     struct group *g;
     r->error_code = (int16_t)validate_delete(c, in->group_id, &s, &g);
     struct slice *subscribed = NULL;
+    /* Subscriptions that cannot be read may hold any topic. */
     int32_t subscribed_count = r->error_code == KERR_NONE ? group_subscriptions(g, c->arena, &subscribed) : 0;
     r->topics = arena_calloc(d->arena, (size_t)in->topics_count + 1, sizeof r->topics[0]);
     for (int32_t i = 0; i < in->topics_count && r->error_code == KERR_NONE; i++) {
@@ -180,7 +181,7 @@ void on_offset_delete(struct groups *c, const struct groups_request *q)
         enum kafka_error error = KERR_NONE;
         if (!c->env.topic_by_name(c->env.ctx, in->topics[i].name, &id, &partitions))
             error = KERR_UNKNOWN_TOPIC_OR_PARTITION;
-        else if (subscriptions_have(subscribed, subscribed_count, in->topics[i].name))
+        else if (subscribed_count < 0 || subscriptions_have(subscribed, subscribed_count, in->topics[i].name))
             error = KERR_GROUP_SUBSCRIBED_TO_TOPIC;
         out->name = arena_dup(d->arena, in->topics[i].name);
         out->partitions = arena_calloc(d->arena, (size_t)in->topics[i].partitions_count + 1, sizeof out->partitions[0]);
@@ -224,7 +225,9 @@ static bool has_expired(const struct expiry *e, const struct offset *o)
     if (o->value.expire_ms != -1)
         return e->c->now.wall_ms >= o->value.expire_ms;
     int64_t since = e->since_empty && e->g->state_ms != -1 ? e->g->state_ms : o->value.commit_ms;
-    return e->c->now.wall_ms - since >= e->c->config.retention_ms;
+    int64_t age; /* the log may hold any time */
+    return since <= e->c->now.wall_ms &&
+           (__builtin_sub_overflow(e->c->now.wall_ms, since, &age) || age >= e->c->config.retention_ms);
 }
 
 /* Which offsets of the group may expire at all; false: none. */

@@ -284,6 +284,20 @@ Test(join, static_member_survives_a_rebalance_without_it)
     cr_expect_eq(joined(&h, leader)->members_count, 3);
 }
 
+/* A rebalance timeout of 0 must not keep the coordinator busy. */
+Test(join, static_members_without_a_rebalance_timeout)
+{
+    uint64_t a = ask_join(&h, (struct join_options){.group = "s", .instance = "a", .rebalance_ms = -1});
+    harness_pass(&h, 6000);
+    cr_assert_eq(joined(&h, a)->error_code, 0);
+    ask_join(&h, (struct join_options){.group = "s"});
+    leave(&h, 5, "s", "", "b");
+    uint64_t third = ask_join(&h, (struct join_options){.group = "s", .instance = "c", .rebalance_ms = -1});
+    harness_pass(&h, 20000);
+    cr_assert_not_null(joined(&h, third));
+    cr_expect_eq(joined(&h, third)->error_code, 0);
+}
+
 /* ---- SyncGroup ---- */
 
 Test(join, sync_errors)

@@ -250,6 +250,15 @@ Test(offsets, offset_delete_of_subscribed_topics)
     cr_expect_eq(committed(&h, "g", "u", 0), -1);
 }
 
+Test(offsets, offset_delete_with_subscriptions_that_cannot_be_read)
+{
+    int partition;
+    struct pair p = stable_pair(&h, "g");
+    commit(&h, 9, "g", 1, p.leader, "t", 0, 10, "");
+    cr_expect_eq(delete_offset(&h, "g", "t", 0, &partition), 0);
+    cr_expect_eq(partition, KERR_GROUP_SUBSCRIBED_TO_TOPIC);
+}
+
 Test(offsets, offset_delete_of_another_protocol)
 {
     int partition;
