@@ -15,7 +15,7 @@ enum {
     LATEST_TIERED = -5,
     EARLIEST_PENDING_UPLOAD = -6
 };
-enum { READ_COMMITTED = 1, CONSUMER = -1 };
+enum { READ_COMMITTED = 1, CONSUMER = -1, LEADER_EPOCH_FROM = 4 };
 
 static enum kafka_error look_up(struct log *l, int64_t time, int64_t upper, struct log_offset *ret)
 {
@@ -42,7 +42,8 @@ static enum kafka_error look_up(struct log *l, int64_t time, int64_t upper, stru
     return error;
 }
 
-static void answer_one(struct storage *s, const request *q, struct slice topic, const question *from, answer *to)
+static void answer_one(struct storage *s, int version, const request *q, struct slice topic, const question *from,
+                       answer *to)
 {
     struct replica *r = replica_by_name(s, topic, from->partition_index);
     struct log_offset found = {-1, -1, -1};
@@ -60,7 +61,8 @@ static void answer_one(struct storage *s, const request *q, struct slice topic, 
     to->error_code = (int16_t)error;
     to->offset = found.offset;
     to->timestamp = found.timestamp;
-    to->leader_epoch = found.leader_epoch;
+    if (version >= LEADER_EPOCH_FROM)
+        to->leader_epoch = found.leader_epoch;
 }
 
 void list_offsets_on_call(void *ctx, struct rpc *rpc)
@@ -80,7 +82,8 @@ void list_offsets_on_call(void *ctx, struct rpc *rpc)
         to->partitions_count = q->topics[t].partitions_count;
         to->partitions = arena_calloc(a, (size_t)to->partitions_count + 1, sizeof *to->partitions);
         for (int32_t p = 0; p < to->partitions_count; p++)
-            answer_one(s, q, to->name, &q->topics[t].partitions[p], &to->partitions[p]);
+            answer_one(s, rpc_call(rpc)->kafka->api_version, q, to->name, &q->topics[t].partitions[p],
+                       &to->partitions[p]);
     }
     rpc_reply_kafka(rpc, &response, 0);
 }

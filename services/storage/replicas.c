@@ -69,6 +69,7 @@ int replica_open(struct storage *s, struct slice topic, struct uuid topic_id, in
         .note = note,
     };
     settings_of_topic(s, r->topic, &o.config);
+    s->settings_changed = true;
     if (getrandom(&o.jitter_seed, sizeof o.jitter_seed, 0) < 0)
         o.jitter_seed = (uint64_t)o.now_wall_ms;
     int err = log_open(&o, &r->log);
@@ -244,6 +245,7 @@ static void on_config(void *ctx, enum image_resource type, struct slice name)
     struct storage *s = ctx;
     if (type != IMAGE_TOPIC && type != IMAGE_BROKER)
         return;
+    s->settings_changed = true;
     for (struct replica *r = s->replicas; r != NULL; r = r->hh.next) {
         if (type == IMAGE_TOPIC && !slice_eq(name, slice_str(r->topic)))
             continue;
@@ -273,8 +275,9 @@ void replicas_on_image(void *ctx, const struct image *old_image, const struct im
     }
     if (old_image == NULL)
         on_config(s, IMAGE_BROKER, SLICE_EMPTY);
-    if (!s->drained)
+    if (s->settings_changed && !s->drained)
         storage_arm_flush_timer(s);
+    s->settings_changed = false;
     image_release(was);
 }
 

@@ -78,6 +78,7 @@ struct storage {
     struct removal *removals;
     struct loop_timer *housekeeping, *retention, *marks_timer, *points_timer, *flush_timer;
     bool draining, drained;
+    bool settings_changed; /* the flush timer is to be set anew */
     struct config_listeners listeners;
     struct arena *arena; /* as long as the process */
     struct buf scratch;  /* of one reply */
