@@ -1,11 +1,9 @@
 /* alter_configs.c - IncrementalAlterConfigs (44): what a broker of Kafka checks before it forwards, and what its
  * controller does then. */
-#include <stdlib.h>
-
+#include "libs/controller/alter_configs.h"
 #include "kafka/clear_elr_record.h"
 #include "kafka/config_record.h"
 #include "kafka/incremental_alter_configs.h"
-#include "libs/controller/alter_configs.h"
 
 enum { OP_SET = 0, OP_DELETE = 1, OP_APPEND = 2, OP_SUBTRACT = 3, RESOURCE_BROKER_LOGGER = 8, VALUE_MAX = 32767 };
 
@@ -205,18 +203,14 @@ static void merge(struct altering *k)
 
 static enum kafka_error check_values(struct altering *k, const char **ret_message)
 {
-    char *message = NULL;
-    switch (k->scope) {
-    case CONFIG_TOPIC: message = config_topic_validate(k->merged, k->merged_count); break;
-    case CONFIG_GROUP: return alter_check_group_values(k, ret_message);
-    case CONFIG_CLIENT_METRICS: return alter_check_metrics_values(k, ret_message);
-    default: return alter_check_broker_values(k, ret_message);
-    }
-    if (message == NULL)
-        return KERR_NONE;
-    *ret_message = arena_str(k->arena, slice_str(message));
-    free(message);
-    return KERR_INVALID_CONFIG;
+    if (k->scope == CONFIG_GROUP)
+        return alter_check_group_values(k, ret_message);
+    if (k->scope == CONFIG_CLIENT_METRICS)
+        return alter_check_metrics_values(k, ret_message);
+    if (k->scope == CONFIG_BROKER)
+        return alter_check_broker_values(k, ret_message);
+    *ret_message = controller_topic_config_error(k->c, k->merged, k->merged_count, k->arena);
+    return *ret_message == NULL ? KERR_NONE : KERR_INVALID_CONFIG;
 }
 
 /* ---- records ---- */

@@ -12,7 +12,7 @@
  * I3  what a call answers as an error leaves no record.
  * I4  an owner of a coordinator partition only changes together with its coordinator epoch.
  *
- * Texts in answers point into the arena, the request or the image that controller_image gave at that time.
+ * Texts in answers point into the arena, the request, or are static: the image may change before the answer leaves.
  * Threading: the owner's thread only. */
 #ifndef KARST_CONTROLLER_CONTROLLER_H
 #define KARST_CONTROLLER_CONTROLLER_H

@@ -2,8 +2,6 @@
  * Kafka 4.3.1. */
 #include "kafka/create_topics.h"
 
-#include <stdlib.h>
-
 #include "kafka/config_record.h"
 #include "kafka/topic_record.h"
 #include "libs/controller/internal.h"
@@ -116,12 +114,8 @@ static enum kafka_error check_configs(struct creating *k, const struct overrides
             arena_printf(k->arena, "Null value not supported for topic configs: " SLICE_F, SLICE_A(buf_slice(&nulls)));
         return KERR_INVALID_CONFIG;
     }
-    char *message = config_topic_validate(o->entries, o->count);
-    if (message == NULL)
-        return KERR_NONE;
-    *ret_message = arena_str(k->arena, slice_str(message));
-    free(message);
-    return KERR_INVALID_CONFIG;
+    *ret_message = controller_topic_config_error(k->c, o->entries, o->count, k->arena);
+    return *ret_message == NULL ? KERR_NONE : KERR_INVALID_CONFIG;
 }
 
 static bool put_configs(struct creating *k, struct slice name, const struct overrides *o)

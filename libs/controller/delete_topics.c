@@ -14,6 +14,7 @@ struct wanted {
 
 struct deleting {
     struct controller *c;
+    struct arena *arena;
     struct kafka_delete_topics_response *p;
     struct wanted *wanted;
     int32_t count;
@@ -24,7 +25,7 @@ static void answer(struct deleting *k, struct slice name, struct uuid id, enum k
 {
     topic_result *r = &k->p->responses[k->p->responses_count++];
     wire_init(&kafka_delete_topics_response_deletable_topic_result_type, r);
-    r->name = name;
+    r->name = arena_dup(k->arena, name); /* the image that has it may be gone when the answer leaves */
     r->topic_id = id;
     r->error_code = (int16_t)error;
     r->error_message = slice_str(message);
@@ -117,7 +118,7 @@ static void take_request(struct deleting *k, const struct kafka_delete_topics_re
 void controller_delete_topics(struct controller *c, const struct kafka_delete_topics_request *q, int16_t version,
                               struct arena *arena, struct kafka_delete_topics_response *ret_p)
 {
-    struct deleting k = {.c = c, .p = ret_p};
+    struct deleting k = {.c = c, .arena = arena, .p = ret_p};
     take_request(&k, q, version, arena);
     kafka_delete_topics_response_init(ret_p);
     ret_p->responses = arena_calloc(arena, (size_t)k.count + 1, sizeof *ret_p->responses);

@@ -113,6 +113,9 @@ struct topic_layers {
 void topic_layers_init(struct topic_layers *l, const struct controller *c, const struct config_entry *overrides,
                        size_t count);
 int32_t controller_min_isr(const struct controller *c, const struct image_topic *t, const struct image_partition *p);
+/* The text for INVALID_CONFIG when these overrides of a topic cannot be, in the arena; NULL: they are fine. */
+const char *controller_topic_config_error(const struct controller *c, const struct config_entry *entries, size_t count,
+                                          struct arena *arena);
 /* "Topic name is invalid: ..." in the arena; NULL: it is valid. */
 const char *controller_topic_name_error(struct slice name, struct arena *arena);
 

@@ -1,5 +1,6 @@
 /* topic_configs.c - names of topics, and the values of their keys. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "libs/controller/internal.h"
 
@@ -48,6 +49,24 @@ int32_t controller_min_isr(const struct controller *c, const struct image_topic 
     topic_layers_init(&l, c, &entry, slice_is_null(entry.value) ? 0 : 1);
     int64_t value = config_topic_long(c->config, &l.layers, "min.insync.replicas");
     return (int32_t)MIN(value, (int64_t)p->replica_count);
+}
+
+const char *controller_topic_config_error(const struct controller *c, const struct config_entry *entries, size_t count,
+                                          struct arena *arena)
+{
+    char *message = config_topic_validate(entries, count);
+    if (message != NULL) {
+        const char *copy = arena_str(arena, slice_str(message));
+        free(message);
+        return copy;
+    }
+    struct topic_layers l;
+    topic_layers_init(&l, c, entries, count);
+    if (config_topic_bool(c->config, &l.layers, "remote.storage.enable") &&
+        !config_bool(c->config, "remote.log.storage.system.enable"))
+        return "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log "
+               "storage.";
+    return NULL;
 }
 
 static bool is_topic_byte(uint8_t b)
