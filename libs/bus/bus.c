@@ -320,7 +320,8 @@ static void drain(struct sock *s)
     int events;
 
     s->check = false;
-    /* Reading the events takes the edge away, so each reading is acted upon: the last one said that nothing is there. */
+    /* Reading the events takes the edge away, so each reading is acted upon: the last one said that nothing is there.
+     */
     for (;;) {
         events = events_of(s);
         note_connection(s, events);
@@ -580,7 +581,7 @@ static struct bus *close_all(struct bus *b, int linger_ms)
 int bus_new(struct loop *loop, const struct bus_options *options, struct bus **ret_bus)
 {
     struct bus *b = xcalloc(1, sizeof *b);
-    uint32_t lanes = options->address ? kind_lanes_served(options->role) : 0;
+    uint32_t lanes = options->address ? link_kind_lanes_served(options->role) : 0;
     int failed = 0;
 
     b->loop = loop;

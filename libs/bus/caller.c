@@ -55,7 +55,7 @@ static void credit_give(struct credit *k, const struct call *c)
     k->parked -= c->parks;
 }
 
-void caller_call(struct link_core *l, struct peer *p, struct call *call, const struct kind *kind)
+void link_caller_call(struct link_core *l, struct peer *p, struct call *call, const struct kind *kind)
 {
     struct caller *c = get_caller(l, p, kind->lane);
 
@@ -95,7 +95,7 @@ static void add_cancel(struct link_core *l, struct caller *c, uint64_t id)
 }
 
 /* Timeout or cancel: the owner hears now; a call in flight holds its credit on. */
-void caller_stop_call(struct link_core *l, struct call *call, Karst__Bus__Outcome outcome)
+void link_caller_stop_call(struct link_core *l, struct call *call, Karst__Bus__Outcome outcome)
 {
     struct caller *c = call->link;
 
@@ -106,7 +106,7 @@ void caller_stop_call(struct link_core *l, struct call *call, Karst__Bus__Outcom
         link_free_call(l, call);
         return;
     }
-    deadline_clear(l, &call->deadline);
+    link_deadline_clear(l, &call->deadline);
     call->state = CALL_ENDED;
     add_cancel(l, c, call->id);
 }
@@ -165,7 +165,7 @@ static void send_batch(struct link_core *l, struct caller *c, struct outgoing *o
     link_send(l, c->conn, o, b);
 }
 
-void caller_connected(struct link_core *l, struct caller *c)
+void link_caller_connected(struct link_core *l, struct caller *c)
 {
     Karst__Bus__Batch b = KARST__BUS__BATCH__INIT;
     Karst__Bus__Hello hello = KARST__BUS__HELLO__INIT;
@@ -205,7 +205,7 @@ static void forget_conn(struct link_core *l, struct caller *c)
     c->state = CALLER_DOWN;
 }
 
-void caller_end(struct link_core *l, struct caller *c, uint32_t backoff_ms)
+void link_caller_end(struct link_core *l, struct caller *c, uint32_t backoff_ms)
 {
     if (c->state != CALLER_DOWN) {
         link_push(l, LINK_CLOSE)->action.conn = c->conn;
@@ -224,7 +224,7 @@ static uint32_t next_backoff(struct caller *c)
     return MIN(ms, (uint32_t)LINK_BACKOFF_MAX_MS);
 }
 
-void caller_lost(struct link_core *l, struct caller *c)
+void link_caller_lost(struct link_core *l, struct caller *c)
 {
     bool was_up = c->state >= CALLER_UP;
 
@@ -240,15 +240,15 @@ static void end_queued(struct link_core *l, struct caller *c)
 
     DL_FOREACH_SAFE(c->queued, call, next)
     {
-        caller_stop_call(l, call, KARST__BUS__OUTCOME__OUTCOME_NOT_SENT);
+        link_caller_stop_call(l, call, KARST__BUS__OUTCOME__OUTCOME_NOT_SENT);
     }
     DL_FOREACH_SAFE(c->queued_parks, call, next)
     {
-        caller_stop_call(l, call, KARST__BUS__OUTCOME__OUTCOME_NOT_SENT);
+        link_caller_stop_call(l, call, KARST__BUS__OUTCOME__OUTCOME_NOT_SENT);
     }
 }
 
-void caller_reset_peer(struct link_core *l, struct peer *p, bool same_address)
+void link_caller_reset_peer(struct link_core *l, struct peer *p, bool same_address)
 {
     for (int lane = 0; lane < LINK_LANES; lane++) {
         struct caller *c = p->lanes[lane];
@@ -259,11 +259,11 @@ void caller_reset_peer(struct link_core *l, struct peer *p, bool same_address)
             c->state >= CALLER_UP && same_address && (p->incarnation == 0 || c->incarnation == p->incarnation);
         c->attempts = 0;
         if (!goes_on)
-            caller_end(l, c, 0);
+            link_caller_end(l, c, 0);
     }
 }
 
-void caller_shutdown(struct link_core *l, struct caller *c)
+void link_caller_shutdown(struct link_core *l, struct caller *c)
 {
     end_queued(l, c);
     if (c->state == CALLER_UP) {
@@ -288,8 +288,8 @@ static void add_call(struct link_core *l, struct caller *c, struct outgoing *o, 
     credit_take(&c->used, call);
     DL_APPEND(c->sent, call);
     call->state = CALL_SENT;
-    outgoing_call(o, call->id, (uint32_t)(call->deadline.at_ms - l->now_ms), call->packed, call->payloads,
-                  call->payload_count);
+    link_outgoing_call(o, call->id, (uint32_t)(call->deadline.at_ms - l->now_ms), call->packed, call->payloads,
+                       call->payload_count);
     for (size_t i = 0; i < call->payload_count; i++)
         ref_release(&call->payloads[i]);
     call->payload_count = 0;
@@ -316,20 +316,20 @@ static void fill(struct link_core *l, struct caller *c, struct call **queue, str
 
     while ((call = *queue) != NULL && may_send(c, call)) {
         if (call->deadline.at_ms <= l->now_ms) {
-            caller_stop_call(l, call, KARST__BUS__OUTCOME__OUTCOME_NOT_SENT);
+            link_caller_stop_call(l, call, KARST__BUS__OUTCOME__OUTCOME_NOT_SENT);
             continue;
         }
         if (*o == NULL)
-            *o = outgoing_new(l);
+            *o = link_outgoing_new(l);
         add_call(l, c, *o, call);
-        if (outgoing_is_full(*o)) {
+        if (link_outgoing_is_full(*o)) {
             send_calls(l, c, *o);
             *o = NULL;
         }
     }
 }
 
-void caller_flush(struct link_core *l, struct caller *c)
+void link_caller_flush(struct link_core *l, struct caller *c)
 {
     struct outgoing *o = NULL;
 
@@ -346,16 +346,16 @@ void caller_flush(struct link_core *l, struct caller *c)
     if (o != NULL || c->cancel_count > 0 || c->heartbeat_due)
         send_calls(l, c, o);
     if (c->state == CALLER_DRAINING && c->used.calls == 0)
-        caller_end(l, c, LINK_BACKOFF_MIN_MS);
+        link_caller_end(l, c, LINK_BACKOFF_MIN_MS);
 }
 
 /* ---- receiving ---- */
 
-void caller_rubbish(struct link_core *l, struct caller *c)
+void link_caller_rubbish(struct link_core *l, struct caller *c)
 {
     link_report(l, "%s %" PRId32 " sent a message that is no Batch; its session ends", role_name(c->peer->role),
                 c->peer->id);
-    caller_end(l, c, next_backoff(c));
+    link_caller_end(l, c, next_backoff(c));
 }
 
 static void on_refusal(struct link_core *l, struct caller *c, const Karst__Bus__Refusal *r)
@@ -370,7 +370,7 @@ static void on_refusal(struct link_core *l, struct caller *c, const Karst__Bus__
         link_report(l, "%s %" PRId32 " at %s refuses us: %s, %.200s", role_name(c->peer->role), c->peer->id,
                     c->peer->address ? c->peer->address : "?", v ? v->name : "?", r->detail);
     c->refusal_reported = true;
-    caller_end(l, c, hard ? LINK_BACKOFF_REFUSED_MS : c->state >= CALLER_UP ? 0 : next_backoff(c));
+    link_caller_end(l, c, hard ? LINK_BACKOFF_REFUSED_MS : c->state >= CALLER_UP ? 0 : next_backoff(c));
     if (hard)
         end_queued(l, c);
 }
@@ -437,7 +437,7 @@ static bool on_batch(struct link_core *l, struct caller *c, struct message *m)
     return true;
 }
 
-void caller_receive(struct link_core *l, struct caller *c, struct message *m)
+void link_caller_receive(struct link_core *l, struct caller *c, struct message *m)
 {
     const Karst__Bus__Batch *b = m->batch;
 
@@ -449,13 +449,13 @@ void caller_receive(struct link_core *l, struct caller *c, struct message *m)
     if (c->state < CALLER_HELLO || !is_ours(l, c, b)) {
         link_report(l, "%s %" PRId32 " sent a message that is not for us; its session ends", role_name(c->peer->role),
                     c->peer->id);
-        caller_end(l, c, next_backoff(c));
+        link_caller_end(l, c, next_backoff(c));
         return;
     }
     c->received_ms = l->now_ms;
     if (!on_batch(l, c, m)) {
         link_report(l, "%s %" PRId32 " broke the rules of the session; it ends", role_name(c->peer->role), c->peer->id);
-        caller_end(l, c, next_backoff(c));
+        link_caller_end(l, c, next_backoff(c));
     }
 }
 
@@ -469,7 +469,7 @@ static uint64_t tick_open(struct link_core *l, struct caller *c)
     if (l->now_ms >= c->received_ms + silent) {
         link_report(l, "%s %" PRId32 " has been silent for %u ms; its session ends", role_name(c->peer->role),
                     c->peer->id, link_silent_ms(l));
-        caller_end(l, c, next_backoff(c));
+        link_caller_end(l, c, next_backoff(c));
         return c->retry_at_ms;
     }
     uint64_t due = MAX(c->heartbeat_ms, MIN(c->sent_ms, c->received_ms)) + heartbeat;
@@ -481,7 +481,7 @@ static uint64_t tick_open(struct link_core *l, struct caller *c)
     return MIN(due, c->received_ms + silent);
 }
 
-uint64_t caller_tick(struct link_core *l, struct caller *c)
+uint64_t link_caller_tick(struct link_core *l, struct caller *c)
 {
     uint64_t until;
 
@@ -498,7 +498,7 @@ uint64_t caller_tick(struct link_core *l, struct caller *c)
         until = c->since_ms + (c->state == CALLER_HELLO ? link_silent_ms(l) : LINK_CONNECT_MS);
         if (l->now_ms < until)
             return until;
-        caller_end(l, c, next_backoff(c));
+        link_caller_end(l, c, next_backoff(c));
         return c->retry_at_ms;
     case CALLER_UP:
     case CALLER_DRAINING: return tick_open(l, c);
@@ -506,7 +506,7 @@ uint64_t caller_tick(struct link_core *l, struct caller *c)
     BUG("a caller in no state");
 }
 
-void caller_free(struct link_core *l, struct caller *c)
+void link_caller_free(struct link_core *l, struct caller *c)
 {
     if (c->state != CALLER_DOWN)
         HASH_DELETE(hh, l->callers_by_conn, c);

@@ -48,7 +48,7 @@ static const struct kind *kafka_kind(int32_t api_key)
     }
 }
 
-const struct kind *kind_of(Karst__Bus__Call__BodyCase kind, int32_t api_key)
+const struct kind *link_kind_of(Karst__Bus__Call__BodyCase kind, int32_t api_key)
 {
     switch (kind) {
     case KARST__BUS__CALL__BODY_KAFKA: return kafka_kind(api_key);
@@ -64,7 +64,7 @@ const struct kind *kind_of(Karst__Bus__Call__BodyCase kind, int32_t api_key)
     return NULL;
 }
 
-uint32_t kind_lanes_served(Karst__Bus__Role role)
+uint32_t link_kind_lanes_served(Karst__Bus__Role role)
 {
     switch (role) {
     case KARST__BUS__ROLE__ROLE_CONTROLLER: return 1u << LANE(CONTROL);
@@ -80,7 +80,7 @@ uint32_t kind_lanes_served(Karst__Bus__Role role)
 
 enum bus_retry bus_kind_retry(Karst__Bus__Call__BodyCase kind, int32_t api_key)
 {
-    const struct kind *k = kind_of(kind, api_key);
+    const struct kind *k = link_kind_of(kind, api_key);
 
     return k ? k->retry : BUS_RETRY_NEVER;
 }

@@ -15,9 +15,9 @@ struct kind {
 };
 
 /* NULL: no such kind. */
-const struct kind *kind_of(Karst__Bus__Call__BodyCase kind, int32_t api_key);
+const struct kind *link_kind_of(Karst__Bus__Call__BodyCase kind, int32_t api_key);
 
 /* Bits 1 << Lane: the lanes on which a role is called. */
-uint32_t kind_lanes_served(Karst__Bus__Role role);
+uint32_t link_kind_lanes_served(Karst__Bus__Role role);
 
 #endif

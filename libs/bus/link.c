@@ -36,11 +36,11 @@ struct link_core *link_new(const struct link_options *options, uint64_t now_ms)
 
 static void free_slot(struct link_core *l, struct slot *s)
 {
-    outgoing_free(l, s->outgoing);
+    link_outgoing_free(l, s->outgoing);
     for (size_t i = 0; i < s->action.result.payload_count; i++)
         ref_release(&s->payloads[i]);
     if (s->message != NULL)
-        message_release(l, s->message);
+        link_message_release(l, s->message);
     free(s->text);
     *s = (struct slot){0};
 }
@@ -76,11 +76,11 @@ struct link_core *link_free(struct link_core *l)
 
     if (l == NULL)
         return NULL;
-    served_end_all(l);
+    link_served_end_all(l);
     while (l->all_rpcs != NULL)
-        rpc_free(l->all_rpcs);
+        link_rpc_free(l->all_rpcs);
     DL_FOREACH_SAFE(l->callers, c, next_caller)
-    caller_free(l, c);
+    link_caller_free(l, c);
     HASH_ITER (hh, l->peers, p, next_peer) {
         HASH_DELETE(hh, l->peers, p);
         free(p->address);
@@ -205,7 +205,7 @@ void link_done_reply(struct link_core *l, const struct call *c, struct message *
     if (reply->n_payloads > 0)
         payloads = arena_try_alloc(m->arena, reply->n_payloads * sizeof *payloads);
     if (!reply_fits(c, reply) || (reply->n_payloads > 0 && payloads == NULL) ||
-        message_payloads(m, reply->n_payloads, reply->payloads, payloads) < 0) {
+        link_message_payloads(m, reply->n_payloads, reply->payloads, payloads) < 0) {
         link_report(l, "a reply that cannot be read, kind %d to a call of kind %d", (int)reply->body_case,
                     (int)c->kind);
         link_done(l, c, KARST__BUS__OUTCOME__OUTCOME_MALFORMED);
@@ -223,7 +223,7 @@ void link_done_reply(struct link_core *l, const struct call *c, struct message *
 void link_send(struct link_core *l, uint64_t conn, struct outgoing *o, const Karst__Bus__Batch *head)
 {
     if (o == NULL)
-        o = outgoing_new(l);
+        o = link_outgoing_new(l);
     size_t size = karst__bus__batch__get_packed_size(head);
     o->head.size = 0;
     karst__bus__batch__pack(head, buf_grow(&o->head, size));
@@ -284,7 +284,7 @@ static void heap_down(struct link_core *l, size_t i, struct deadline *d)
     heap_put(l, i, d);
 }
 
-void deadline_set(struct link_core *l, struct deadline *d, uint64_t at_ms)
+void link_deadline_set(struct link_core *l, struct deadline *d, uint64_t at_ms)
 {
     ASSERT(d->index == 0);
     if (l->heap_count + 1 >= l->heap_capacity) {
@@ -296,7 +296,7 @@ void deadline_set(struct link_core *l, struct deadline *d, uint64_t at_ms)
     link_wake_by(l, at_ms);
 }
 
-void deadline_clear(struct link_core *l, struct deadline *d)
+void link_deadline_clear(struct link_core *l, struct deadline *d)
 {
     size_t i = d->index;
 
@@ -314,13 +314,13 @@ void deadline_clear(struct link_core *l, struct deadline *d)
 
 static void expire(struct link_core *l, struct deadline *d)
 {
-    deadline_clear(l, d);
+    link_deadline_clear(l, d);
     if (d->is_rpc) {
         rpc_fail(CONTAINER_OF(d, struct rpc, deadline), KARST__BUS__OUTCOME__OUTCOME_EXPIRED);
         return;
     }
     struct call *c = CONTAINER_OF(d, struct call, deadline);
-    caller_stop_call(
+    link_caller_stop_call(
         l, c, c->state == CALL_QUEUED ? KARST__BUS__OUTCOME__OUTCOME_NOT_SENT : KARST__BUS__OUTCOME__OUTCOME_TIMEOUT);
 }
 
@@ -347,12 +347,12 @@ void link_tick(struct link_core *l)
     l->wake_ms = UINT64_MAX;
     while (l->heap_count > 0 && l->heap[1]->at_ms <= l->now_ms)
         expire(l, l->heap[1]);
-    served_unpark(l); /* what waited behind an expired one */
+    link_served_unpark(l); /* what waited behind an expired one */
     if (l->heap_count > 0)
         link_wake_by(l, l->heap[1]->at_ms);
     DL_FOREACH (l->callers, c)
-        link_wake_by(l, caller_tick(l, c));
-    served_tick(l, &l->wake_ms);
+        link_wake_by(l, link_caller_tick(l, c));
+    link_served_tick(l, &l->wake_ms);
 }
 
 /* ---- calls ---- */
@@ -384,7 +384,7 @@ void link_free_call(struct link_core *l, struct call *c)
 {
     uint32_t slot = (uint32_t)(c->id & (CALLS_MAX - 1));
 
-    deadline_clear(l, &c->deadline);
+    link_deadline_clear(l, &c->deadline);
     for (size_t i = 0; i < c->payload_count; i++)
         ref_release(&c->payloads[i]);
     l->calls[slot] = NULL;
@@ -457,14 +457,14 @@ uint64_t link_call(struct link_core *l, Karst__Bus__Role role, int32_t id, const
     ASSERT(request->body != NULL && request->timeout_ms > 0);
     if (request->kind == KARST__BUS__CALL__BODY_KAFKA)
         api_key = ((const Karst__Bus__KafkaRequest *)request->body)->api_key;
-    const struct kind *kind = kind_of(request->kind, api_key);
+    const struct kind *kind = link_kind_of(request->kind, api_key);
     ASSERT(kind != NULL);
     struct call *c = new_call(l, request);
     uint64_t call_id = c->id;
     c->done = done;
     c->ctx = ctx;
-    deadline_set(l, &c->deadline, l->now_ms + request->timeout_ms);
-    caller_call(l, get_peer(l, role, id), c, kind);
+    link_deadline_set(l, &c->deadline, l->now_ms + request->timeout_ms);
+    link_caller_call(l, get_peer(l, role, id), c, kind);
     return call_id;
 }
 
@@ -473,7 +473,7 @@ void link_cancel(struct link_core *l, uint64_t call_id)
     struct call *c = find_call(l, call_id);
 
     if (c != NULL && c->state != CALL_ENDED)
-        caller_stop_call(l, c, KARST__BUS__OUTCOME__OUTCOME_CANCELLED);
+        link_caller_stop_call(l, c, KARST__BUS__OUTCOME__OUTCOME_CANCELLED);
 }
 
 /* ---- peers, connections, messages ---- */
@@ -491,7 +491,7 @@ void link_set_peer(struct link_core *l, Karst__Bus__Role role, int32_t id, uint6
         p->address = address ? xstrdup(address) : NULL;
     }
     p->incarnation = incarnation;
-    caller_reset_peer(l, p, same_address);
+    link_caller_reset_peer(l, p, same_address);
 }
 
 void link_set_metadata_offset(struct link_core *l, int64_t offset)
@@ -499,7 +499,7 @@ void link_set_metadata_offset(struct link_core *l, int64_t offset)
     if (offset <= l->metadata_offset)
         return;
     l->metadata_offset = offset;
-    served_unpark(l);
+    link_served_unpark(l);
 }
 
 static struct caller *find_conn(struct link_core *l, uint64_t conn)
@@ -515,7 +515,7 @@ void link_connected(struct link_core *l, uint64_t conn)
     struct caller *c = find_conn(l, conn);
 
     if (c != NULL && c->state == CALLER_CONNECTING)
-        caller_connected(l, c);
+        link_caller_connected(l, c);
 }
 
 void link_lost(struct link_core *l, uint64_t conn)
@@ -523,29 +523,29 @@ void link_lost(struct link_core *l, uint64_t conn)
     struct caller *c = find_conn(l, conn);
 
     if (conn & LINK_CONN_SERVED)
-        served_lost(l, conn);
+        link_served_lost(l, conn);
     else if (c != NULL)
-        caller_lost(l, c);
+        link_caller_lost(l, c);
 }
 
 void link_receive(struct link_core *l, uint64_t conn, struct slice frame0, struct ref *frames, size_t frame_count)
 {
-    struct message *m = message_read(l, frame0, frames, frame_count);
+    struct message *m = link_message_read(l, frame0, frames, frame_count);
     struct caller *c = find_conn(l, conn);
 
     if (conn & LINK_CONN_SERVED) {
         if (m != NULL)
-            served_receive(l, conn, m);
+            link_served_receive(l, conn, m);
         else
-            served_rubbish(l, conn);
+            link_served_rubbish(l, conn);
     } else if (c != NULL) {
         if (m != NULL)
-            caller_receive(l, c, m);
+            link_caller_receive(l, c, m);
         else
-            caller_rubbish(l, c);
+            link_caller_rubbish(l, c);
     }
     if (m != NULL)
-        message_release(l, m);
+        link_message_release(l, m);
 }
 
 bool link_is_staged(const struct link_core *l)
@@ -561,12 +561,12 @@ void link_flush(struct link_core *l)
     for (; c != NULL; c = next_caller) {
         next_caller = c->next_staged;
         c->staged = false;
-        caller_flush(l, c);
+        link_caller_flush(l, c);
     }
     for (; s != NULL; s = next_served) {
         next_served = s->next_staged;
         s->staged = false;
-        served_flush(l, s);
+        link_served_flush(l, s);
     }
 }
 
@@ -576,8 +576,8 @@ void link_goodbye(struct link_core *l)
 
     l->closing = true;
     DL_FOREACH (l->callers, c)
-        caller_shutdown(l, c);
-    served_goodbye(l);
+        link_caller_shutdown(l, c);
+    link_served_goodbye(l);
 }
 
 void link_shutdown(struct link_core *l)
@@ -586,10 +586,10 @@ void link_shutdown(struct link_core *l)
 
     l->closing = true;
     DL_FOREACH (l->callers, c) {
-        caller_shutdown(l, c);
-        caller_end(l, c, 0);
+        link_caller_shutdown(l, c);
+        link_caller_end(l, c, 0);
     }
-    served_end_all(l);
+    link_served_end_all(l);
 }
 
 /* ---- for tests and status ---- */

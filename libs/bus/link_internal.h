@@ -34,23 +34,24 @@ enum { OUTGOING_BODY_BYTES = 1 << 20, OUTGOING_PAYLOAD_BYTES = 16 << 20, OUTGOIN
 
 /* Takes the frames. NULL, with the frames released, when the bytes are no Batch or one of the bounds of link.h is
  * passed. */
-NODISCARD struct message *message_read(struct link_core *l, struct slice frame0, struct ref *frames,
-                                       size_t frame_count);
-void message_release(struct link_core *l, struct message *m);
+NODISCARD struct message *link_message_read(struct link_core *l, struct slice frame0, struct ref *frames,
+                                            size_t frame_count);
+void link_message_release(struct link_core *l, struct message *m);
 /* Moves the payloads of one call or reply out of m into ret_refs (room for count, in m's arena). -EBADMSG: a number
  * that is none, taken twice, of a kind that this release does not read, or a size that differs. */
-NODISCARD int message_payloads(struct message *m, size_t count, Karst__Bus__Payload **payloads, struct ref *ret_refs);
+NODISCARD int link_message_payloads(struct message *m, size_t count, Karst__Bus__Payload **payloads,
+                                    struct ref *ret_refs);
 
-struct outgoing *outgoing_new(struct link_core *l);
-void outgoing_free(struct link_core *l, struct outgoing *o); /* takes NULL */
-bool outgoing_is_full(const struct outgoing *o);
+struct outgoing *link_outgoing_new(struct link_core *l);
+void link_outgoing_free(struct link_core *l, struct outgoing *o); /* takes NULL */
+bool link_outgoing_is_full(const struct outgoing *o);
 /* prepacked: the message's other fields, packed. Takes counts of the payloads. */
-void outgoing_call(struct outgoing *o, uint64_t correlation_id, uint32_t remaining_ms, struct slice prepacked,
-                   const struct ref *payloads, size_t payload_count);
+void link_outgoing_call(struct outgoing *o, uint64_t correlation_id, uint32_t remaining_ms, struct slice prepacked,
+                        const struct ref *payloads, size_t payload_count);
 /* false, with nothing done: the body is larger than LINK_BODY_MAX. */
-NODISCARD bool outgoing_reply(struct outgoing *o, uint64_t correlation_id, Karst__Bus__Outcome outcome,
-                              int64_t metadata_offset, Karst__Bus__Reply__BodyCase kind, const void *body,
-                              const struct ref *payloads, size_t payload_count);
+NODISCARD bool link_outgoing_reply(struct outgoing *o, uint64_t correlation_id, Karst__Bus__Outcome outcome,
+                                   int64_t metadata_offset, Karst__Bus__Reply__BodyCase kind, const void *body,
+                                   const struct ref *payloads, size_t payload_count);
 
 /* ---- deadlines: a heap of calls and waiting rpcs ---- */
 
@@ -60,8 +61,8 @@ struct deadline {
     bool is_rpc;
 };
 
-void deadline_set(struct link_core *l, struct deadline *d, uint64_t at_ms);
-void deadline_clear(struct link_core *l, struct deadline *d);
+void link_deadline_set(struct link_core *l, struct deadline *d, uint64_t at_ms);
+void link_deadline_clear(struct link_core *l, struct deadline *d);
 
 /* ---- the caller's end ---- */
 
@@ -119,18 +120,18 @@ struct caller {
     UT_hash_handle hh;          /* by conn, while there is one */
 };
 
-void caller_call(struct link_core *l, struct peer *p, struct call *c, const struct kind *kind);
-void caller_stop_call(struct link_core *l, struct call *c, Karst__Bus__Outcome outcome);
-void caller_flush(struct link_core *l, struct caller *c);
-void caller_connected(struct link_core *l, struct caller *c);
-void caller_receive(struct link_core *l, struct caller *c, struct message *m);
-void caller_rubbish(struct link_core *l, struct caller *c);
-void caller_lost(struct link_core *l, struct caller *c);
-void caller_end(struct link_core *l, struct caller *c, uint32_t backoff_ms);
-void caller_reset_peer(struct link_core *l, struct peer *p, bool same_address); /* another life or address */
-void caller_shutdown(struct link_core *l, struct caller *c);
-uint64_t caller_tick(struct link_core *l, struct caller *c); /* when it wants the next */
-void caller_free(struct link_core *l, struct caller *c);
+void link_caller_call(struct link_core *l, struct peer *p, struct call *c, const struct kind *kind);
+void link_caller_stop_call(struct link_core *l, struct call *c, Karst__Bus__Outcome outcome);
+void link_caller_flush(struct link_core *l, struct caller *c);
+void link_caller_connected(struct link_core *l, struct caller *c);
+void link_caller_receive(struct link_core *l, struct caller *c, struct message *m);
+void link_caller_rubbish(struct link_core *l, struct caller *c);
+void link_caller_lost(struct link_core *l, struct caller *c);
+void link_caller_end(struct link_core *l, struct caller *c, uint32_t backoff_ms);
+void link_caller_reset_peer(struct link_core *l, struct peer *p, bool same_address); /* another life or address */
+void link_caller_shutdown(struct link_core *l, struct caller *c);
+uint64_t link_caller_tick(struct link_core *l, struct caller *c); /* when it wants the next */
+void link_caller_free(struct link_core *l, struct caller *c);
 
 /* ---- the served end ---- */
 
@@ -179,22 +180,22 @@ struct served {
     UT_hash_handle hh; /* by conn */
 };
 
-void served_receive(struct link_core *l, uint64_t conn, struct message *m);
-void served_rubbish(struct link_core *l, uint64_t conn);
-void served_lost(struct link_core *l, uint64_t conn);
-void served_flush(struct link_core *l, struct served *s);
-void served_tick(struct link_core *l, uint64_t *wake_ms);
-void served_unpark(struct link_core *l);
-void served_goodbye(struct link_core *l);
-void served_end_all(struct link_core *l);
-void served_stage(struct link_core *l, struct served *s);
+void link_served_receive(struct link_core *l, uint64_t conn, struct message *m);
+void link_served_rubbish(struct link_core *l, uint64_t conn);
+void link_served_lost(struct link_core *l, uint64_t conn);
+void link_served_flush(struct link_core *l, struct served *s);
+void link_served_tick(struct link_core *l, uint64_t *wake_ms);
+void link_served_unpark(struct link_core *l);
+void link_served_goodbye(struct link_core *l);
+void link_served_end_all(struct link_core *l);
+void link_served_stage(struct link_core *l, struct served *s);
 
 /* ---- rpc.c ---- */
 
-struct rpc *rpc_new(struct link_core *l, struct served *s, struct message *m, const Karst__Bus__Call *call);
-void rpc_orphan(struct rpc *r); /* its session has ended */
-void rpc_cancel(struct rpc *r); /* by its caller */
-void rpc_free(struct rpc *r);
+struct rpc *link_rpc_new(struct link_core *l, struct served *s, struct message *m, const Karst__Bus__Call *call);
+void link_rpc_orphan(struct rpc *r); /* its session has ended */
+void link_rpc_cancel(struct rpc *r); /* by its caller */
+void link_rpc_free(struct rpc *r);
 
 /* ---- link.c ---- */
 

@@ -59,7 +59,7 @@ static void pool_arena(struct link_core *l, struct arena *a)
     l->arena_pool[l->arena_pooled++] = a;
 }
 
-struct message *message_read(struct link_core *l, struct slice frame0, struct ref *frames, size_t frame_count)
+struct message *link_message_read(struct link_core *l, struct slice frame0, struct ref *frames, size_t frame_count)
 {
     struct message *m = l->message_pool;
 
@@ -80,13 +80,13 @@ struct message *message_read(struct link_core *l, struct slice frame0, struct re
     ProtobufCAllocator allocator = {unpack_alloc, unpack_free, m->arena};
     m->batch = karst__bus__batch__unpack(&allocator, frame0.size, frame0.data);
     if (m->batch == NULL) {
-        message_release(l, m);
+        link_message_release(l, m);
         return NULL;
     }
     return m;
 }
 
-void message_release(struct link_core *l, struct message *m)
+void link_message_release(struct link_core *l, struct message *m)
 {
     ASSERT(m->count > 0);
     if (--m->count > 0)
@@ -102,7 +102,7 @@ void message_release(struct link_core *l, struct message *m)
     l->message_pooled++;
 }
 
-int message_payloads(struct message *m, size_t count, Karst__Bus__Payload **payloads, struct ref *ret_refs)
+int link_message_payloads(struct message *m, size_t count, Karst__Bus__Payload **payloads, struct ref *ret_refs)
 {
     size_t taken = 0;
 
@@ -125,7 +125,7 @@ int message_payloads(struct message *m, size_t count, Karst__Bus__Payload **payl
 
 /* ---- writing ---- */
 
-struct outgoing *outgoing_new(struct link_core *l)
+struct outgoing *link_outgoing_new(struct link_core *l)
 {
     struct outgoing *o = l->outgoing_pool;
 
@@ -136,7 +136,7 @@ struct outgoing *outgoing_new(struct link_core *l)
     return o;
 }
 
-void outgoing_free(struct link_core *l, struct outgoing *o)
+void link_outgoing_free(struct link_core *l, struct outgoing *o)
 {
     enum { KEEP_BYTES = 64 << 10 };
 
@@ -158,7 +158,7 @@ void outgoing_free(struct link_core *l, struct outgoing *o)
     free(o);
 }
 
-bool outgoing_is_full(const struct outgoing *o)
+bool link_outgoing_is_full(const struct outgoing *o)
 {
     return o->body.size >= OUTGOING_BODY_BYTES || o->payload_bytes >= OUTGOING_PAYLOAD_BYTES ||
            o->frame_count >= OUTGOING_FRAMES;
@@ -223,8 +223,8 @@ static uint8_t *put_varint(uint8_t *p, uint8_t tag, uint64_t v)
     return p + put_uvarint64(p, v);
 }
 
-void outgoing_call(struct outgoing *o, uint64_t correlation_id, uint32_t remaining_ms, struct slice prepacked,
-                   const struct ref *payloads, size_t payload_count)
+void link_outgoing_call(struct outgoing *o, uint64_t correlation_id, uint32_t remaining_ms, struct slice prepacked,
+                        const struct ref *payloads, size_t payload_count)
 {
     size_t size = 9 + 1 + size_uvarint64(remaining_ms) + payloads_size(o, payloads, payload_count) + prepacked.size;
     uint8_t *start = buf_grow(&o->body, 1 + size_uvarint64(size) + size), *p = start;
@@ -238,9 +238,9 @@ void outgoing_call(struct outgoing *o, uint64_t correlation_id, uint32_t remaini
     ASSERT(p + prepacked.size == o->body.data + o->body.size);
 }
 
-bool outgoing_reply(struct outgoing *o, uint64_t correlation_id, Karst__Bus__Outcome outcome, int64_t metadata_offset,
-                    Karst__Bus__Reply__BodyCase kind, const void *body, const struct ref *payloads,
-                    size_t payload_count)
+bool link_outgoing_reply(struct outgoing *o, uint64_t correlation_id, Karst__Bus__Outcome outcome,
+                         int64_t metadata_offset, Karst__Bus__Reply__BodyCase kind, const void *body,
+                         const struct ref *payloads, size_t payload_count)
 {
     union { /* the oneof holds pointers of many types; packing only reads through them */
         const void *in;

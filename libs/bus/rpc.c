@@ -8,7 +8,7 @@
 
 enum { RPC_ARENA_BYTES = 256 << 20 };
 
-struct rpc *rpc_new(struct link_core *l, struct served *s, struct message *m, const Karst__Bus__Call *call)
+struct rpc *link_rpc_new(struct link_core *l, struct served *s, struct message *m, const Karst__Bus__Call *call)
 {
     struct rpc *r = l->rpc_pool;
 
@@ -42,7 +42,7 @@ static void stop_waiting(struct rpc *r)
 {
     if (r->state != RPC_WAITING)
         return;
-    deadline_clear(r->core, &r->deadline);
+    link_deadline_clear(r->core, &r->deadline);
     DL_DELETE2(r->link->waiting, r, wait_prev, wait_next);
     r->state = RPC_DUE;
 }
@@ -58,7 +58,7 @@ static void unlink_rpc(struct rpc *r)
     r->link = NULL;
 }
 
-void rpc_free(struct rpc *r)
+void link_rpc_free(struct rpc *r)
 {
     struct link_core *l = r->core;
 
@@ -66,7 +66,7 @@ void rpc_free(struct rpc *r)
     DL_DELETE(l->all_rpcs, r);
     for (size_t i = 0; i < r->payload_count; i++)
         ref_release(&r->payloads[i]);
-    message_release(l, r->message);
+    link_message_release(l, r->message);
     arena_free(r->arena);
     l->rpc_total--;
     if (l->rpc_pooled == POOL_MAX) {
@@ -87,19 +87,19 @@ static void stage_gone(struct rpc *r)
     r->gone_staged = true;
 }
 
-void rpc_orphan(struct rpc *r)
+void link_rpc_orphan(struct rpc *r)
 {
     bool was_waiting = r->state == RPC_WAITING;
     bool was_gone = r->gone;
 
     unlink_rpc(r);
     if (was_waiting)
-        rpc_free(r);
+        link_rpc_free(r);
     else if (!was_gone)
         stage_gone(r);
 }
 
-void rpc_cancel(struct rpc *r)
+void link_rpc_cancel(struct rpc *r)
 {
     if (r->state == RPC_WAITING)
         rpc_fail(r, KARST__BUS__OUTCOME__OUTCOME_CANCELLED);
@@ -172,9 +172,9 @@ void rpc_on_gone(struct rpc *r, bus_handler_fn *fn, void *ctx)
 static void answered(struct rpc *r, struct served *s)
 {
     unlink_rpc(r);
-    if (outgoing_is_full(s->out))
-        served_flush(r->core, s);
-    rpc_free(r);
+    if (link_outgoing_is_full(s->out))
+        link_served_flush(r->core, s);
+    link_rpc_free(r);
 }
 
 void rpc_reply(struct rpc *r, Karst__Bus__Reply__BodyCase kind, const void *body, const struct ref *payloads,
@@ -187,9 +187,9 @@ void rpc_reply(struct rpc *r, Karst__Bus__Reply__BodyCase kind, const void *body
         rpc_fail(r, KARST__BUS__OUTCOME__OUTCOME_CANCELLED);
         return;
     }
-    served_stage(r->core, s);
-    if (outgoing_reply(s->out, r->correlation_id, KARST__BUS__OUTCOME__OUTCOME_OK, metadata_offset, kind, body,
-                       payloads, payload_count))
+    link_served_stage(r->core, s);
+    if (link_outgoing_reply(s->out, r->correlation_id, KARST__BUS__OUTCOME__OUTCOME_OK, metadata_offset, kind, body,
+                            payloads, payload_count))
         answered(r, s);
     else
         rpc_fail(r, KARST__BUS__OUTCOME__OUTCOME_OVERLOADED);
@@ -201,11 +201,11 @@ void rpc_fail(struct rpc *r, Karst__Bus__Outcome outcome)
 
     ASSERT(outcome != KARST__BUS__OUTCOME__OUTCOME_OK);
     if (s == NULL) {
-        rpc_free(r);
+        link_rpc_free(r);
         return;
     }
-    served_stage(r->core, s);
-    if (!outgoing_reply(s->out, r->correlation_id, outcome, 0, KARST__BUS__REPLY__BODY__NOT_SET, NULL, NULL, 0))
+    link_served_stage(r->core, s);
+    if (!link_outgoing_reply(s->out, r->correlation_id, outcome, 0, KARST__BUS__REPLY__BODY__NOT_SET, NULL, NULL, 0))
         BUG("a reply without a body is too large");
     answered(r, s);
 }

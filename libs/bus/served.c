@@ -50,10 +50,10 @@ static void refuse(struct link_core *l, uint64_t conn, const Karst__Bus__Batch *
     link_send(l, conn, NULL, &b);
 }
 
-void served_stage(struct link_core *l, struct served *s)
+void link_served_stage(struct link_core *l, struct served *s)
 {
     if (s->out == NULL)
-        s->out = outgoing_new(l);
+        s->out = link_outgoing_new(l);
     if (s->staged)
         return;
     s->staged = true;
@@ -68,13 +68,13 @@ static void end(struct link_core *l, struct served *s)
     if (s->staged)
         LL_DELETE2(l->staged_served, s, next_staged);
     HASH_ITER (hh, s->rpcs, r, next)
-        rpc_orphan(r);
-    outgoing_free(l, s->out);
+        link_rpc_orphan(r);
+    link_outgoing_free(l, s->out);
     HASH_DELETE(hh, l->served, s);
     free(s);
 }
 
-void served_lost(struct link_core *l, uint64_t conn)
+void link_served_lost(struct link_core *l, uint64_t conn)
 {
     struct served *s = find(l, conn);
 
@@ -82,7 +82,7 @@ void served_lost(struct link_core *l, uint64_t conn)
         end(l, s);
 }
 
-void served_end_all(struct link_core *l)
+void link_served_end_all(struct link_core *l)
 {
     struct served *s, *next;
 
@@ -97,7 +97,7 @@ static void break_off(struct link_core *l, struct served *s, const Karst__Bus__B
     end(l, s);
 }
 
-void served_rubbish(struct link_core *l, uint64_t conn)
+void link_served_rubbish(struct link_core *l, uint64_t conn)
 {
     struct served *s = find(l, conn);
     Karst__Bus__Batch b = KARST__BUS__BATCH__INIT;
@@ -161,7 +161,7 @@ static void on_hello(struct link_core *l, uint64_t conn, const Karst__Bus__Batch
     s->received_ms = l->now_ms;
     s->welcome = true;
     HASH_ADD(hh, l->served, conn, sizeof s->conn, s);
-    served_stage(l, s);
+    link_served_stage(l, s);
     link_wake_by(l, l->now_ms + link_silent_ms(l));
 }
 
@@ -189,15 +189,15 @@ static void wait_for_metadata(struct link_core *l, struct served *s, struct rpc 
     r->state = RPC_WAITING;
     r->metadata_offset = offset;
     DL_APPEND2(s->waiting, r, wait_prev, wait_next);
-    deadline_set(l, &r->deadline, r->deadline.at_ms);
+    link_deadline_set(l, &r->deadline, r->deadline.at_ms);
 }
 
-void served_unpark(struct link_core *l)
+void link_served_unpark(struct link_core *l)
 {
     for (struct served *s = l->served; s != NULL; s = s->hh.next) {
         struct rpc *r;
         while ((r = s->waiting) != NULL && r->metadata_offset <= l->metadata_offset) {
-            deadline_clear(l, &r->deadline);
+            link_deadline_clear(l, &r->deadline);
             DL_DELETE2(s->waiting, r, wait_prev, wait_next);
             execute(l, r);
         }
@@ -207,7 +207,7 @@ void served_unpark(struct link_core *l)
 static const struct kind *kind_allowed(const struct served *s, const Karst__Bus__Call *call)
 {
     int32_t api_key = call->body_case == KARST__BUS__CALL__BODY_KAFKA ? call->kafka->api_key : 0;
-    const struct kind *k = kind_of(call->body_case, api_key);
+    const struct kind *k = link_kind_of(call->body_case, api_key);
 
     if (k == NULL || (unsigned)s->role >= 32 || !(k->senders & 1u << s->role) || k->lane != link_conn_lane(s->conn))
         return NULL;
@@ -224,7 +224,7 @@ static int take_payloads(struct rpc *r)
     r->payloads = arena_try_alloc(r->message->arena, call->n_payloads * sizeof *r->payloads);
     if (r->payloads == NULL)
         return -ENOSPC;
-    failed = message_payloads(r->message, call->n_payloads, call->payloads, r->payloads);
+    failed = link_message_payloads(r->message, call->n_payloads, call->payloads, r->payloads);
     if (failed == 0)
         r->payload_count = call->n_payloads;
     return failed;
@@ -246,7 +246,7 @@ static bool on_call(struct link_core *l, struct served *s, struct message *m, co
 
     if (s->rpc_count >= l->options.credit_calls || (s->rpc_count > 0 && s->rpc_bytes + cost > l->options.credit_bytes))
         return false;
-    struct rpc *r = rpc_new(l, s, m, call);
+    struct rpc *r = link_rpc_new(l, s, m, call);
     const struct kind *k = kind_allowed(s, call);
     r->cost = cost;
     s->rpc_bytes += cost;
@@ -270,7 +270,7 @@ static void on_cancels(struct served *s, const Karst__Bus__Batch *b)
         struct rpc *r;
         HASH_FIND(hh, s->rpcs, &b->cancels[i], sizeof b->cancels[i], r);
         if (r != NULL)
-            rpc_cancel(r);
+            link_rpc_cancel(r);
     }
 }
 
@@ -290,7 +290,7 @@ static const char *check_batch(const struct link_core *l, const struct served *s
     return NULL;
 }
 
-void served_receive(struct link_core *l, uint64_t conn, struct message *m)
+void link_served_receive(struct link_core *l, uint64_t conn, struct message *m)
 {
     const Karst__Bus__Batch *b = m->batch;
     struct served *s = find(l, conn);
@@ -319,12 +319,12 @@ void served_receive(struct link_core *l, uint64_t conn, struct message *m)
     s->heartbeat_reply = b->heartbeat ? b->heartbeat : s->heartbeat_reply;
     s->peer_goodbye |= b->goodbye;
     if (s->heartbeat_reply != 0)
-        served_stage(l, s);
+        link_served_stage(l, s);
 }
 
 /* ---- sending and time ---- */
 
-void served_flush(struct link_core *l, struct served *s)
+void link_served_flush(struct link_core *l, struct served *s)
 {
     Karst__Bus__Batch b;
     Karst__Bus__Peer from, to;
@@ -350,18 +350,18 @@ void served_flush(struct link_core *l, struct served *s)
     s->welcome = s->goodbye = false;
     s->heartbeat_reply = 0;
     link_send(l, s->conn, s->out, &b);
-    s->out = s->staged ? outgoing_new(l) : NULL;
+    s->out = s->staged ? link_outgoing_new(l) : NULL;
 }
 
-void served_goodbye(struct link_core *l)
+void link_served_goodbye(struct link_core *l)
 {
     for (struct served *s = l->served; s != NULL; s = s->hh.next) {
         s->goodbye = true;
-        served_stage(l, s);
+        link_served_stage(l, s);
     }
 }
 
-void served_tick(struct link_core *l, uint64_t *wake_ms)
+void link_served_tick(struct link_core *l, uint64_t *wake_ms)
 {
     struct served *s, *next;
 

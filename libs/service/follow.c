@@ -62,7 +62,7 @@ void service_publish_image(struct service *s, struct image *image)
     bus_set_metadata_offset(s->bus, image_offset(image)); /* behind on_image: batches that waited see what it did */
     run_waiters(s);
     if (s->joined)
-        member_image_changed(s);
+        service_member_image_changed(s);
     image_release(old);
 }
 
@@ -177,12 +177,12 @@ static void follow(void *ctx)
     s->follow_call = bus_call(s->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, service_controller(s), &request, on_follow, s);
 }
 
-void follow_start(struct service *s)
+void service_follow_start(struct service *s)
 {
     follow(s);
 }
 
-void follow_stop(struct service *s)
+void service_follow_stop(struct service *s)
 {
     s->follow_timer = loop_timer_stop(s->follow_timer);
     bus_cancel(s->bus, s->follow_call);

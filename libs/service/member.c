@@ -34,7 +34,7 @@ static void check_ready(struct service *s)
         s->options.on_ready(s->options.ctx);
 }
 
-void member_image_changed(struct service *s)
+void service_member_image_changed(struct service *s)
 {
     check_ready(s);
 }
@@ -137,13 +137,13 @@ static void heartbeat(void *ctx)
         bus_call(s->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, service_controller(s), &request, on_heartbeat, s);
 }
 
-void member_start(struct service *s)
+void service_member_start(struct service *s)
 {
     s->heartbeat_timer = loop_timer_start(s->loop, HEARTBEAT_MS, HEARTBEAT_MS, heartbeat, s);
     register_now(s);
 }
 
-void member_drain(struct service *s)
+void service_member_drain(struct service *s)
 {
     bus_cancel(s->bus,
                s->heartbeat_call); /* its answer comes as well, but must not stand for the one that says we go */
@@ -151,12 +151,12 @@ void member_drain(struct service *s)
     heartbeat(s);
 }
 
-bool member_is_told(const struct service *s)
+bool service_member_is_told(const struct service *s)
 {
     return !s->registered || s->heartbeat_call == 0;
 }
 
-void member_stop(struct service *s)
+void service_member_stop(struct service *s)
 {
     s->register_timer = loop_timer_stop(s->register_timer);
     s->heartbeat_timer = loop_timer_stop(s->heartbeat_timer);

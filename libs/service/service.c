@@ -176,7 +176,7 @@ static void begin_drain(struct service *s)
     s->draining = true;
     s->drain_timer = loop_timer_start(s->loop, s->options.drain_ms, 0, on_drain_over, s);
     if (s->joined)
-        member_drain(s);
+        service_member_drain(s);
     if (s->options.on_drain != NULL)
         s->options.on_drain(s->options.ctx);
     else
@@ -197,7 +197,7 @@ static void on_signal(void *ctx)
 /* The last that the controller hears from us is that we go, so that nobody waits for our session to time out. */
 void service_stop_when_told(struct service *s)
 {
-    if (s->drained && member_is_told(s))
+    if (s->drained && service_member_is_told(s))
         stop(s);
 }
 
@@ -274,8 +274,8 @@ void service_join(struct service *s)
 {
     ASSERT(!s->joined);
     s->joined = true;
-    follow_start(s);
-    member_start(s);
+    service_follow_start(s);
+    service_member_start(s);
 }
 
 int service_run(struct service *s)
@@ -291,8 +291,8 @@ struct service *service_close(struct service *s)
     if (s == NULL)
         return NULL;
     if (s->joined) {
-        follow_stop(s);
-        member_stop(s);
+        service_follow_stop(s);
+        service_member_stop(s);
     }
     s->joined = false; /* what bus_free still ends is of no interest any more */
     s->bus = bus_free(s->bus);

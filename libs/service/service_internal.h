@@ -48,14 +48,14 @@ struct service {
     struct loop_timer *register_timer, *heartbeat_timer;
 };
 
-void follow_start(struct service *s);
-void follow_stop(struct service *s);
+void service_follow_start(struct service *s);
+void service_follow_stop(struct service *s);
 
-void member_start(struct service *s);
-void member_image_changed(struct service *s);
-void member_drain(struct service *s); /* tells the controller that we are about to go */
-bool member_is_told(const struct service *s);
-void member_stop(struct service *s);
+void service_member_start(struct service *s);
+void service_member_image_changed(struct service *s);
+void service_member_drain(struct service *s); /* tells the controller that we are about to go */
+bool service_member_is_told(const struct service *s);
+void service_member_stop(struct service *s);
 
 void service_stop_when_told(struct service *s);
 
