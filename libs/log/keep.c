@@ -220,7 +220,7 @@ int log_truncate(struct log *l, int64_t offset)
     l->recovery_point = MIN(l->recovery_point, end);
     epochs_truncate_end(&l->epochs, end);
     l->epochs.dirty = true;
-    err = log_load_producers(l, end, 0);
+    err = log_load_producers(l, end, end, 0);
     if (err == 0)
         err = epochs_store(&l->epochs, l->fs, l->dir, true);
     l->dir_dirty = true;

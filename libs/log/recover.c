@@ -365,7 +365,7 @@ int log_load(struct log *l, const struct log_options *o)
     if (err == 0 && rebuild)
         err = rebuild_epochs(l);
     if (err == 0)
-        err = log_load_producers(l, l->end, o->now_wall_ms);
+        err = log_load_producers(l, l->end, o->clean && !recovered ? l->end : o->recovery_point, o->now_wall_ms);
     if (err < 0)
         return err;
     l->staged_end = l->end;

@@ -106,7 +106,7 @@ static int replay_segment(struct log *l, struct segment *s, int64_t from)
     return err;
 }
 
-int log_load_producers(struct log *l, int64_t offset, int64_t now_wall_ms)
+int log_load_producers(struct log *l, int64_t offset, int64_t trusted, int64_t now_wall_ms)
 {
     struct offsets o;
     int err = list_snapshots(l, &o);
@@ -114,7 +114,7 @@ int log_load_producers(struct log *l, int64_t offset, int64_t now_wall_ms)
     producers_clear(l->producers);
     l->snapshot_offset = -1;
     for (size_t i = 0; err == 0 && i < o.count; i++) {
-        if (o.at[i] > offset) {
+        if (o.at[i] > MIN(offset, trusted)) {
             remove_snapshot(l, o.at[i]);
             continue;
         }
