@@ -39,7 +39,7 @@ def test_first_light(own_karst):
         up.wait_for(f"Karst answers on {own_karst.address}")
         text = up.text()
         assert re.search(r"^Formatted .*, cluster id [\w-]{22}$", text, re.M), text
-        commands = re.findall(r"^  (\S.*kcat.*)$", text, re.M)
+        commands = re.findall(r"^  (\w.*-b .*)$", text, re.M)
         assert len(commands) == 2
         assert run(["sh", "-c", commands[0]]).status == 0
         assert "hello" in run(["sh", "-c", commands[1]]).out
