@@ -266,8 +266,10 @@ struct shard *shard_find(const struct groups *c, int32_t partition);
 
 struct group *group_find(const struct shard *s, struct slice id);
 struct group *group_create(struct shard *s, struct slice id);
-void group_free(struct group *g);         /* with all in it; nobody may be parked */
-void group_free_if_bare(struct group *g); /* a group that only offsets made, without any left */
+void group_free(struct group *g); /* with all in it; nobody may be parked */
+/* While loading: a group that only offsets made, without any left. Later the next check for expired offsets deletes it.
+ */
+void group_free_if_bare(struct group *g);
 void group_set_state(struct group *g, enum group_state state);
 const char *group_state_name(const struct group *g);
 const char *group_type_name(const struct group *g);

@@ -63,7 +63,8 @@ void group_free(struct group *g)
 
 void group_free_if_bare(struct group *g)
 {
-    if (g->type == GROUP_CLASSIC && g->state == GROUP_EMPTY && !g->recorded && !g->deleting && g->topics == NULL)
+    if (g->shard->state == SHARD_LOADING && g->type == GROUP_CLASSIC && g->state == GROUP_EMPTY && !g->recorded &&
+        g->topics == NULL)
         group_free(g);
 }
 
