@@ -41,6 +41,7 @@ struct group_service {
     struct request *requests; /* by id: those that the core has not answered */
     struct load *loads;       /* by partition */
     uint32_t loads_running;
+    bool load_trouble;        /* it has been logged that loads fail */
     struct append *ended;     /* utlist: appends whose end the core has not been told */
     struct loop_timer *timer; /* the core's deadline */
     uint64_t timer_due_ms;
@@ -65,6 +66,7 @@ bool group_leader(const struct group_service *g, int32_t partition, int32_t *ret
 
 /* load.c */
 void load_start(struct group_service *g, const struct groups_action *a);
+void load_on_image(struct group_service *g); /* perhaps there are leaders now */
 void load_drop(struct group_service *g, int32_t partition);
 
 /* append.c */

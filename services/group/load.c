@@ -1,7 +1,7 @@
 /* load.c - reading a partition into the core when we become its owner, and again after an append whose end is not
  * known.
  *
- *   waiting (more than LOADS_MAX at once) -> reading from the log's start to the log end of the first answer
+ *   waiting (no leader, or LOADS_MAX others) -> reading from the log's start to the log end of the first answer
  *     -> waiting for the high watermark to reach that end -> LOADED
  *
  * The leader's image is at least as new as ours when it answers (the batch carries our metadata offset), so nobody but
@@ -18,14 +18,14 @@
 struct load {
     UT_hash_handle hh;
     struct group_service *g;
-    int32_t partition, epoch;
+    int32_t partition, epoch, leader_epoch;
     uint64_t load;
     uint64_t call; /* under way; 0: none */
     struct loop_timer *retry;
     int64_t next_offset, end_offset; /* end_offset -1: not known yet */
     int64_t high_watermark;
     uint64_t started_ms;
-    bool running, fed, logged;
+    bool running, fed;
 };
 
 static void read_more(struct load *l);
@@ -81,13 +81,14 @@ static void on_retry(void *ctx)
 
 static void try_again(struct load *l, uint32_t delay_ms, const char *why)
 {
-    if (!l->logged)
-        log_warn("loading __consumer_offsets-%d: %s; trying again", l->partition, why);
-    l->logged = true;
+    struct group_service *g = l->g;
+    if (!g->load_trouble) /* one line for all that a dead storage node interrupts */
+        log_warn("loading __consumer_offsets-%d: %s; trying again, also for the others", l->partition, why);
+    g->load_trouble = true;
     l->next_offset = 0;
     l->end_offset = -1;
     l->high_watermark = -1;
-    l->retry = loop_timer_start(l->g->loop, delay_ms, 0, on_retry, l);
+    l->retry = loop_timer_start(g->loop, delay_ms, 0, on_retry, l);
 }
 
 /* ---- records ---- */
@@ -212,9 +213,17 @@ static void read_more(struct load *l)
     struct group_service *g = l->g;
     int32_t leader, leader_epoch;
     if (!group_leader(g, l->partition, &leader, &leader_epoch)) {
-        try_again(l, LOAD_RETRY_MS, "the partition has no leader");
+        if (l->fed)
+            try_again(l, LOAD_RETRY_MS, "the partition has no leader");
+        else
+            stop(l); /* goes on when the image names one */
         return;
     }
+    if (l->end_offset >= 0 && leader_epoch != l->leader_epoch) {
+        try_again(l, LOAD_RETRY_MS, "another node leads the partition now"); /* its log may differ */
+        return;
+    }
+    l->leader_epoch = leader_epoch;
     bool at_end = l->end_offset >= 0 && l->next_offset >= l->end_offset;
     Karst__Bus__ReadPartition partition = KARST__BUS__READ_PARTITION__INIT;
     partition.topic_id = (ProtobufCBinaryData){.len = sizeof g->topic_id.b, .data = g->topic_id.b};
@@ -242,13 +251,21 @@ static void read_more(struct load *l)
 
 static void start_waiting(struct group_service *g)
 {
+    int32_t leader, leader_epoch;
     for (struct load *l = g->loads; l != NULL && g->loads_running < LOADS_MAX; l = l->hh.next) {
-        if (l->running)
+        if (l->running || !group_leader(g, l->partition, &leader, &leader_epoch))
             continue;
         l->running = true;
         g->loads_running++;
         read_more(l);
     }
+    if (g->loads == NULL)
+        g->load_trouble = false;
+}
+
+void load_on_image(struct group_service *g)
+{
+    start_waiting(g);
 }
 
 void load_start(struct group_service *g, const struct groups_action *a)

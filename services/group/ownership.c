@@ -68,6 +68,7 @@ void group_on_image(void *ctx, const struct image *old_image, const struct image
     image_release(former);
     set_topic(g, image_topic_by_name(new_image, GROUP_TOPIC));
     image_diff(old_image, new_image, &(struct image_diff){.topic = on_topic, .owner = on_owner, .ctx = g});
+    load_on_image(g);
 }
 
 bool group_leader(const struct group_service *g, int32_t partition, int32_t *ret_leader, int32_t *ret_leader_epoch)
