@@ -94,7 +94,7 @@ def generate(keys, honoured):
         ends[key["scope"]] = i + 1
         kind, low, high, other, choices = rule(key)
         flags = key.get("flags", "")
-        default = key["default"]
+        default = key["default"].replace("<tmp>", "/tmp")
         shown = "NULL" if default in ("null", "(required)") else '""' if default == '""' else literal(default)
         if key["type"] not in TYPES:
             sys.exit(f"{key['name']}: no type '{key['type']}'")

@@ -72,7 +72,7 @@ def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
     if report.failed:
-        for value in getattr(item, "funcargs", {}).values():
-            cluster = value.ours if isinstance(value, harness.Pair) else value
+        values = [v.ours if isinstance(v, harness.Pair) else v for v in getattr(item, "funcargs", {}).values()]
+        for cluster in {id(v): v for v in values}.values():
             if isinstance(cluster, harness.Karst):
                 report.sections.append((f"log of {cluster.data}", cluster.log()))

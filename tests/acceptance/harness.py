@@ -116,7 +116,7 @@ class Karst(Cluster):
     def __init__(self, folder, port=None, config=None):
         super().__init__(folder, port)
         self.data = os.path.join(folder, "data")
-        self.config = None
+        self.config = self.last_run_dir = None
         if config:
             self.config = os.path.join(folder, "server.properties")
             with open(self.config, "w", encoding="utf-8") as f:
@@ -128,6 +128,7 @@ class Karst(Cluster):
     def start(self):
         outcome = run(self.up_command("-d"), timeout=90)
         assert outcome.status == 0, f"{outcome}\n{self.log()}"
+        self.last_run_dir = self.run_dir()
         return self
 
     def status(self):
@@ -160,7 +161,11 @@ class Karst(Cluster):
         outcome = run([KARST, "down", "--data", self.data], timeout=90)
         assert outcome.status in (0, 3), str(outcome)
 
-    close = stop
+    def close(self):
+        """Ends it and leaves nothing behind but what the test's folder holds."""
+        self.stop()
+        if self.last_run_dir:
+            shutil.rmtree(self.last_run_dir, ignore_errors=True)
 
 
 class Kafka(Cluster):
