@@ -40,21 +40,26 @@ static void do_execute(struct bus *b, struct rpc *r)
         rpc_fail(r, KARST__BUS__OUTCOME__OUTCOME_UNSUPPORTED);
 }
 
+static void act_on_net(struct bus *b, const struct link_action *a)
+{
+    if (!process_acts(b->process))
+        return;
+    struct process *before = process_enter(NULL);
+    if (a->kind == LINK_CONNECT)
+        net_connect(b->net, b, a->conn, a->address, a->lane);
+    else if (a->kind == LINK_CLOSE)
+        net_close(b->net, b, a->conn);
+    else
+        net_send(b->net, b, a);
+    process_leave(before);
+}
+
 static void act(struct bus *b, const struct link_action *a)
 {
     switch (a->kind) {
     case LINK_CONNECT:
-        if (process_acts(b->process))
-            net_connect(b->net, b, a->conn, a->address, a->lane);
-        break;
     case LINK_CLOSE:
-        if (process_acts(b->process))
-            net_close(b->net, b, a->conn);
-        break;
-    case LINK_SEND:
-        if (process_acts(b->process))
-            net_send(b->net, b, a);
-        break;
+    case LINK_SEND: act_on_net(b, a); break;
     case LINK_EXECUTE: do_execute(b, a->rpc); break;
     case LINK_GONE: a->gone_fn(a->ctx, a->rpc); break;
     case LINK_DONE: a->done(a->ctx, &a->result); break;
@@ -158,8 +163,10 @@ int bus_new(struct loop *loop, const struct bus_options *options, struct bus **r
     loop_hook(loop, LOOP_SEND, on_send, b);
     loop_hook(loop, LOOP_RECEIVE, on_receive, b);
     process_set_bus(b->process, b);
+    struct process *before = process_enter(NULL);
     if (options->address)
         net_listen(b->net, b, options->address);
+    process_leave(before);
     *ret_bus = b;
     return 0;
 }
@@ -191,7 +198,9 @@ struct bus *bus_free(struct bus *b)
     loop_unhook(b->loop, LOOP_SEND, on_send, b);
     loop_unhook(b->loop, LOOP_RECEIVE, on_receive, b);
     loop_timer_stop(b->timer);
+    struct process *before = process_enter(NULL);
     net_forget(b->net, b);
+    process_leave(before);
     process_set_bus(b->process, NULL);
     return bus_drop(b);
 }

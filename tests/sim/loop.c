@@ -36,8 +36,16 @@ struct loop {
     size_t hook_count[LOOP_PHASES];
     struct loop_timer *timers;
     struct job *jobs;
+    struct watch *watches; /* signals */
     uint64_t turn_event;
-    bool again;
+    bool again, stopped;
+};
+
+struct watch {
+    int signal_number;
+    loop_fn *fn;
+    void *ctx;
+    struct watch *next;
 };
 
 struct loop *loop_of_process(struct process *p)
@@ -64,8 +72,33 @@ struct loop *loop_drop(struct loop *l)
         DL_DELETE(l->jobs, j);
         free(j);
     }
+    while (l->watches) {
+        struct watch *w = l->watches;
+        LL_DELETE(l->watches, w);
+        free(w);
+    }
     free(l);
     return NULL;
+}
+
+/* A process has one loop, made with it. */
+struct loop *loop_new(void)
+{
+    return process_loop(process_current());
+}
+
+struct loop *loop_free(struct loop *l)
+{
+    if (l == NULL)
+        return NULL;
+    process_set_loop(l->process, NULL);
+    return loop_drop(l);
+}
+
+void loop_run(struct loop *l)
+{
+    loop_ask_turn(l);
+    process_wait(l->process);
 }
 
 /* ---- turns ---- */
@@ -79,14 +112,26 @@ static void run_phase(struct loop *l, enum loop_phase phase)
 static void turn(void *ctx)
 {
     struct loop *l = ctx;
+    struct process *before = process_enter(l->process), *p = l->process;
     l->turn_event = 0;
     l->again = false;
     for (int phase = LOOP_SERVE; phase < LOOP_PHASES; phase++)
         run_phase(l, (enum loop_phase)phase);
     run_phase(l, LOOP_SEND);
-    process_turn_ended(l->process);
-    if (l->again && !process_is_ghost(l->process))
+    process_turn_ended(p);
+    process_leave(before);
+    if (process_is_ghost(p))
+        return;
+    if (l->stopped)
+        process_resume(p);
+    else if (l->again)
         loop_ask_turn(l);
+}
+
+void loop_stop(struct loop *l)
+{
+    l->stopped = true;
+    loop_ask_turn(l);
 }
 
 /* A ghost has no turns left. */
@@ -140,7 +185,10 @@ static void fire(void *ctx)
     if (t->repeat_ms)
         t->event = sim_at(t->loop->sim, t->repeat_ms, fire, t);
     loop_ask_turn(t->loop);
+    struct process *p = t->loop->process, *before = process_enter(p);
     t->fn(t->ctx);
+    process_turn_ended(p);
+    process_leave(before);
 }
 
 struct loop_timer *loop_timer_start(struct loop *l, uint64_t delay_ms, uint64_t repeat_ms, loop_fn *fn, void *ctx)
@@ -180,13 +228,19 @@ static void finish_job(void *ctx)
     if (process_is_ghost(l->process))
         return;
     loop_ask_turn(l);
+    struct process *p = l->process, *before = process_enter(p);
     ended.done(ended.ctx);
+    process_turn_ended(p);
+    process_leave(before);
 }
 
 static void run_work(void *ctx)
 {
     struct job *j = ctx;
-    j->work(j->ctx);
+    struct process *before = process_enter(j->loop->process);
+    if (!process_is_ghost(j->loop->process))
+        j->work(j->ctx);
+    process_leave(before);
     j->event = sim_at(j->loop->sim, sim_below(j->loop->sim, 3), finish_job, j);
     process_turn_ended(j->loop->process);
 }
@@ -207,4 +261,25 @@ void loop_wake(struct loop *l, loop_fn *fn, void *ctx)
 void loop_work(struct loop *l, loop_fn *work, loop_fn *done, void *ctx)
 {
     start_job(l, sim_below(l->sim, 5), work, done, ctx);
+}
+
+/* ---- signals ---- */
+
+void loop_signal(struct loop *l, int signal_number, loop_fn *fn, void *ctx)
+{
+    struct watch *w = xcalloc(1, sizeof *w);
+    *w = (struct watch){.signal_number = signal_number, .fn = fn, .ctx = ctx};
+    LL_APPEND(l->watches, w);
+}
+
+void loop_raise(struct loop *l, int signal_number)
+{
+    struct watch *w;
+    struct process *p = l->process, *before = process_enter(p);
+    LL_FOREACH (l->watches, w)
+        if (w->signal_number == signal_number)
+            w->fn(w->ctx);
+    process_turn_ended(p);
+    process_leave(before);
+    loop_ask_turn(l);
 }

@@ -33,13 +33,25 @@ struct sim *machine_sim(struct machine *m);
 /* From here on nothing fails any more, and what is stalled goes on: to see that everything gets well again. */
 void machine_heal(struct machine *m);
 
-/* A process with a loop and, if it has one, a disk of its own. */
+/* A process with a loop and, if it has one, a disk of its own. Its code runs inside process_enter and process_leave
+ * only: then its memory is its own (heap.h). */
 NODISCARD struct process *process_new(struct machine *m, const char *name, struct disk *disk, sim_fn *on_death,
                                       void *ctx);
-/* As kill -9 leaves it: no callback of a loop, bus or call runs any more. */
+/* As kill -9 leaves it: no callback of a loop, bus or call runs any more, and its memory is gone. */
 struct process *process_free(struct process *p);
+
+/* Starts the real main() of a program on a stack of its own, up to its loop_run; its turns run from then on. When main
+ * returns, on_death runs as for a death; process_status gives what it returned, -1 of a process that was killed.
+ * Arguments are copied. */
+void process_exec(struct process *p, int (*program)(int argc, char **argv), int argc, const char *const *argv);
+int process_status(const struct process *p);
+bool process_was_killed(const struct process *p);
+/* SIGTERM, for what asked for it with loop_signal. */
+void process_terminate(struct process *p);
+
 struct loop *process_loop(struct process *p);
 struct machine *process_machine(struct process *p);
+struct disk *process_disk(struct process *p);
 const char *process_name(const struct process *p);
 bool process_is_ghost(const struct process *p);
 /* Dies now, or, from inside its own turn, at the end of it. */
@@ -49,15 +61,25 @@ void process_protect(struct process *p);
 /* The process is about to do something that others can see: false when it is dead, or dies here. */
 bool process_acts(struct process *p);
 
+/* The process whose code runs; NULL: the simulator's own. process_enter returns the one before, for process_leave. */
+struct process *process_current(void);
+struct process *process_enter(struct process *p);
+void process_leave(struct process *before);
+
 /* ---- between loop.c, bus.c and net.c ---- */
 
 struct loop *loop_of_process(struct process *p);
 struct process *process_of_loop(const struct loop *l);
 void loop_ask_turn(struct loop *l);
+void loop_raise(struct loop *l, int signal_number);
+/* The coroutine of p waits for its loop to stop, and goes on. */
+void process_wait(struct process *p);
+void process_resume(struct process *p);
 struct loop *loop_drop(struct loop *l); /* frees without running anything */
 /* At the end of each turn of p. */
 void process_turn_ended(struct process *p);
 void process_set_bus(struct process *p, struct bus *b);
+void process_set_loop(struct process *p, struct loop *l);
 
 enum arrival_kind { ARRIVAL_CONNECTED, ARRIVAL_LOST, ARRIVAL_MESSAGE };
 struct arrival {

@@ -1,4 +1,5 @@
 #include "tests/sim/sim.h"
+#include "tests/sim/heap.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -99,8 +100,10 @@ static void swap(struct event *a, struct event *b)
 
 uint64_t sim_at(struct sim *s, uint64_t delay_ms, sim_fn *fn, void *ctx)
 {
+    uint32_t owner = heap_enter(0);
     if (s->count == s->room)
         s->events = xrealloc(s->events, (s->room = s->room * 2 + 64) * sizeof *s->events);
+    (void)heap_enter(owner);
     size_t i = s->count++;
     s->events[i] = (struct event){.at_ms = s->now_ms + delay_ms, .id = ++s->next_id, .fn = fn, .ctx = ctx};
     while (i > 0 && earlier(&s->events[i], &s->events[(i - 1) / 2])) {

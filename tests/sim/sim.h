@@ -16,7 +16,7 @@ struct sim_world {
     /* Runs steps of the world; everything it does comes from sim's random numbers. */
     void (*run)(struct sim *s, uint64_t steps);
 };
-extern const struct sim_world world_log, world_bus;
+extern const struct sim_world world_log, world_bus, world_cluster;
 
 NODISCARD struct sim *sim_new(uint64_t seed, bool verbose);
 struct sim *sim_free(struct sim *s); /* takes NULL, returns NULL */

@@ -202,8 +202,6 @@ static void restart(void *ctx)
 
 static void forget(struct node *n)
 {
-    n->process = process_free(n->process);
-    n->bus = NULL;
     while (n->calls) {
         struct call *c = n->calls;
         DL_DELETE(n->calls, c);
@@ -214,6 +212,8 @@ static void forget(struct node *n)
         DL_DELETE(n->parked, p);
         free(p);
     }
+    n->process = process_free(n->process);
+    n->bus = NULL;
 }
 
 /* Its calls end with it: nobody is left to hear of them. */
@@ -243,8 +243,10 @@ static void start(struct node *n)
                             .address = n->address[0] ? n->address : NULL,
                             .credit_calls = 64,
                             .credit_bytes = 100000};
+    struct process *before = process_enter(n->process);
     if (bus_new(process_loop(n->process), &o, &n->bus))
         sim_fail(w->sim, "no bus");
+    process_leave(before);
     bus_serve(n->bus, KARST__BUS__CALL__BODY_APPEND, on_append, n);
     sim_note(w->sim, "%s lives, %llu", n->name, (unsigned long long)n->life);
     for (int i = 0; i < SERVERS; i++)

@@ -1,0 +1,118 @@
+/* clients.c - all model clients together, and the topic that they need. */
+#include "tests/sim/clients.h"
+
+#include "kafka/apis.h"
+#include "kafka/create_topics.h"
+#include "libs/base/kafka_error.h"
+#include "tests/sim/cluster.h"
+
+#include <stdlib.h>
+
+bool client_may_retry(int16_t error)
+{
+    return error == KERR_NONE || kafka_error_retriable(error) || error == KERR_UNKNOWN_TOPIC_OR_PARTITION;
+}
+
+/* ---- the topic ---- */
+
+static void on_created(void *ctx, const void *response)
+{
+    struct clients *c = ctx;
+    const struct kafka_create_topics_response *r = response;
+    if (r == NULL)
+        return;
+    int16_t error = r->topics[0].error_code;
+    if (error == KERR_NONE || error == KERR_TOPIC_ALREADY_EXISTS)
+        c->has_topic = true;
+    else if (!client_may_retry(error) && error != KERR_INVALID_REPLICATION_FACTOR) /* 38: the storage node is down */
+        sim_fail(c->sim, "CreateTopics: %s", kafka_error_name(error));
+}
+
+static void admin_tick(void *ctx)
+{
+    struct clients *c = ctx;
+    struct kafka_create_topics_request q;
+    struct kafka_create_topics_request_creatable_topic t;
+    if (c->has_topic)
+        return;
+    c->admin_event = sim_at(c->sim, 200, admin_tick, c);
+    if (!kclient_connect(c->admin, CLUSTER_PORT) || kclient_waiting(c->admin))
+        return;
+    kafka_create_topics_request_init(&q);
+    kafka_create_topics_request_creatable_topic_init(&t);
+    t.name = SLICE_OF(CLIENTS_TOPIC);
+    t.num_partitions = CLIENTS_PARTITIONS;
+    t.replication_factor = 1;
+    q.topics = &t;
+    q.topics_count = 1;
+    q.timeout_ms = 5000;
+    kclient_ask(c->admin, KAFKA_API_CREATE_TOPICS, (int16_t)(2 + sim_below(c->sim, 6)), &q, on_created, c);
+}
+
+/* ---- all of them ---- */
+
+struct clients *clients_new(struct sim *s, struct tcp *t)
+{
+    struct clients *c = xcalloc(1, sizeof *c);
+    c->sim = s;
+    c->tcp = t;
+    c->admin = kclient_new(t, s, "admin");
+    c->admin_event = sim_at(s, 0, admin_tick, c);
+    for (int32_t i = 0; i < CLIENTS_PRODUCERS; i++)
+        c->producers[i] = producer_new(c, i);
+    c->consumer = consumer_new(c);
+    c->committer = committer_new(c);
+    for (int32_t i = 0; i < CLIENTS_MEMBERS; i++)
+        c->members[i] = member_new(c, i);
+    return c;
+}
+
+struct clients *clients_free(struct clients *c)
+{
+    sim_cancel(c->sim, c->admin_event);
+    kclient_free(c->admin);
+    for (int32_t i = 0; i < CLIENTS_PRODUCERS; i++)
+        producer_free(c->producers[i]);
+    consumer_free(c->consumer);
+    committer_free(c->committer);
+    for (int32_t i = 0; i < CLIENTS_MEMBERS; i++)
+        member_free(c->members[i]);
+    generations_free(c->generations);
+    free(c);
+    return NULL;
+}
+
+void clients_finish(struct clients *c)
+{
+    c->finishing = true;
+}
+
+bool clients_are_done(const struct clients *c)
+{
+    for (int32_t i = 0; i < CLIENTS_PRODUCERS; i++)
+        if (!producer_is_done(c->producers[i]) || consumer_count(c->consumer, i) < producer_sent(c->producers[i]))
+            return false;
+    for (int32_t i = 0; i < CLIENTS_MEMBERS; i++)
+        if (!member_is_done(c->members[i]))
+            return false;
+    return committer_is_done(c->committer);
+}
+
+void clients_check(struct clients *c)
+{
+    for (int32_t i = 0; i < CLIENTS_PRODUCERS; i++) {
+        producer_check(c->producers[i], c->consumer);
+        if (!producer_is_done(c->producers[i]))
+            sim_fail(c->sim, "producer %d cannot finish", i);
+        if (consumer_count(c->consumer, i) != producer_sent(c->producers[i]))
+            sim_fail(c->sim, "of producer %d %llu records were read, %llu sent", i,
+                     (unsigned long long)consumer_count(c->consumer, i),
+                     (unsigned long long)producer_sent(c->producers[i]));
+        sim_note(c->sim, "producer %d: %llu records", i, (unsigned long long)producer_sent(c->producers[i]));
+    }
+    if (!committer_is_done(c->committer))
+        sim_fail(c->sim, "the committer cannot finish");
+    for (int32_t i = 0; i < CLIENTS_MEMBERS; i++)
+        if (!member_is_done(c->members[i]))
+            sim_fail(c->sim, "member %d cannot get into a stable group", i);
+}

@@ -1,0 +1,82 @@
+/* clients.h - model clients of a simulated cluster, and what they must never see (clients.c, client_produce.c,
+ * client_consume.c, client_group.c).
+ *
+ *   producers   idempotent, acks=all, several batches in flight, each record a number of its own; what fails is sent
+ * again until it is acknowledged. One a partition, two on one of them consumer    reads every partition from its start:
+ * every record once, in the order of its producer, no gap in the offsets committer   commits rising offsets and asks
+ * for them: never below what was acknowledged, never above what was sent members     of a classic group: one leader a
+ * generation, and each member gets what that leader gave it
+ *
+ * clients_check, at the end: every acknowledged record was read at its acknowledged offset, every record once. */
+#ifndef KARST_TESTS_SIM_CLIENTS_H
+#define KARST_TESTS_SIM_CLIENTS_H
+
+#include "tests/sim/kclient.h"
+
+struct clients;
+
+NODISCARD struct clients *clients_new(struct sim *s, struct tcp *t);
+struct clients *clients_free(struct clients *c);
+/* Nothing new is begun: what is open is finished. */
+void clients_finish(struct clients *c);
+bool clients_are_done(const struct clients *c);
+void clients_check(struct clients *c);
+
+/* ---- between the files ---- */
+
+enum { CLIENTS_PARTITIONS = 2, CLIENTS_PRODUCERS = 3, CLIENTS_MEMBERS = 2 };
+#define CLIENTS_TOPIC "orders"
+
+/* One record, as it was read: who made it and its number there. */
+struct seen {
+    int32_t producer;
+    uint64_t number;
+};
+
+struct producer;
+struct consumer;
+struct committer;
+struct member;
+struct generations;
+
+struct clients {
+    struct sim *sim;
+    struct tcp *tcp;
+    bool finishing;
+    struct kclient *admin;
+    bool has_topic;
+    uint64_t admin_event;
+    struct producer *producers[CLIENTS_PRODUCERS];
+    struct consumer *consumer;
+    struct committer *committer;
+    struct member *members[CLIENTS_MEMBERS];
+    struct generations *generations;
+};
+
+struct producer *producer_new(struct clients *c, int32_t index);
+struct producer *producer_free(struct producer *p);
+int32_t producer_partition(int32_t index);
+bool producer_is_done(const struct producer *p);
+uint64_t producer_sent(const struct producer *p); /* records that were ever sent */
+/* Each acknowledged record against what was read. */
+void producer_check(const struct producer *p, const struct consumer *consumer);
+
+struct consumer *consumer_new(struct clients *c);
+struct consumer *consumer_free(struct consumer *k);
+/* Has read so many records of that producer. */
+uint64_t consumer_count(const struct consumer *k, int32_t producer);
+const struct seen *consumer_at(const struct consumer *k, int32_t partition, int64_t offset); /* NULL: not read */
+
+struct committer *committer_new(struct clients *c);
+struct committer *committer_free(struct committer *m);
+bool committer_is_done(const struct committer *m);
+
+struct member *member_new(struct clients *c, int32_t index);
+struct member *member_free(struct member *m);
+bool member_is_done(const struct member *m);
+struct generations *generations_free(struct generations *g);
+
+/* Errors after which a client asks again. */
+bool client_may_retry(int16_t error);
+
+#endif

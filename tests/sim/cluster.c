@@ -1,0 +1,212 @@
+/* cluster.c - see cluster.h. */
+#include "tests/sim/cluster.h"
+
+#include "libs/kraft/format.h"
+#include "tests/sim/platform.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* The real programs (CMakeLists.txt). */
+int sim_main_controller(int argc, char **argv);
+int sim_main_storage(int argc, char **argv);
+int sim_main_frontend(int argc, char **argv);
+int sim_main_group(int argc, char **argv);
+int sim_main_txn(int argc, char **argv);
+
+static const struct program {
+    const char *role;
+    int (*main)(int argc, char **argv);
+    bool has_disk;
+} programs[] = {{"controller", sim_main_controller, true},
+                {"storage", sim_main_storage, true},
+                {"frontend", sim_main_frontend, false},
+                {"group", sim_main_group, false},
+                {"txn", sim_main_txn, false}};
+
+struct node {
+    struct cluster *cluster;
+    const struct program *program;
+    struct disk *disk;
+    struct process *process; /* NULL: it waits for its restart */
+    bool power_cut;
+    uint64_t starts;
+};
+
+struct cluster {
+    struct sim *sim;
+    struct machine *machine;
+    struct tcp *tcp;
+    struct node nodes[COUNTOF(programs)];
+    char *config;
+    bool healed;
+};
+
+static void start(void *ctx);
+
+static void on_death(void *ctx)
+{
+    struct node *n = ctx;
+    struct cluster *c = n->cluster;
+    int status = process_status(n->process);
+    if (status > 0 && !process_was_killed(n->process))
+        sim_fail(c->sim, "karst-%s gave up with status %d", n->program->role, status);
+    tcp_forget(c->tcp, n->process);
+    n->process = process_free(n->process);
+    if (n->disk && n->power_cut)
+        disk_power_cut(n->disk);
+    else if (n->disk)
+        disk_restart(n->disk);
+    n->power_cut = false;
+    sim_at(c->sim, 10 + sim_below(c->sim, c->healed ? 50 : 1500), start, n);
+}
+
+static void start(void *ctx)
+{
+    struct node *n = ctx;
+    struct cluster *c = n->cluster;
+    char name[32];
+    snprintf(name, sizeof name, "karst-%s", n->program->role);
+    const char *argv[] = {name, "--config", "server.properties", "--id", "1"};
+    n->starts++;
+    sim_note(c->sim, "%s starts, %llu", n->program->role, (unsigned long long)n->starts);
+    n->process = process_new(c->machine, n->program->role, n->disk, on_death, n);
+    process_exec(n->process, n->program->main, COUNTOF(argv), argv);
+}
+
+/* ---- a formatted machine ---- */
+
+static void nothing(void *ctx)
+{
+    (void)ctx;
+}
+
+static void format(struct cluster *c, struct node *n)
+{
+    struct process *p = process_new(c->machine, "format", n->disk, nothing, NULL), *before;
+    struct kraft_format_options o = {.dir = PLATFORM_DIR,
+                                     .meta = {.node_id = 1, .directory_id = {{0xd1, 1}}},
+                                     .listener_name = "CONTROLLER",
+                                     .host = "127.0.0.1",
+                                     .port = 9093,
+                                     .now_ms = sim_wall_ms(c->sim)};
+    char *message = NULL;
+    snprintf(o.meta.cluster_id, sizeof o.meta.cluster_id, "%s", PLATFORM_CLUSTER_ID);
+    process_protect(p);
+    platform_set_formatted(false);
+    before = process_enter(p);
+    if (file_mkdir(&file_system_real, PLATFORM_DIR) || file_sync_dir(&file_system_real, "/") ||
+        kraft_format(&o, &message))
+        sim_fail(c->sim, "the disk cannot be formatted: %s", message ? message : "no folder");
+    process_leave(before);
+    platform_set_formatted(true);
+    process_free(p);
+    disk_restart(n->disk);
+}
+
+static char *config_text(const struct cluster_options *o)
+{
+    return xasprintf("process.roles=broker,controller\nnode.id=1\nlog.dirs=" PLATFORM_DIR "\n"
+                     "listeners=PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:9093\n"
+                     "controller.listener.names=CONTROLLER\ncontroller.quorum.bootstrap.servers=127.0.0.1:9093\n"
+                     "offsets.topic.replication.factor=1\noffsets.topic.num.partitions=3\n"
+                     "group.initial.rebalance.delay.ms=200\ngroup.min.session.timeout.ms=1000\n"
+                     "karst.run.dir=/run/karst\nkarst.controllers=1@ipc:///run/karst/controller-1\n%s",
+                     CLUSTER_PORT, o->durable ? "log.flush.interval.messages=1\n" : "");
+}
+
+struct cluster *cluster_new(struct sim *s, const struct cluster_options *o)
+{
+    struct cluster *c = xcalloc(1, sizeof *c);
+    c->sim = s;
+    c->config = config_text(o);
+    c->machine = machine_new(s, &o->faults);
+    c->tcp = tcp_new(c->machine, o->client_breaks);
+    platform_set_config(s, slice_str(c->config));
+    for (size_t i = 0; i < COUNTOF(programs); i++) {
+        struct node *n = &c->nodes[i];
+        *n = (struct node){.cluster = c, .program = &programs[i]};
+        if (programs[i].has_disk) {
+            n->disk = disk_new(sim_random(s));
+            format(c, n);
+        }
+        sim_at(s, sim_below(s, 100), start, n);
+    }
+    return c;
+}
+
+struct cluster *cluster_free(struct cluster *c)
+{
+    if (c == NULL)
+        return NULL;
+    for (size_t i = 0; i < COUNTOF(programs); i++) {
+        struct node *n = &c->nodes[i];
+        if (n->process)
+            tcp_forget(c->tcp, n->process);
+        process_free(n->process);
+        disk_free(n->disk);
+    }
+    tcp_free(c->tcp);
+    machine_free(c->machine);
+    platform_set_config(NULL, SLICE_EMPTY);
+    free(c->config);
+    free(c);
+    return NULL;
+}
+
+struct tcp *cluster_tcp(struct cluster *c)
+{
+    return c->tcp;
+}
+
+struct machine *cluster_machine(struct cluster *c)
+{
+    return c->machine;
+}
+
+/* ---- what happens to it ---- */
+
+void cluster_power_cut(struct cluster *c)
+{
+    sim_cover("power cut of the machine");
+    sim_note(c->sim, "power cut");
+    for (size_t i = 0; i < COUNTOF(programs); i++) {
+        struct node *n = &c->nodes[i];
+        n->power_cut = true;
+        if (n->process)
+            process_kill(n->process);
+        else if (n->disk) {
+            disk_power_cut(n->disk);
+            n->power_cut = false;
+        }
+    }
+}
+
+static struct node *any(struct cluster *c)
+{
+    return &c->nodes[sim_below(c->sim, COUNTOF(programs))];
+}
+
+void cluster_kill_one(struct cluster *c)
+{
+    struct node *n = any(c);
+    if (n->process)
+        process_kill(n->process);
+}
+
+void cluster_stop_one(struct cluster *c)
+{
+    struct node *n = any(c);
+    if (n->process == NULL || process_is_ghost(n->process))
+        return;
+    sim_cover("a program was told to stop");
+    sim_note(c->sim, "%s is told to stop", n->program->role);
+    process_terminate(n->process);
+}
+
+void cluster_heal(struct cluster *c)
+{
+    c->healed = true;
+    machine_heal(c->machine);
+    tcp_heal(c->tcp);
+}

@@ -1,0 +1,30 @@
+/* cluster.h - a whole constellation of Karst's real programs in one simulated machine: controller, storage node, front
+ * end, group and txn service, restarted as `karst up` does it. Each has its disk for itself; a power cut ends all of
+ * them and tears both disks. Threading: one. */
+#ifndef KARST_TESTS_SIM_CLUSTER_H
+#define KARST_TESTS_SIM_CLUSTER_H
+
+#include "tests/sim/kclient.h"
+
+struct cluster;
+
+struct cluster_options {
+    struct machine_faults faults;
+    uint64_t client_breaks; /* per thousand writes of a client's connection */
+    bool durable;           /* log.flush.interval.messages=1: power cuts may come */
+};
+
+enum { CLUSTER_PORT = 9092 };
+
+NODISCARD struct cluster *cluster_new(struct sim *s, const struct cluster_options *options);
+struct cluster *cluster_free(struct cluster *c); /* takes NULL, returns NULL */
+struct tcp *cluster_tcp(struct cluster *c);
+struct machine *cluster_machine(struct cluster *c);
+void cluster_power_cut(struct cluster *c);
+/* One of the programs, chosen by chance: kill -9, or SIGTERM. */
+void cluster_kill_one(struct cluster *c);
+void cluster_stop_one(struct cluster *c);
+/* No faults any more. */
+void cluster_heal(struct cluster *c);
+
+#endif

@@ -1,0 +1,130 @@
+/* heap.c - a hash table from block to owner, open addressing. Blocks that the table does not know are nobody's: those
+ * of shared libraries, and the simulator's own. */
+#include "tests/sim/heap.h"
+
+#include <stdlib.h>
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *p, size_t size);
+void __real_free(void *p);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *p, size_t size);
+void __wrap_free(void *p);
+
+struct slot {
+    void *block; /* NULL: empty */
+    uint32_t owner;
+};
+
+static struct slot *slots;
+static size_t slot_count, used;
+static uint32_t current;
+
+static size_t home(const void *p)
+{
+    return (size_t)(((uintptr_t)p >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 20) & (slot_count - 1);
+}
+
+static void put(void *p, uint32_t owner)
+{
+    size_t i = home(p);
+    while (slots[i].block)
+        i = (i + 1) & (slot_count - 1);
+    slots[i] = (struct slot){p, owner};
+}
+
+static void grow(void)
+{
+    struct slot *old = slots;
+    size_t old_count = slot_count;
+    slot_count = slot_count ? 2 * slot_count : 1024;
+    slots = __real_calloc(slot_count, sizeof *slots);
+    for (size_t i = 0; i < old_count; i++)
+        if (old[i].block)
+            put(old[i].block, old[i].owner);
+    __real_free(old);
+}
+
+static void *note(void *p, uint32_t owner)
+{
+    if (p == NULL || owner == 0)
+        return p;
+    if (2 * used >= slot_count)
+        grow();
+    put(p, owner);
+    used++;
+    return p;
+}
+
+/* Takes p out of the table and gives its owner; what followed it in its run moves up. */
+static uint32_t forget(const void *p)
+{
+    if (p == NULL || used == 0)
+        return 0;
+    size_t i = home(p);
+    while (slots[i].block != p) {
+        if (slots[i].block == NULL)
+            return 0;
+        i = (i + 1) & (slot_count - 1);
+    }
+    uint32_t owner = slots[i].owner;
+    slots[i].block = NULL;
+    used--;
+    for (size_t j = (i + 1) & (slot_count - 1); slots[j].block; j = (j + 1) & (slot_count - 1)) {
+        struct slot moved = slots[j];
+        slots[j].block = NULL;
+        put(moved.block, moved.owner);
+    }
+    return owner;
+}
+
+uint32_t heap_enter(uint32_t owner)
+{
+    uint32_t before = current;
+    current = owner;
+    return before;
+}
+
+void heap_free_all(uint32_t owner)
+{
+    for (bool again = true; again;) {
+        again = false;
+        for (size_t i = 0; i < slot_count; i++)
+            while (slots[i].block && slots[i].owner == owner) {
+                void *p = slots[i].block;
+                forget(p);
+                __real_free(p);
+                again = true;
+            }
+    }
+}
+
+size_t heap_blocks(void)
+{
+    return used;
+}
+
+void *__wrap_malloc(size_t size)
+{
+    return note(__real_malloc(size), current);
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return note(__real_calloc(count, size), current);
+}
+
+/* A block keeps its owner. */
+void *__wrap_realloc(void *p, size_t size)
+{
+    uint32_t owner = p ? forget(p) : current;
+    return note(__real_realloc(p, size), owner);
+}
+
+void __wrap_free(void *p)
+{
+    (void)forget(p);
+    __real_free(p);
+}
