@@ -41,6 +41,8 @@ struct group_service {
     struct request *requests; /* by id: those that the core has not answered */
     struct load *loads;       /* by partition */
     uint32_t loads_running;
+    uint32_t loaded_partitions; /* since the last line about it */
+    uint64_t loaded_records;
     bool load_trouble;        /* it has been logged that loads fail */
     struct append *ended;     /* utlist: appends whose end the core has not been told */
     struct loop_timer *timer; /* the core's deadline */

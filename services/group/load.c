@@ -24,7 +24,6 @@ struct load {
     struct loop_timer *retry;
     int64_t next_offset, end_offset; /* end_offset -1: not known yet */
     int64_t high_watermark;
-    uint64_t started_ms;
     bool running, fed;
 };
 
@@ -152,9 +151,8 @@ static void finish(struct load *l)
     struct group_service *g = l->g;
     struct groups_event loaded = {
         .kind = GROUPS_EVENT_LOADED, .partition = l->partition, .epoch = l->epoch, .load = l->load};
-    if (l->end_offset > 0)
-        log_info("loaded __consumer_offsets-%d up to offset %lld in %llu ms", l->partition, (long long)l->end_offset,
-                 (unsigned long long)(loop_now_ms(g->loop) - l->started_ms));
+    g->loaded_records += (uint64_t)l->end_offset;
+    g->loaded_partitions++;
     load_free(l);
     group_step(g, &loaded);
     start_waiting(g);
@@ -249,6 +247,17 @@ static void read_more(struct load *l)
         on_done, l);
 }
 
+/* One line for all that were loaded together. */
+static void all_loaded(struct group_service *g)
+{
+    if (g->loaded_partitions > 0)
+        log_info("loaded %u partitions of __consumer_offsets up to %llu offsets in all: %zu groups",
+                 g->loaded_partitions, (unsigned long long)g->loaded_records, groups_count(g->core));
+    g->loaded_partitions = 0;
+    g->loaded_records = 0;
+    g->load_trouble = false;
+}
+
 static void start_waiting(struct group_service *g)
 {
     int32_t leader, leader_epoch;
@@ -260,7 +269,7 @@ static void start_waiting(struct group_service *g)
         read_more(l);
     }
     if (g->loads == NULL)
-        g->load_trouble = false;
+        all_loaded(g);
 }
 
 void load_on_image(struct group_service *g)
@@ -278,7 +287,6 @@ void load_start(struct group_service *g, const struct groups_action *a)
     l->load = a->load;
     l->end_offset = -1;
     l->high_watermark = -1;
-    l->started_ms = loop_now_ms(g->loop);
     HASH_ADD(hh, g->loads, partition, sizeof l->partition, l);
     start_waiting(g);
 }
