@@ -190,10 +190,25 @@ static void set_aside(struct replica *r)
     replica_free(r);
 }
 
+/* A folder without partition.metadata: a power cut took that file before anything in the folder was flushed (Kafka's
+ * LogManager.isStrayReplica). It was opened under no topic's id and must not be opened a second time as the partition.
+ */
+static void set_nameless_aside(struct storage *s, const struct image_topic *t, int32_t partition)
+{
+    struct replica *r, *next;
+    if (service_is_ready(s->service))
+        return; /* strays are set aside by then */
+    HASH_ITER (hh, s->replicas, r, next) {
+        if (uuid_is_zero(r->key.topic_id) && r->key.partition == partition && slice_eq(t->name, slice_str(r->topic)))
+            set_aside(r);
+    }
+}
+
 /* The folder of a new partition may still hold an older topic of the same name, which was deleted while we were away.
  */
 static bool open_new(struct storage *s, const struct image_topic *t, int32_t partition)
 {
+    set_nameless_aside(s, t, partition);
     int err = replica_open(s, t->name, t->id, partition, 0, 0, false);
     for (struct replica *r = s->replicas; err == -EEXIST && r != NULL; r = r->hh.next) {
         if (r->known || r->key.partition != partition || !slice_eq(t->name, slice_str(r->topic)))

@@ -95,7 +95,7 @@ static void format(struct cluster *c, struct node *n)
     process_protect(p);
     platform_set_formatted(false);
     before = process_enter(p);
-    if (file_mkdir(&file_system_real, PLATFORM_DIR) || file_sync_dir(&file_system_real, "/") ||
+    if (file_mkdir(&file_system_real, PLATFORM_DIR) || file_sync_dir(&file_system_real, "") ||
         kraft_format(&o, &message))
         sim_fail(c->sim, "the disk cannot be formatted: %s", message ? message : "no folder");
     process_leave(before);
