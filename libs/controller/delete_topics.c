@@ -108,7 +108,7 @@ static void take_request(struct deleting *k, const struct kafka_delete_topics_re
     for (int32_t i = 0; i < k->count; i++) {
         if (slice_is_null(k->wanted[i].name))
             name_set_add(&k->ids, id_slice(&k->wanted[i].id), i);
-        else
+        else if (uuid_is_zero(k->wanted[i].id)) /* with an id as well it is refused, and does not count */
             name_set_add(&k->names, k->wanted[i].name, i);
     }
     name_set_seal(&k->names);

@@ -1,0 +1,37 @@
+/* help.h - a controller core with a log in memory. */
+#ifndef KARST_TESTS_UNIT_CONTROLLER_HELP_H
+#define KARST_TESTS_UNIT_CONTROLLER_HELP_H
+
+#include <criterion/criterion.h>
+
+#include "kafka/create_topics.h"
+#include "libs/base/arena.h"
+#include "libs/controller/controller.h"
+
+enum { STORAGE = 2, GROUP = 4, TXN = 5 };
+
+struct help {
+    struct config *config;
+    struct controller *c;
+    struct arena *arena;
+    struct buf log; /* every batch that was taken */
+    uint64_t now_ms;
+};
+
+void help_open(struct help *h);
+void help_close(struct help *h);
+/* Takes the waiting records; the number of them. */
+int64_t help_take(struct help *h);
+/* The image that a follower makes of the log. */
+struct image *help_replay(const struct help *h);
+int64_t help_register(struct help *h, int32_t role, int32_t id, uint64_t incarnation, int64_t previous_epoch);
+struct controller_heartbeat_answer help_beat(struct help *h, int32_t role, int32_t id, uint64_t incarnation,
+                                             int64_t epoch, bool want_shutdown);
+/* Registers and unfences a storage node: its epoch. */
+int64_t help_storage(struct help *h, int32_t id, uint64_t incarnation, int64_t previous_epoch);
+/* The result for one topic; its records are taken. */
+const struct kafka_create_topics_response_creatable_topic_result *help_create(struct help *h, const char *name,
+                                                                              int32_t partitions, int16_t replicas);
+const struct image_partition *help_partition(const struct help *h, const char *topic, int32_t partition);
+
+#endif

@@ -1,0 +1,186 @@
+/* test_services.c - lives of services: fencing, leaders, owners of coordinator partitions. */
+#include "tests/unit/controller/help.h"
+
+static struct help h;
+
+static void open_it(void)
+{
+    help_open(&h);
+}
+
+static void close_it(void)
+{
+    help_close(&h);
+}
+
+TestSuite(services, .init = open_it, .fini = close_it);
+
+static void expect_leader(const char *topic, int32_t leader, int32_t leader_epoch, int32_t isr, int32_t elr,
+                          int32_t last_known)
+{
+    const struct image_partition *p = help_partition(&h, topic, 0);
+    cr_assert_eq(p->leader, leader, "leader %d", p->leader);
+    cr_assert_eq(p->leader_epoch, leader_epoch, "epoch %d", p->leader_epoch);
+    cr_assert_eq(p->isr_count, isr, "isr %d", p->isr_count);
+    cr_assert_eq(p->elr_count, elr, "elr %d", p->elr_count);
+    cr_assert_eq(p->last_known_elr_count, last_known, "last known %d", p->last_known_elr_count);
+}
+
+/* What Kafka 4.3.1 writes for a broker that stops and starts again. */
+Test(services, controlled_shutdown_and_return)
+{
+    int64_t epoch = help_storage(&h, 1, 11, -1);
+    cr_assert_eq(help_create(&h, "t", 1, 1)->error_code, 0);
+    expect_leader("t", 1, 0, 1, 0, 0);
+    struct controller_heartbeat_answer a = help_beat(&h, STORAGE, 1, 11, epoch, true);
+    cr_assert(a.should_shut_down);
+    expect_leader("t", -1, 1, 0, 1, 1);
+    const struct image_broker *b = image_broker(controller_image(h.c), 1);
+    cr_assert(b->fenced && b->in_controlled_shutdown);
+    help_storage(&h, 1, 12, epoch);
+    expect_leader("t", 1, 2, 1, 0, 0);
+    cr_assert_eq(help_partition(&h, "t", 0)->leader_recovery_state, 0);
+}
+
+/* The same for one that was killed: it is the last known leader, and recovers. */
+Test(services, killed_and_returned)
+{
+    help_storage(&h, 1, 11, -1);
+    help_create(&h, "t", 1, 1);
+    help_register(&h, STORAGE, 1, 12, -1);
+    expect_leader("t", -1, 1, 0, 0, 1);
+    help_storage(&h, 1, 12, -1);
+    expect_leader("t", 1, 2, 1, 0, 0);
+    cr_assert_eq(help_partition(&h, "t", 0)->leader_recovery_state, 1);
+}
+
+Test(services, session_timeout_fences)
+{
+    int64_t epoch = help_storage(&h, 1, 11, -1);
+    help_create(&h, "t", 1, 1);
+    h.now_ms += 8000;
+    help_beat(&h, STORAGE, 1, 11, epoch, false);
+    h.now_ms += 8999;
+    controller_tick(h.c, h.now_ms);
+    help_take(&h);
+    expect_leader("t", 1, 0, 1, 0, 0);
+    h.now_ms += 1;
+    controller_tick(h.c, h.now_ms);
+    help_take(&h);
+    expect_leader("t", -1, 1, 0, 1, 1);
+    cr_assert(image_broker(controller_image(h.c), 1)->fenced);
+    struct controller_heartbeat beat = {STORAGE, 1, 11, epoch, 1000, false};
+    struct controller_heartbeat_answer a;
+    cr_assert_eq(controller_heartbeat(h.c, &beat, h.now_ms, &a), KERR_BROKER_ID_NOT_REGISTERED);
+    cr_assert_eq(help_take(&h), 0);
+}
+
+/* A fenced broker without its registration in its image stays fenced; asking for the log behind it is enough. */
+Test(services, follow_unfences)
+{
+    int64_t epoch = help_register(&h, STORAGE, 1, 11, -1);
+    controller_followed(h.c, STORAGE, 1, 11, epoch - 1);
+    cr_assert_eq(help_take(&h), 0);
+    controller_followed(h.c, STORAGE, 1, 12, epoch);
+    cr_assert_eq(help_take(&h), 0);
+    controller_followed(h.c, STORAGE, 1, 11, epoch);
+    cr_assert_eq(help_take(&h), 1);
+    cr_assert(image_broker_is_active(controller_image(h.c), 1));
+}
+
+Test(services, three_nodes)
+{
+    help_storage(&h, 1, 11, -1);
+    int64_t second = help_storage(&h, 2, 21, -1);
+    help_storage(&h, 3, 31, -1);
+    cr_assert_eq(help_create(&h, "t", 30, 3)->error_code, 0);
+    int32_t leads[4] = {0};
+    for (int32_t n = 0; n < 30; n++) {
+        const struct image_partition *p = help_partition(&h, "t", n);
+        cr_assert(p->replica_count == 3 && p->isr_count == 3 && p->replicas[0] == p->leader);
+        leads[p->leader]++;
+    }
+    cr_assert(leads[1] == 10 && leads[2] == 10 && leads[3] == 10);
+    help_beat(&h, STORAGE, 2, 21, second, true);
+    for (int32_t n = 0; n < 30; n++) {
+        const struct image_partition *p = help_partition(&h, "t", n);
+        cr_assert(p->isr_count == 2 && p->elr_count == 0 && p->leader != 2 && p->leader > 0);
+        cr_assert_eq(p->leader_epoch, p->replicas[0] == 2);
+    }
+    cr_assert_eq(help_create(&h, "u", 1, 3)->error_code, 0); /* fenced brokers count, but are not in sync */
+    cr_assert_eq(help_partition(&h, "u", 0)->isr_count, 2);
+}
+
+Test(services, registration_is_idempotent_and_checked)
+{
+    int64_t epoch = help_register(&h, GROUP, 1, 5, -1);
+    int64_t end = image_offset(controller_image(h.c));
+    cr_assert_eq(help_register(&h, GROUP, 1, 5, -1), epoch);
+    cr_assert_eq(image_offset(controller_image(h.c)), end);
+    cr_assert_gt(help_register(&h, GROUP, 1, 6, -1), epoch);
+    struct controller_registration r = {.role = STORAGE, .id = 1};
+    const char *message;
+    cr_assert_eq(controller_register(h.c, &r, 0, &epoch, &message), KERR_INVALID_REGISTRATION);
+    struct controller_heartbeat beat = {GROUP, 1, 5, 0, 0, false};
+    struct controller_heartbeat_answer a;
+    cr_assert_eq(controller_heartbeat(h.c, &beat, 0, &a), KERR_BROKER_ID_NOT_REGISTERED);
+    beat.incarnation = 6;
+    cr_assert_eq(controller_heartbeat(h.c, &beat, 0, &a), KERR_STALE_BROKER_EPOCH);
+}
+
+static void count_owned(int32_t partitions, int32_t *owned, int32_t *epochs)
+{
+    const struct image_topic *t = image_topic_by_name(controller_image(h.c), SLICE_OF("__consumer_offsets"));
+    for (int32_t p = 0; p < partitions; p++) {
+        const struct image_owner *o = image_owner(controller_image(h.c), t->id, p);
+        cr_assert_not_null(o);
+        const struct image_service *s = image_service(controller_image(h.c), GROUP, o->id);
+        cr_assert(s != NULL && s->incarnation == o->incarnation);
+        owned[o->id]++;
+        epochs[p] = o->coordinator_epoch;
+    }
+}
+
+/* Every partition has a live owner; what need not move does not; each change raises the epoch. */
+Test(services, owners)
+{
+    int32_t owned[4] = {0}, epochs[50], before[50];
+    help_storage(&h, 1, 11, -1);
+    help_register(&h, GROUP, 1, 5, -1);
+    cr_assert_eq(help_create(&h, "__consumer_offsets", 50, 1)->error_code, 0);
+    count_owned(50, owned, before);
+    cr_assert_eq(owned[1], 50);
+    int64_t second = help_register(&h, GROUP, 2, 6, -1);
+    memset(owned, 0, sizeof owned);
+    count_owned(50, owned, epochs);
+    cr_assert(owned[1] == 25 && owned[2] == 25);
+    int32_t moved = 0;
+    for (int n = 0; n < 50; n++)
+        moved += epochs[n] == before[n] + 1;
+    cr_assert_eq(moved, 25);
+    help_register(&h, GROUP, 1, 7, -1); /* a new life of the first: its 25 get a new epoch */
+    memset(owned, 0, sizeof owned);
+    memcpy(before, epochs, sizeof before);
+    count_owned(50, owned, epochs);
+    moved = 0;
+    for (int n = 0; n < 50; n++)
+        moved += epochs[n] == before[n] + 1;
+    cr_assert(moved == 25 && owned[1] == 25 && owned[2] == 25);
+    help_beat(&h, GROUP, 2, 6, second, true);
+    memset(owned, 0, sizeof owned);
+    count_owned(50, owned, epochs);
+    cr_assert_eq(owned[1], 50);
+}
+
+Test(services, idle_log_moves)
+{
+    uint64_t next = controller_tick(h.c, h.now_ms);
+    cr_assert_eq(help_take(&h), 0);
+    cr_assert_eq(next, h.now_ms + 500);
+    for (int n = 0; n < 5; n++) {
+        h.now_ms = next;
+        next = controller_tick(h.c, h.now_ms);
+        cr_assert_eq(help_take(&h), 1);
+        cr_assert_eq(next, h.now_ms + 500);
+    }
+}
