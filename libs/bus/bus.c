@@ -492,6 +492,15 @@ static void pump(struct bus *b)
 
 /* ---- phases ---- */
 
+/* Whether on_receive has something to do; if not, the next edge of the descriptor will tell. */
+static bool has_news(struct sock *s)
+{
+    int events = events_of(s);
+
+    s->check = (events & ZMQ_POLLIN) || (s->conn != 0 && s->connected != ((events & ZMQ_POLLOUT) != 0));
+    return s->check;
+}
+
 static void on_timer(void *ctx)
 {
     struct bus *b = ctx;
@@ -514,7 +523,7 @@ static void on_send(void *ctx)
     if (link_is_staged(b->core))
         loop_again(b->loop);
     DL_FOREACH (b->socks, s) {
-        if (s->check && !s->closed)
+        if (s->check && !s->closed && has_news(s))
             loop_again(b->loop);
     }
     sweep(b);

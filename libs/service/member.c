@@ -30,6 +30,7 @@ static void check_ready(struct service *s)
     if (s->ready || !s->registered || service_metadata_offset(s) < s->registered_offset)
         return;
     s->ready = true;
+    heartbeat(s); /* tells how far our image is: a storage node leads nothing before */
     if (s->options.on_ready != NULL)
         s->options.on_ready(s->options.ctx);
 }
@@ -65,8 +66,9 @@ static void on_registered(void *ctx, const struct bus_result *result)
     s->registered = true;
     s->epoch = reply->epoch;
     s->registered_offset = reply->metadata_offset;
+    if (s->ready)
+        heartbeat(s);
     check_ready(s);
-    heartbeat(s);
 }
 
 static void register_now(void *ctx)
