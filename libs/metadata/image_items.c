@@ -87,7 +87,8 @@ static void topic_free(struct pmap_item *item)
 struct pmap_item *topic_new(struct uuid id, struct slice name, int64_t created_offset)
 {
     struct topic *t = xcalloc(1, sizeof *t);
-    t->name = xstrndup((const char *)name.data, name.size);
+    t->name = xcalloc(1, name.size + 1);
+    memcpy(t->name, name.data, name.size);
     t->pub = (struct image_topic){.id = id, .name = slice_make(t->name, name.size), .created_offset = created_offset};
     pmap_item_init(&t->item, slice_make(t->pub.id.b, sizeof t->pub.id.b), topic_free);
     return &t->item;
