@@ -141,7 +141,7 @@ static struct sock *socket_new(struct bus *b, int type, Karst__Bus__Lane lane)
     } else {
         set_int(zmq, ZMQ_RECONNECT_IVL, -1);
         set_int(zmq, ZMQ_IMMEDIATE, 1);
-        set_int(zmq, ZMQ_CONNECT_TIMEOUT, LINK_CONNECT_MS);
+        set_int(zmq, ZMQ_CONNECT_TIMEOUT, LINK_CONNECT_MAX_MS);
     }
     struct sock *s = xcalloc(1, sizeof *s);
     s->bus = b;

@@ -113,6 +113,14 @@ void link_caller_stop_call(struct link_core *l, struct call *call, Karst__Bus__O
 
 /* ---- connecting ---- */
 
+/* A connection over tcp that is refused makes no sound: trying again soon finds a peer that has just come back. */
+static uint32_t connect_ms(const struct caller *c)
+{
+    uint32_t doublings = MIN(c->attempts, 4u);
+
+    return MIN((uint32_t)LINK_CONNECT_MIN_MS << doublings, (uint32_t)LINK_CONNECT_MAX_MS);
+}
+
 static void begin_connect(struct link_core *l, struct caller *c)
 {
     struct slot *s = link_push(l, LINK_CONNECT);
@@ -128,7 +136,7 @@ static void begin_connect(struct link_core *l, struct caller *c)
     s->action.lane = c->lane;
     s->text = xstrdup(c->peer->address);
     s->action.address = s->text;
-    link_wake_by(l, l->now_ms + LINK_CONNECT_MS);
+    link_wake_by(l, l->now_ms + connect_ms(c));
 }
 
 static bool has_queued(const struct caller *c)
@@ -495,7 +503,7 @@ uint64_t link_caller_tick(struct link_core *l, struct caller *c)
         return UINT64_MAX;
     case CALLER_CONNECTING:
     case CALLER_HELLO:
-        until = c->since_ms + (c->state == CALLER_HELLO ? link_silent_ms(l) : LINK_CONNECT_MS);
+        until = c->since_ms + (c->state == CALLER_HELLO ? link_silent_ms(l) : connect_ms(c));
         if (l->now_ms < until)
             return until;
         link_caller_end(l, c, next_backoff(c));

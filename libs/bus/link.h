@@ -38,7 +38,8 @@ enum {
     LINK_BACKOFF_MIN_MS = 20,
     LINK_BACKOFF_MAX_MS = 250,
     LINK_BACKOFF_REFUSED_MS = 1000, /* another cluster, version or role: it will not be better soon */
-    LINK_CONNECT_MS = 1000,         /* from LINK_CONNECT to link_connected */
+    LINK_CONNECT_MIN_MS = 100,      /* from LINK_CONNECT to link_connected; doubled with each attempt up to */
+    LINK_CONNECT_MAX_MS = 1000,
     LINK_SILENT_HEARTBEATS = 6,
 };
 

@@ -171,12 +171,35 @@ Test(sockets, a_peer_that_stalls)
     kill_peer(peer);
 }
 
+/* The same over tcp: lanes are ports there. */
+Test(sockets, peers_on_other_hosts)
+{
+    snprintf(address, sizeof address, "tcp://127.0.0.1:%d", 20000 + 8 * (getpid() % 1000));
+    struct caller *c = caller_new(NULL);
+    meet(c, 0);
+    (void)call(c, APPEND, 10000, 100000);
+    run_for(c, 150);
+    pid_t peer = serve(1, NULL);
+    cr_assert(run_until(c, all_ended, 2000));
+    kill_peer(peer);
+    run_for(c, 50);
+    int lost = call(c, APPEND, 10000, 10);
+    peer = serve(2, NULL);
+    cr_assert(run_until(c, all_ended, 2000));
+    ended(c, 0, IS(OK));
+    ended(c, lost, IS(OK));
+    check_executions(c);
+    caller_free(c);
+    kill_peer(peer);
+}
+
 static bool ended_some(struct caller *c)
 {
     return c->ended > 0;
 }
 
-/* As much as the credit waits, as much is in flight; more is refused at once, and the peer never holds more than it granted. */
+/* As much as the credit waits, as much is in flight; more is refused at once, and the peer never holds more than it
+ * granted. */
 Test(sockets, a_flood_stays_within_the_credit)
 {
     struct serving few = {.cluster_id = "clusterclusterclusterc", .credit_calls = 100};
