@@ -121,7 +121,6 @@ struct group {
     uint64_t sync_number;  /* of the newest assignment on its way to the log */
     bool new_member_added; /* during the initial delay */
     bool initial;          /* the join timer runs the initial delay */
-    bool recorded;         /* the log has a GroupMetadata record of it, or will have */
     bool deleting;         /* its tombstones are on their way: 14 until they are committed */
     int32_t delay_ms, remaining_ms;
     struct timer join_timer, sync_timer;
@@ -267,9 +266,6 @@ struct shard *shard_find(const struct groups *c, int32_t partition);
 struct group *group_find(const struct shard *s, struct slice id);
 struct group *group_create(struct shard *s, struct slice id);
 void group_free(struct group *g); /* with all in it; nobody may be parked */
-/* While loading: a group that only offsets made, without any left. Later the next check for expired offsets deletes it.
- */
-void group_free_if_bare(struct group *g);
 void group_set_state(struct group *g, enum group_state state);
 const char *group_state_name(const struct group *g);
 const char *group_type_name(const struct group *g);

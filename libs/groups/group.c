@@ -61,13 +61,6 @@ void group_free(struct group *g)
     free(g);
 }
 
-void group_free_if_bare(struct group *g)
-{
-    if (g->shard->state == SHARD_LOADING && g->type == GROUP_CLASSIC && g->state == GROUP_EMPTY && !g->recorded &&
-        g->topics == NULL)
-        group_free(g);
-}
-
 void group_set_state(struct group *g, enum group_state state)
 {
     g->previous = g->state;

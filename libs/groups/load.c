@@ -70,7 +70,6 @@ static void drop_offset(struct shard *s, const struct kafka_offset_commit_key *k
     store_unset(s->core, o);
     store_drop_open(t, k->partition);
     store_trim(t);
-    group_free_if_bare(g);
 }
 
 static bool load_offset(struct shard *s, const struct groups_record *r, struct slice body)
@@ -114,7 +113,13 @@ static void reset_classic(struct group *g)
     g->state = g->previous = GROUP_EMPTY;
     g->state_ms = -1;
     g->generation = 0;
-    g->recorded = false;
+}
+
+/* Its metadata is gone. With offsets it goes on as a group of offsets alone. */
+static void free_if_nothing(struct group *g)
+{
+    if (g->topics == NULL && g->keys == NULL && g->members == NULL)
+        group_free(g);
 }
 
 static void load_member(struct group *g, const struct kafka_group_metadata_value_member_metadata *in)
@@ -135,7 +140,6 @@ static void apply_group(struct group *g, const struct kafka_group_metadata_value
 {
     struct groups *c = g->shard->core;
     reset_classic(g);
-    g->recorded = true;
     g->generation = v->generation;
     g->state_ms = v->current_state_timestamp;
     own_replace(c, &g->protocol_type, v->protocol_type);
@@ -161,7 +165,7 @@ static bool load_group(struct shard *s, struct slice value, struct slice body)
         if (g == NULL)
             return true;
         reset_classic(g);
-        group_free_if_bare(g);
+        free_if_nothing(g);
         return true;
     }
     struct kafka_group_metadata_value v;
@@ -241,7 +245,7 @@ static bool load_foreign(struct shard *s, const struct groups_record *r, int16_t
     foreign_remove(g, k, type);
     if (g->keys == NULL) {
         g->type = GROUP_CLASSIC;
-        group_free_if_bare(g);
+        free_if_nothing(g);
     }
     return true;
 }

@@ -79,7 +79,6 @@ void record_put_group(struct group *g, bool with_next_assignments)
         out->subscription = member_metadata(m, g->protocol);
         out->assignment = assignment_of(m, with_next_assignments);
     }
-    g->recorded = true;
     put(c, TYPE_GROUP_METADATA, &kafka_group_metadata_key_type, &key, GROUP_METADATA_VERSION,
         &kafka_group_metadata_value_type, &value);
 }

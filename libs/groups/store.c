@@ -168,9 +168,7 @@ void store_end_txn(struct shard *s, int64_t producer_id, bool commit)
         if (commit && (!o->committed || o->value.record_offset < oc->value.record_offset))
             store_set(s->core, o, &oc->value);
         open_free(s, oc); /* the last one takes txn with it */
-        struct group *g = t->group;
         store_trim(t);
-        group_free_if_bare(g);
     }
 }
 
