@@ -340,6 +340,11 @@ void groups_set_partition_count(struct groups *c, int32_t count)
         c->partition_count = count;
 }
 
+void groups_set_batch_max(struct groups *c, size_t bytes)
+{
+    c->config.batch_max_bytes = bytes;
+}
+
 int32_t groups_partition_count(const struct groups *c)
 {
     return c->partition_count;

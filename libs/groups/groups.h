@@ -138,6 +138,8 @@ struct groups *groups_free(struct groups *g); /* requests that wait stay unanswe
 /* The partition count of __consumer_offsets; 0 (at the start): the topic does not exist and every group is answered 15.
  * It never shrinks. */
 void groups_set_partition_count(struct groups *g, int32_t count);
+/* When max.message.bytes of the topic changes: batch_max_bytes from now on. */
+void groups_set_batch_max(struct groups *g, size_t bytes);
 int32_t groups_partition_count(const struct groups *g);
 
 void groups_step(struct groups *g, const struct groups_event *event, struct groups_now now, struct groups_out *ret_out);

@@ -120,7 +120,6 @@ static void read_config(const struct config *c, struct groups_config *to)
     to->metadata_max_bytes = config_int(c, "offset.metadata.max.bytes");
     to->retention_ms = config_int(c, "offsets.retention.minutes") * INT64_C(60000);
     to->retention_check_interval_ms = config_long(c, "offsets.retention.check.interval.ms");
-    to->batch_max_bytes = (size_t)MAX(config_int(c, "message.max.bytes") - 100, 1024);
 }
 
 static void open_state(struct group_service *g)

@@ -1,7 +1,10 @@
 /* ownership.c - what the image says about us: which partitions of __consumer_offsets the controller gave to this life
  * of this service, who leads them, and which topics are gone. */
-#include "libs/base/log.h"
 #include "services/group/group.h"
+
+#include <stdlib.h>
+
+enum { BATCH_ROOM = 100, BATCH_LEAST = 1024 };
 
 static bool is_ours(const struct group_service *g, const struct image_owner *o)
 {
@@ -52,6 +55,23 @@ static void set_topic(struct group_service *g, const struct image_topic *t)
     groups_set_partition_count(g->core, t->partition_count);
 }
 
+/* Records of one append: what the topic takes, less the batch's header. */
+static void set_batch_max(struct group_service *g)
+{
+    int64_t bytes = config_int(service_config(g->service), "message.max.bytes");
+    char *own = slice_dup_str(image_config(g->image, IMAGE_TOPIC, GROUP_TOPIC, "max.message.bytes"));
+    if (own != NULL)
+        bytes = strtoll(own, NULL, 10);
+    free(own);
+    groups_set_batch_max(g->core, (size_t)MAX(bytes - BATCH_ROOM, (int64_t)BATCH_LEAST));
+}
+
+static void on_config(void *ctx, enum image_resource type, struct slice name)
+{
+    if (type == IMAGE_TOPIC && slice_eq(name, GROUP_TOPIC))
+        set_batch_max(ctx);
+}
+
 static void on_topic(void *ctx, const struct image_topic *before, const struct image_topic *after)
 {
     struct group_service *g = ctx;
@@ -67,7 +87,10 @@ void group_on_image(void *ctx, const struct image *old_image, const struct image
     g->image = image_retain(new_image);
     image_release(former);
     set_topic(g, image_topic_by_name(new_image, GROUP_TOPIC));
-    image_diff(old_image, new_image, &(struct image_diff){.topic = on_topic, .owner = on_owner, .ctx = g});
+    if (old_image == NULL)
+        set_batch_max(g);
+    image_diff(old_image, new_image,
+               &(struct image_diff){.topic = on_topic, .owner = on_owner, .config = on_config, .ctx = g});
     load_on_image(g);
 }
 
