@@ -152,6 +152,10 @@ int main(int argc, char **argv)
     pid_t child = fork();
     if (child == 0)
         serve(address);
+    char listening[80];
+    snprintf(listening, sizeof listening, "%s.bulk", address + 6);
+    while (access(listening, F_OK) != 0)
+        usleep(1000);
     load.loop = loop_new();
     if (bus_new(load.loop, &o, &load.bus) != 0)
         return 1;
