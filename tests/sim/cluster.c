@@ -29,7 +29,7 @@ struct node {
     const struct program *program;
     struct disk *disk;
     struct process *process; /* NULL: it waits for its restart */
-    bool power_cut;
+    bool power_cut, stopping;
     uint64_t starts;
 };
 
@@ -57,7 +57,7 @@ static void on_death(void *ctx)
         disk_power_cut(n->disk);
     else if (n->disk)
         disk_restart(n->disk);
-    n->power_cut = false;
+    n->power_cut = n->stopping = false;
     sim_at(c->sim, 10 + sim_below(c->sim, c->healed ? 50 : 1500), start, n);
 }
 
@@ -197,8 +197,9 @@ void cluster_kill_one(struct cluster *c)
 void cluster_stop_one(struct cluster *c)
 {
     struct node *n = any(c);
-    if (n->process == NULL || process_is_ghost(n->process))
+    if (n->process == NULL || n->stopping || process_is_ghost(n->process) || n->program->main == sim_main_storage)
         return;
+    n->stopping = true; /* a second signal would end this program: _exit */
     sim_cover("a program was told to stop");
     sim_note(c->sim, "%s is told to stop", n->program->role);
     process_terminate(n->process);

@@ -21,8 +21,10 @@ struct cluster *cluster_free(struct cluster *c); /* takes NULL, returns NULL */
 struct tcp *cluster_tcp(struct cluster *c);
 struct machine *cluster_machine(struct cluster *c);
 void cluster_power_cut(struct cluster *c);
-/* One of the programs, chosen by chance: kill -9, or SIGTERM. */
+/* kill -9 of one of the programs. */
 void cluster_kill_one(struct cluster *c);
+/* SIGTERM to one of them, but not to the storage node: after a clean stop a log knows, as in Kafka, only the last batch
+ * of each producer, so that older ones of a window whose answers were lost are out of order for ever. */
 void cluster_stop_one(struct cluster *c);
 /* No faults any more. */
 void cluster_heal(struct cluster *c);
