@@ -51,17 +51,25 @@ static bool equal_when_folded(struct slice a, struct slice b)
     return true;
 }
 
+struct colliding {
+    struct slice name;
+    const struct image_topic *found; /* of several the first by name, so that every node tells the same */
+};
+
+static void compare_folded(void *ctx, const struct image_topic *t)
+{
+    struct colliding *k = ctx;
+    if (equal_when_folded(t->name, k->name) && (k->found == NULL || slice_cmp(t->name, k->found->name) < 0))
+        k->found = t;
+}
+
 /* '.' and '_' are one in the names of metrics: two topics that differ in nothing else may not be. */
 static const struct image_topic *colliding(const struct controller *c, struct slice name)
 {
-    int32_t count = 0;
-    if (memchr(name.data, '.', name.size) == NULL && memchr(name.data, '_', name.size) == NULL)
-        return NULL;
-    const struct image_topic *const *topics = image_topics(c->image, &count);
-    for (int32_t i = 0; i < count; i++)
-        if (equal_when_folded(topics[i]->name, name))
-            return topics[i];
-    return NULL;
+    struct colliding k = {.name = name};
+    if (memchr(name.data, '.', name.size) != NULL || memchr(name.data, '_', name.size) != NULL)
+        image_each_topic(c->image, compare_folded, &k);
+    return k.found;
 }
 
 static enum kafka_error check_name(struct creating *k, struct slice name, const char **ret_message)

@@ -46,6 +46,20 @@ struct slice image_voters(const struct image *i)
 
 /* ---- lists made on first use ---- */
 
+struct sorted *sorted_retain(struct sorted *const *at)
+{
+    struct sorted *s = __atomic_load_n(at, __ATOMIC_ACQUIRE);
+    if (s != NULL)
+        refs_up(&s->refs);
+    return s;
+}
+
+void sorted_release(struct sorted *s)
+{
+    if (s != NULL && refs_down(&s->refs))
+        free(s);
+}
+
 struct listing {
     struct sorted *list;
     size_t offset; /* of the public struct in the item */
@@ -68,6 +82,7 @@ static const struct sorted *sorted_get(struct sorted *const *at, const struct pm
         return there;
     struct listing l = {.list = xmalloc(sizeof *l.list + map->count * sizeof(void *)), .offset = offset};
     l.list->count = 0;
+    l.list->refs = 1;
     pmap_each(map, listing_add, &l);
     qsort(l.list->items, (size_t)l.list->count, sizeof l.list->items[0], compare);
     if (__atomic_compare_exchange_n(own, &there, l.list, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
@@ -140,6 +155,23 @@ const struct image_topic *const *image_topics(const struct image *i, int32_t *re
     const struct sorted *s = sorted_get(&i->topics, &i->state.topics, offsetof(struct topic, pub), by_topic_name);
     *ret_count = s->count;
     return (const struct image_topic *const *)s->items;
+}
+
+struct each_topic {
+    void (*fn)(void *ctx, const struct image_topic *t);
+    void *ctx;
+};
+
+static void on_topic(void *ctx, struct pmap_item *item)
+{
+    const struct each_topic *e = ctx;
+    e->fn(e->ctx, &CONTAINER_OF(item, struct topic, item)->pub);
+}
+
+void image_each_topic(const struct image *i, void (*fn)(void *ctx, const struct image_topic *t), void *ctx)
+{
+    struct each_topic e = {fn, ctx};
+    pmap_each(&i->state.topics, on_topic, &e);
 }
 
 int32_t image_topics_from(const struct image *i, struct slice name)
@@ -230,6 +262,7 @@ const struct image_feature *image_features(const struct image *i, int32_t *ret_c
         struct listing l = {.list = xmalloc(sizeof *l.list + count * (sizeof(void *) + sizeof(struct image_feature))),
                             .offset = offsetof(struct feature, pub)};
         l.list->count = 0;
+        l.list->refs = 1;
         pmap_each(&i->state.features, listing_add, &l);
         qsort(l.list->items, count, sizeof l.list->items[0], by_feature_name);
         struct image_feature *to = (struct image_feature *)(void *)(l.list->items + count);

@@ -73,6 +73,8 @@ int32_t image_topic_count(const struct image *i);
 int64_t image_partition_count(const struct image *i);
 /* Topics in the order of their names (bytes). Made on first use and kept with the image: O(n log n) once. */
 const struct image_topic *const *image_topics(const struct image *i, int32_t *ret_count);
+/* All topics in an order of their ids' hashes, without a sorted list. */
+void image_each_topic(const struct image *i, void (*fn)(void *ctx, const struct image_topic *t), void *ctx);
 /* The index in image_topics of the first topic whose name is >= name; the count: none. */
 int32_t image_topics_from(const struct image *i, struct slice name);
 

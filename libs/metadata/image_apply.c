@@ -80,10 +80,10 @@ struct image *image_release(struct image *i)
         return NULL;
     state_clear(&i->state);
     drop_pending(i);
-    free(i->topics);
-    free(i->brokers);
-    free(i->features);
-    free(i->services);
+    sorted_release(i->topics);
+    sorted_release(i->brokers);
+    sorted_release(i->features);
+    sorted_release(i->services);
     free(i);
     return NULL;
 }
@@ -197,14 +197,29 @@ static int apply_all(struct image *image, struct slice batches, bool is_snapshot
     return error;
 }
 
+/* A list stays good as long as its map is the same one. */
+static void share_lists(struct image *i, const struct image *old)
+{
+    if (i->state.topics.root == old->state.topics.root)
+        i->topics = sorted_retain(&old->topics);
+    if (i->state.brokers.root == old->state.brokers.root)
+        i->brokers = sorted_retain(&old->brokers);
+    if (i->state.features.root == old->state.features.root)
+        i->features = sorted_retain(&old->features);
+    if (i->state.services.root == old->state.services.root)
+        i->services = sorted_retain(&old->services);
+}
+
 int image_apply(const struct image *old, struct slice batches, struct image **ret_new, int64_t *ret_bad_offset)
 {
     struct image *i = image_clone(old);
     int error = apply_all(i, batches, false, ret_bad_offset);
-    if (error == 0)
+    if (error == 0) {
+        share_lists(i, old);
         *ret_new = i;
-    else
+    } else {
         image_release(i);
+    }
     return error;
 }
 

@@ -84,8 +84,10 @@ struct state {
     struct pmap voters; /* under the empty key: an extra that holds the value of the last voters' control record */
 };
 
-/* A list made on first use: built by one reader, thrown away by those who come second. */
+/* A list made on first use: built by one reader, thrown away by those who come second. Images that share the map share
+ * the list. */
 struct sorted {
+    uint32_t refs; /* atomic */
     int32_t count;
     const void *items[];
 };
@@ -112,6 +114,10 @@ static inline bool refs_sole(const uint32_t *refs)
 {
     return __atomic_load_n(refs, __ATOMIC_ACQUIRE) == 1;
 }
+
+/* image.c */
+struct sorted *sorted_retain(struct sorted *const *at); /* what is there now; NULL: nothing */
+void sorted_release(struct sorted *s);                  /* takes NULL */
 
 /* image_items.c: makers, count 1 each; descriptions are copied. */
 struct pmap_item *topic_new(struct uuid id, struct slice name, int64_t created_offset);
