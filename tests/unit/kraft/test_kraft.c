@@ -146,16 +146,19 @@ Test(kraft, quorum_state_as_kafka_writes_it)
                      &s),
                  0);
     cr_assert_eq(s.leader_epoch, 7);
+#define STATE(leader, epoch, voted, rest)                                                                              \
+    "{\"leaderId\":" leader ",\"leaderEpoch\":" epoch ",\"votedId\":" voted rest "}"
+#define DIRECTORY(id) ",\"votedDirectoryId\":\"" id "\",\"data_version\":1"
     static const char *const bad[] = {
         "",
         "{}",
         "[]",
         "{\"data_version\":1}",
-        "{\"leaderId\":1.5,\"leaderEpoch\":1,\"votedId\":-1,\"data_version\":1}",
-        "{\"leaderId\":1,\"leaderEpoch\":-1,\"votedId\":-1,\"votedDirectoryId\":\"AAAAAAAAAAAAAAAAAAAAAA\",\"data_"
-        "version\":1}",
-        "{\"leaderId\":1,\"leaderEpoch\":1,\"votedId\":-1,\"votedDirectoryId\":\"A\",\"data_version\":1}",
-        "{\"leaderId\":1,\"leaderEpoch\":1,\"votedId\":-1,\"data_version\":2}"};
+        STATE("1.5", "1", "-1", DIRECTORY("AAAAAAAAAAAAAAAAAAAAAA")),
+        STATE("1", "-1", "-1", DIRECTORY("AAAAAAAAAAAAAAAAAAAAAA")),
+        STATE("1", "1", "-1", DIRECTORY("A")),
+        STATE("1", "1", "-1", ",\"data_version\":2"),
+    };
     for (size_t i = 0; i < COUNTOF(bad); i++)
         cr_assert_eq(kraft_quorum_state_decode(slice_str(bad[i]), &s), -EBADMSG, "%s", bad[i]);
     buf_free(&b);
