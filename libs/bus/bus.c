@@ -57,7 +57,7 @@ struct bus {
     struct handler handlers[KINDS_MAX], kafka_handlers[KAFKA_KEYS_MAX];
     struct loop_timer *timer;
     uint64_t timer_at_ms;
-    bool tick_due, pumping;
+    bool tick_due, pumping, is_shut;
     int64_t payload_max;
     struct ref *frames; /* of the message that is being read */
     size_t frame_capacity;
@@ -621,18 +621,38 @@ int bus_new(struct loop *loop, const struct bus_options *options, struct bus **r
     return 0;
 }
 
+/* A done function may make a call again, which ends again: not for ever. */
+static void pump_out(struct bus *b)
+{
+    enum { LAST_ACTIONS = 1 << 20 };
+    struct link_action a;
+
+    b->pumping = true;
+    for (size_t n = 0; n < LAST_ACTIONS && link_next(b->core, &a); n++)
+        act(b, &a);
+}
+
+void bus_shutdown(struct bus *b)
+{
+    if (b->is_shut)
+        return;
+    b->is_shut = true;
+    pump(b);
+    link_flush(b->core);
+    pump(b);
+    link_shutdown(b->core);
+    pump_out(b);
+    b->timer = loop_timer_stop(b->timer);
+    loop_unhook(b->loop, LOOP_SEND, on_send, b);
+    loop_unhook(b->loop, LOOP_RECEIVE, on_receive, b);
+}
+
 struct bus *bus_free(struct bus *b)
 {
     if (b == NULL)
         return NULL;
-    link_flush(b->core);
-    pump(b);
-    link_shutdown(b->core);
-    pump(b);
+    bus_shutdown(b);
     b->core = link_free(b->core);
-    b->timer = loop_timer_stop(b->timer);
-    loop_unhook(b->loop, LOOP_SEND, on_send, b);
-    loop_unhook(b->loop, LOOP_RECEIVE, on_receive, b);
     return close_all(b, LINGER_MS);
 }
 

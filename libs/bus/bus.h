@@ -32,7 +32,10 @@ struct bus_options {
 
 /* 0, or -errno of binding the address (-EADDRINUSE: a twin is alive). */
 NODISCARD int bus_new(struct loop *loop, const struct bus_options *options, struct bus **ret_bus);
-/* Every call still in flight ends as OUTCOME_UNKNOWN first; rpcs that nobody answered are gone. Takes NULL, returns
+/* Ends every session: what is staged leaves, calls end as OUTCOME_UNKNOWN or OUTCOME_NOT_SENT before this returns, rpcs
+ * are gone (their handlers still answer them, which goes nowhere). Afterwards nothing of the bus calls back. */
+void bus_shutdown(struct bus *b);
+/* bus_shutdown, if that was not called; rpcs that nobody answered are gone. Takes NULL, returns
  * NULL. */
 struct bus *bus_free(struct bus *b);
 /* Says goodbye to every peer: none sends a new call on its session, and calls of ours end as OUTCOME_NOT_SENT from here

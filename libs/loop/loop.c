@@ -52,7 +52,7 @@ struct loop {
     uv_loop_t uv;
     uv_idle_t idle;
     uv_async_t async;
-    bool running;
+    bool stopping;
     int64_t wall_ms;
     struct hook hooks[LOOP_PHASES][HOOKS_MAX];
     size_t hook_count[LOOP_PHASES];
@@ -149,8 +149,7 @@ static void run_phase(struct loop *l, enum loop_phase phase)
 
 void loop_run(struct loop *l)
 {
-    l->running = true;
-    while (l->running) {
+    while (!l->stopping) {
         uv_run(&l->uv, UV_RUN_ONCE);
         uv_idle_stop(&l->idle);
         read_wall(l);
@@ -158,11 +157,12 @@ void loop_run(struct loop *l)
             run_phase(l, (enum loop_phase)phase);
         run_phase(l, LOOP_SEND);
     }
+    l->stopping = false; /* it may run again */
 }
 
 void loop_stop(struct loop *l)
 {
-    l->running = false;
+    l->stopping = true;
     loop_again(l);
 }
 

@@ -26,7 +26,7 @@ typedef void loop_fn(void *ctx);
 
 NODISCARD struct loop *loop_new(void);
 struct loop *loop_free(struct loop *l); /* takes NULL; returns NULL */
-void loop_run(struct loop *l);          /* until loop_stop */
+void loop_run(struct loop *l);          /* until loop_stop, which may have been called before */
 void loop_stop(struct loop *l);
 uv_loop_t *loop_uv(struct loop *l);
 

@@ -281,6 +281,7 @@ void service_join(struct service *s)
 int service_run(struct service *s)
 {
     loop_run(s->loop);
+    bus_shutdown(s->bus); /* while what calls of the service point to is still there */
     return s->exit_status;
 }
 

@@ -21,7 +21,7 @@ struct bus {
     struct arrival *arrivals;
     struct loop_timer *timer;
     uint64_t timer_at_ms; /* UINT64_MAX: it does not run */
-    bool pumping;
+    bool pumping, is_shut;
 };
 
 static void do_execute(struct bus *b, struct rpc *r)
@@ -187,17 +187,25 @@ struct bus *bus_drop(struct bus *b)
     return NULL;
 }
 
-struct bus *bus_free(struct bus *b)
+void bus_shutdown(struct bus *b)
 {
-    if (b == NULL)
-        return NULL;
+    if (b->is_shut)
+        return;
+    b->is_shut = true;
     link_flush(b->core);
     pump(b);
     link_shutdown(b->core);
     pump(b);
     loop_unhook(b->loop, LOOP_SEND, on_send, b);
     loop_unhook(b->loop, LOOP_RECEIVE, on_receive, b);
-    loop_timer_stop(b->timer);
+    b->timer = loop_timer_stop(b->timer);
+}
+
+struct bus *bus_free(struct bus *b)
+{
+    if (b == NULL)
+        return NULL;
+    bus_shutdown(b);
     struct process *before = process_enter(NULL);
     net_forget(b->net, b);
     process_leave(before);
