@@ -83,13 +83,16 @@ struct controller_heartbeat {
     int64_t epoch;
     int64_t metadata_offset; /* applied by the service */
     bool want_shutdown;
+    const struct uuid *offline_dirs; /* storage: directories that failed */
+    int32_t offline_dir_count;
 };
 struct controller_heartbeat_answer {
     bool is_fenced;
     bool should_shut_down; /* nothing depends on it any more, once its image has reached the offset of the records left
                               here */
 };
-/* NONE, BROKER_ID_NOT_REGISTERED or STALE_BROKER_EPOCH: register again. */
+/* NONE, BROKER_ID_NOT_REGISTERED or STALE_BROKER_EPOCH: register again. A storage node whose directories have all
+ * failed is fenced for the rest of its life. */
 enum kafka_error controller_heartbeat(struct controller *c, const struct controller_heartbeat *h, uint64_t now_ms,
                                       struct controller_heartbeat_answer *ret_answer);
 

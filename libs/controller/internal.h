@@ -26,6 +26,7 @@ struct session {
     uint64_t incarnation;
     int64_t epoch;
     uint64_t deadline_ms;
+    bool offline; /* all its directories have failed */
     UT_hash_handle hh;
 };
 

@@ -42,6 +42,7 @@ static struct session *touch(struct controller *c, int32_t role, int32_t id, uin
         s->key[1] = id;
         HASH_ADD(hh, c->sessions, key, sizeof s->key, s);
     }
+    s->offline = s->offline && s->incarnation == incarnation;
     s->incarnation = incarnation;
     s->epoch = epoch;
     s->deadline_ms = now_ms + c->session_timeout_ms;
@@ -277,7 +278,25 @@ static void shut_down(struct controller *c, const struct image_broker *b)
         put_fenced(c, b, true);
 }
 
-static void storage_heartbeat(struct controller *c, const struct controller_heartbeat *h,
+static bool has_dir(const struct uuid *dirs, int32_t count, struct uuid id)
+{
+    for (int32_t i = 0; i < count; i++)
+        if (uuid_eq(dirs[i], id))
+            return true;
+    return false;
+}
+
+/* This release has one directory a node: what is in a failed one of several would have to be taken from the node alone
+ * (KIP-858). */
+static bool has_all_failed(const struct image_broker *b, const struct controller_heartbeat *h)
+{
+    for (int32_t i = 0; i < b->log_dir_count; i++)
+        if (!has_dir(h->offline_dirs, h->offline_dir_count, b->log_dirs[i]))
+            return false;
+    return b->log_dir_count > 0;
+}
+
+static void storage_heartbeat(struct controller *c, const struct controller_heartbeat *h, struct session *s,
                               struct controller_heartbeat_answer *ret_answer)
 {
     const struct image_broker *b = image_broker(c->image, h->id);
@@ -286,10 +305,13 @@ static void storage_heartbeat(struct controller *c, const struct controller_hear
         *ret_answer = (struct controller_heartbeat_answer){.is_fenced = true, .should_shut_down = true};
         return;
     }
-    bool caught_up = h->metadata_offset >= b->epoch && !b->in_controlled_shutdown;
+    s->offline = s->offline || has_all_failed(b, h);
+    if (s->offline && !b->fenced)
+        fence(c, b);
+    bool caught_up = h->metadata_offset >= b->epoch && !b->in_controlled_shutdown && !s->offline;
     if (b->fenced && caught_up)
         unfence(c, b);
-    ret_answer->is_fenced = b->fenced && !caught_up;
+    ret_answer->is_fenced = s->offline || (b->fenced && !caught_up);
 }
 
 enum kafka_error controller_heartbeat(struct controller *c, const struct controller_heartbeat *h, uint64_t now_ms,
@@ -309,9 +331,9 @@ enum kafka_error controller_heartbeat(struct controller *c, const struct control
             end_session(c, s);
         return KERR_NONE;
     }
-    touch(c, h->role, h->id, h->incarnation, h->epoch, now_ms);
+    s = touch(c, h->role, h->id, h->incarnation, h->epoch, now_ms);
     if (h->role == ROLE_STORAGE)
-        storage_heartbeat(c, h, ret_answer);
+        storage_heartbeat(c, h, s, ret_answer);
     return KERR_NONE;
 }
 
@@ -322,7 +344,7 @@ void controller_followed(struct controller *c, int32_t role, int32_t id, uint64_
     const struct session *s = find_session(c, role, id);
     if (b == NULL || service == NULL || s == NULL || service->incarnation != incarnation || service->epoch != b->epoch)
         return;
-    if (b->fenced && !b->in_controlled_shutdown && metadata_offset >= b->epoch)
+    if (b->fenced && !b->in_controlled_shutdown && !s->offline && metadata_offset >= b->epoch)
         unfence(c, b);
 }
 

@@ -69,7 +69,8 @@ Test(services, session_timeout_fences)
     help_take(&h);
     expect_leader("t", -1, 1, 0, 1, 1);
     cr_assert(image_broker(controller_image(h.c), 1)->fenced);
-    struct controller_heartbeat beat = {STORAGE, 1, 11, epoch, 1000, false};
+    struct controller_heartbeat beat = {
+        .role = STORAGE, .id = 1, .incarnation = 11, .epoch = epoch, .metadata_offset = 1000};
     struct controller_heartbeat_answer a;
     cr_assert_eq(controller_heartbeat(h.c, &beat, h.now_ms, &a), KERR_BROKER_ID_NOT_REGISTERED);
     cr_assert_eq(help_take(&h), 0);
@@ -121,7 +122,7 @@ Test(services, registration_is_idempotent_and_checked)
     struct controller_registration r = {.role = STORAGE, .id = 1};
     const char *message;
     cr_assert_eq(controller_register(h.c, &r, 0, &epoch, &message), KERR_INVALID_REGISTRATION);
-    struct controller_heartbeat beat = {GROUP, 1, 5, 0, 0, false};
+    struct controller_heartbeat beat = {.role = GROUP, .id = 1, .incarnation = 5};
     struct controller_heartbeat_answer a;
     cr_assert_eq(controller_heartbeat(h.c, &beat, 0, &a), KERR_BROKER_ID_NOT_REGISTERED);
     beat.incarnation = 6;
@@ -170,6 +171,31 @@ Test(services, owners)
     memset(owned, 0, sizeof owned);
     count_owned(50, owned, epochs);
     cr_assert_eq(owned[1], 50);
+}
+
+/* A node whose disk failed leads nothing any more, however alive it is, until its next life. */
+Test(services, failed_directory_fences)
+{
+    struct uuid dir = {{77, 1}};
+    int64_t epoch = help_storage(&h, 1, 11, -1);
+    help_create(&h, "t", 1, 1);
+    struct controller_heartbeat beat = {.role = STORAGE,
+                                        .id = 1,
+                                        .incarnation = 11,
+                                        .epoch = epoch,
+                                        .metadata_offset = 1000,
+                                        .offline_dirs = &dir,
+                                        .offline_dir_count = 1};
+    struct controller_heartbeat_answer a;
+    cr_assert_eq(controller_heartbeat(h.c, &beat, h.now_ms, &a), KERR_NONE);
+    cr_assert(a.is_fenced);
+    cr_assert_eq(help_take(&h), 2);
+    expect_leader("t", -1, 1, 0, 1, 1);
+    controller_followed(h.c, STORAGE, 1, 11, 1000);
+    cr_assert_eq(help_take(&h), 0);
+    cr_assert(help_beat(&h, STORAGE, 1, 11, epoch, false).is_fenced);
+    help_storage(&h, 1, 12, -1);
+    expect_leader("t", 1, 2, 1, 0, 0);
 }
 
 Test(services, idle_log_moves)
