@@ -70,8 +70,12 @@ int64_t help_register(struct help *h, int32_t role, int32_t id, uint64_t incarna
 struct controller_heartbeat_answer help_beat(struct help *h, int32_t role, int32_t id, uint64_t incarnation,
                                              int64_t epoch, bool want_shutdown)
 {
-    struct controller_heartbeat beat = {role,         id, incarnation, epoch, image_offset(controller_image(h->c)),
-                                        want_shutdown};
+    struct controller_heartbeat beat = {.role = role,
+                                        .id = id,
+                                        .incarnation = incarnation,
+                                        .epoch = epoch,
+                                        .metadata_offset = image_offset(controller_image(h->c)),
+                                        .want_shutdown = want_shutdown};
     struct controller_heartbeat_answer a;
     cr_assert_eq(controller_heartbeat(h->c, &beat, h->now_ms, &a), KERR_NONE);
     help_take(h);

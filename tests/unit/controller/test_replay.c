@@ -30,8 +30,12 @@ static void live(int32_t role)
 static void beat(int32_t role)
 {
     int32_t id = 1 + any(NODES);
-    struct controller_heartbeat b = {
-        role, id, lives[id][role], epochs[id][role], image_offset(controller_image(h.c)), any(8) == 0};
+    struct controller_heartbeat b = {.role = role,
+                                     .id = id,
+                                     .incarnation = lives[id][role],
+                                     .epoch = epochs[id][role],
+                                     .metadata_offset = image_offset(controller_image(h.c)),
+                                     .want_shutdown = any(8) == 0};
     struct controller_heartbeat_answer a;
     (void)controller_heartbeat(h.c, &b, h.now_ms, &a);
     help_take(&h);
