@@ -139,8 +139,10 @@ static int complete_swaps(struct log *l, struct found *f)
     return 0;
 }
 
-/* Checks every batch of a segment and builds its indexes and the epochs again. 1: something was cut; 0; -errno. */
-static int rebuild_segment(struct log *l, struct segment *s, int64_t *next_offset, int64_t protected_offset)
+/* Checks every batch of a segment and builds its indexes, the epochs and (replay) producer state again. 1: something
+ * was cut; 0; -errno. */
+static int rebuild_segment(struct log *l, struct segment *s, int64_t *next_offset, int64_t protected_offset,
+                           bool replay)
 {
     struct scan sc;
     int err = index_reset(&s->offsets);
@@ -173,6 +175,8 @@ static int rebuild_segment(struct log *l, struct segment *s, int64_t *next_offse
         if ((err = segment_note(s, &b, position, (uint32_t)l->config.index_interval_bytes)) < 0)
             break;
         epochs_assign(&l->epochs, b.leader_epoch, b.base_offset);
+        if (replay && batch_last_offset(&b) >= l->start)
+            log_replay_producer(l, &b, bytes);
         *next_offset = batch_next_offset(&b);
         good = position + b.size;
     }
@@ -267,13 +271,19 @@ static int rebuild_epochs(struct log *l)
     return 0;
 }
 
+struct loaded {
+    bool recovered; /* something was read again */
+    bool replayed;  /* producer state is that of the log end */
+};
+
 /* Loads the segments that were found, recovering where it is needed. */
-static int load_segments(struct log *l, const struct found *f, const struct log_options *o, bool *ret_recovered)
+static int load_segments(struct log *l, const struct found *f, const struct log_options *o, struct loaded *ret)
 {
     int64_t next = 0, recovery_base = 0;
     for (size_t i = 0; i < f->base_count && f->bases[i] <= o->recovery_point; i++)
         recovery_base = f->bases[i];
-    *ret_recovered = false;
+    if (f->base_count > 0)
+        l->start = MAX(f->bases[0], o->log_start_offset);
     for (size_t i = 0; i < f->base_count; i++) {
         struct segment *s = segment_new(l->fs, l->dir, f->bases[i], o->now_wall_ms);
         log_add_segment(l, s);
@@ -292,9 +302,16 @@ static int load_segments(struct log *l, const struct found *f, const struct log_
             continue;
         if (broken && (o->clean || s->base < recovery_base))
             log_notef(l, LOG_WARN, "%s: indexes of segment %" PRId64 " are built again", l->dir, s->base);
-        *ret_recovered = true;
+        /* From the first segment of the recovery on all are read whole: producer state comes along. */
+        if (!o->clean && s->base >= recovery_base && !ret->replayed) {
+            int err = log_load_producers(l, s->base, o->recovery_point, o->now_wall_ms);
+            if (err < 0)
+                return err;
+            ret->replayed = true;
+        }
+        ret->recovered = true;
         next = MAX(next, s->base);
-        int cut = rebuild_segment(l, s, &next, o->recovery_point);
+        int cut = rebuild_segment(l, s, &next, o->recovery_point, ret->replayed);
         if (cut < 0)
             return cut;
         l->end = next;
@@ -343,7 +360,7 @@ static int settle_start(struct log *l, const struct log_options *o)
 int log_load(struct log *l, const struct log_options *o)
 {
     struct found f = {.l = l, .min_cleaned = INT64_MAX};
-    bool recovered = false;
+    struct loaded loaded = {false, false};
     int rebuild = 0;
     int err = file_list(l->fs, l->dir, note_name, &f);
     if (err == 0)
@@ -353,7 +370,7 @@ int log_load(struct log *l, const struct log_options *o)
     if (err == 0)
         err = rebuild = load_epochs(l);
     if (err >= 0)
-        err = load_segments(l, &f, o, &recovered);
+        err = load_segments(l, &f, o, &loaded);
     free(f.bases);
     free(f.swaps);
     if (err == 0 && l->segment_count == 0) {
@@ -364,8 +381,8 @@ int log_load(struct log *l, const struct log_options *o)
         err = settle_start(l, o);
     if (err == 0 && rebuild)
         err = rebuild_epochs(l);
-    if (err == 0)
-        err = log_load_producers(l, l->end, o->clean && !recovered ? l->end : o->recovery_point, o->now_wall_ms);
+    if (err == 0 && !loaded.replayed)
+        err = log_load_producers(l, l->end, o->clean && !loaded.recovered ? l->end : o->recovery_point, o->now_wall_ms);
     if (err < 0)
         return err;
     l->staged_end = l->end;
@@ -373,13 +390,13 @@ int log_load(struct log *l, const struct log_options *o)
     l->high_watermark = l->end;
     if (o->hold_high_watermark)
         l->high_watermark = o->high_watermark < l->start ? l->start : MIN(o->high_watermark, l->end);
-    l->recovery_point = o->clean && !recovered ? l->end : MIN(o->recovery_point, l->end);
+    l->recovery_point = o->clean && !loaded.recovered ? l->end : MIN(o->recovery_point, l->end);
     /* The life before may have made files whose names nobody flushed. */
     if (!o->clean)
         l->dir_dirty = true;
     epochs_truncate_end(&l->epochs, l->end);
     epochs_truncate_start(&l->epochs, l->start);
-    if (recovered && l->end > l->start)
+    if (loaded.recovered && l->end > l->start)
         err = log_write_snapshot(l, l->end);
     if (err == 0)
         err = log_store_epochs(l);

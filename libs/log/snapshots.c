@@ -136,7 +136,7 @@ int log_load_producers(struct log *l, int64_t offset, int64_t trusted, int64_t n
     }
     free(o.at);
     if (err == 0 && from < offset) {
-        for (size_t i = log_segment_at(l, from); err == 0 && i < l->segment_count; i++)
+        for (size_t i = log_segment_at(l, from); err == 0 && i < l->segment_count && l->segments[i]->base < offset; i++)
             err = replay_segment(l, l->segments[i], from);
     }
     return err;

@@ -113,7 +113,8 @@ void append_on_call(void *ctx, struct rpc *rpc)
         stage_part(s, &c->parts[i], i, q);
     }
     LL_PREPEND(s->appends, c);
-    loop_again(s->loop);
+    if (!s->commit_comes)
+        loop_again(s->loop);
 }
 
 /* ---- answers ---- */

@@ -185,6 +185,7 @@ static int open_state(struct storage *s)
     if (status != 0)
         return status;
     serve(s);
+    loop_hook(s->loop, LOOP_SERVE, turn_begin, s);
     loop_hook(s->loop, LOOP_COMMIT, turn_commit, s);
     loop_hook(s->loop, LOOP_COMMIT, try_drained, s);
     start_timers(s);

@@ -77,6 +77,7 @@ struct storage {
     size_t flushes;              /* under way */
     struct removal *removals;
     struct loop_timer *housekeeping, *retention, *marks_timer, *points_timer, *flush_timer;
+    bool commit_comes; /* LOOP_COMMIT of this turn is still ahead: no other turn is needed for what is staged */
     bool draining, drained;
     bool settings_changed; /* the flush timer is to be set anew */
     struct config_listeners listeners;
@@ -153,7 +154,8 @@ void read_wake_all(struct replica *r);
 void read_answer_all(struct storage *s);
 
 /* ---- turn.c ---- */
-void turn_commit(void *ctx);
+void turn_begin(void *ctx);  /* LOOP_SERVE */
+void turn_commit(void *ctx); /* LOOP_COMMIT, or earlier where an order matters */
 /* Starts a flush on the slow pool, or another one behind the one that is under way. */
 void turn_flush(struct replica *r);
 /* The replica goes: the end of its flush has nobody to tell. */

@@ -9,10 +9,17 @@ struct flush_job {
     struct log_flush *flush;
 };
 
+void turn_begin(void *ctx)
+{
+    struct storage *s = ctx;
+    s->commit_comes = true;
+}
+
 void turn_commit(void *ctx)
 {
     struct storage *s = ctx;
     struct replica *r, *first = s->touched;
+    s->commit_comes = false;
     if (first == NULL && s->appends == NULL)
         return;
     for (r = first; r != NULL; r = r->next_touched) {
