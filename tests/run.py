@@ -125,9 +125,9 @@ def step_compatibility():
     simple("honoured keys", ["tools/compatibility.py", "--check-honoured"], 60)
 
 
-def run_unit(preset, name):
+def run_unit(preset, name, env):
     """A Criterion program counts as its tests; one that says nothing counts as one failure."""
-    status, output, seconds = run(f"{preset} {name}", [f"build/{preset}/bin/{name}"], 300)
+    status, output, seconds = run(f"{preset} {name}", [f"build/{preset}/bin/{name}"], 300, env)
     found = re.search(r"Tested: \S*?(\d+)\S* \| Passing: \S*?(\d+)\S* \| Failing: \S*?(\d+)\S* \| Crashing: \S*?(\d+)",
                       re.sub(r"\x1b\[[\d;]*m", "", output))
     passed = int(found[2]) if found else 0
@@ -139,8 +139,8 @@ def run_unit(preset, name):
     RESULTS.say(f"{'FAIL' if failed else 'ok  '} {preset} {name}: {passed} passed, {failed} failed ({seconds:.1f} s){tail}")
 
 
-def units(preset, names):
-    side_by_side([lambda n=n: run_unit(preset, n) for n in names])
+def units(preset, names, env=None):
+    side_by_side([lambda n=n: run_unit(preset, n, env) for n in names])
 
 
 def step_unit():
@@ -187,17 +187,37 @@ def count_junit(name, report, status, output, seconds):
         RESULTS.one(False, f"{name} as a whole", seconds, output)
 
 
+SUPPRESSIONS = f"suppressions={ROOT}/tests/sanitizers"
+PROGRAMS = ["karst"] + [f"karst-{role}" for role in ("controller", "storage", "frontend", "group", "txn")]
+
+
 def step_asan():
-    if build("asan", unit_names()):
-        units("asan", unit_names())
+    if build("asan", [*unit_names(), *PROGRAMS]):
+        units("asan", unit_names(), {"LSAN_OPTIONS": f"{SUPPRESSIONS}/lsan.txt"})
+        sanitized_system("asan", "ASAN_OPTIONS", "quarantine_size_mb=8:detect_leaks=0",
+                         ["tests/acceptance/test_bad_input.py", "tests/acceptance/test_clients.py", "-k", "not million and not kafka"])
 
 
 def step_tsan():
-    names = [n for n in unit_names() if n in ("unit_bus", "unit_loop")]
-    if not names:
-        RESULTS.skip("tsan", "there is no unit test of bus or loop")
-    elif build("tsan", names):
-        units("tsan", names)
+    """The programs at work: Criterion itself cannot run under ThreadSanitizer."""
+    if build("tsan", PROGRAMS):
+        sanitized_system("tsan", "TSAN_OPTIONS", f"{SUPPRESSIONS}/tsan.txt:exitcode=0",
+                         ["tests/acceptance/test_clients.py", "-k", "not million"])
+
+
+def sanitized_system(preset, variable, options, tests):
+    """Acceptance tests over instrumented programs; each report of a sanitizer is a failure."""
+    reports = os.path.join(LOGS, f"{preset}-report")
+    for old in glob.glob(f"{reports}.*"):
+        os.remove(old)
+    acceptance(f"{preset} system", tests, {"KARST_BIN": os.path.join(ROOT, "build", preset, "bin"),
+                                           variable: f"{options}:log_path={reports}"})
+    found = sorted(glob.glob(f"{reports}.*"))
+    for path in found:
+        with open(path, encoding="utf-8", errors="replace") as f:
+            RESULTS.one(False, f"{preset} report", 0, "".join(f.readlines()[:TAIL_LINES]))
+    if not found:
+        RESULTS.one(True, f"{preset} has nothing to report", 0)
 
 
 def fuzzers():
@@ -265,18 +285,22 @@ def venv():
     return python
 
 
-def step_acceptance():
-    if not build("release"):
-        return
+def acceptance(name, tests, env=None):
+    """Runs pytest over them, once Kafka's tools and Python's packages are there."""
     python = venv()
     if python is None or not simple("install Kafka's tools", ["tests/tools/kafka", "setup"], 1200):
         return
-    report = os.path.join(LOGS, "acceptance.xml")
+    report = os.path.join(LOGS, f"{name}.xml".replace(" ", "-"))
     if os.path.exists(report):
         os.remove(report)
-    status, output, seconds = run("acceptance", [python, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short",
-                                                 f"--junit-xml={report}", "tests/acceptance"], 2400)
-    count_junit("acceptance", report, status, output, seconds)
+    command = [python, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", f"--junit-xml={report}", *tests]
+    status, output, seconds = run(name, command, 2400, env)
+    count_junit(name, report, status, output, seconds)
+
+
+def step_acceptance():
+    if build("release"):
+        acceptance("acceptance", ["tests/acceptance"])
 
 
 STEPS = {"format": step_format, "includes": step_includes, "compatibility": step_compatibility, "unit": step_unit, "ctest": step_ctest,

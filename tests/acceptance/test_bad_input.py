@@ -203,6 +203,7 @@ def test_bad_batches_are_refused_as_kafka_refuses_them(karst, kafka):
     }
     for cluster in (karst, kafka):
         create(cluster, "bad-batches")
+    wrong = []
     for name, records in damaged.items():
         codes = []
         for cluster in (karst, kafka):
@@ -210,5 +211,7 @@ def test_bad_batches_are_refused_as_kafka_refuses_them(karst, kafka):
                 codes.append(partition_answer(cluster, records)["ErrorCode"])
             except ConnectionError:
                 codes.append("closed")
-        assert codes[0] == codes[1], f"{name}: {codes[0]}, Kafka answers {codes[1]}"
+        if codes[0] != codes[1]:
+            wrong.append(f"{name}: {codes[0]}, Kafka answers {codes[1]}")
+    assert not wrong
     assert partition_answer(karst, good)["BaseOffset"] == partition_answer(kafka, good)["BaseOffset"]
