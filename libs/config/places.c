@@ -17,12 +17,14 @@ static enum config_source own_source(enum config_scope scope)
                                             : CONFIG_SOURCE_DEFAULT;
 }
 
-/* The file's value; node.id may be given by its old name. */
+/* The file's value; node.id and its old name stand for each other. */
 static const char *static_value(const struct config *c, const char *name)
 {
     const char *value = config_raw(c, name);
     if (value == NULL && strcmp(name, "node.id") == 0)
         value = config_raw(c, "broker.id");
+    if (value == NULL && strcmp(name, "broker.id") == 0)
+        value = config_raw(c, "node.id");
     return value;
 }
 
@@ -252,6 +254,8 @@ struct config_description config_describe(const struct config *c, const struct c
         list_server_places(c, key->name, layers, &all);
     else if (key->synonyms)
         list_server_places(c, key->synonyms[0].name, layers, &all);
+    else if (key->scope == CONFIG_GROUP && key->default_value) /* what no server key stands behind names itself */
+        add_place(&all, key->name, slice_str(key->default_value), CONFIG_SOURCE_DEFAULT);
     for (size_t i = 0; key->sensitive && i < all.count; i++)
         all.items[i].value = SLICE_NULL;
     struct config_place *places = arena_calloc(a, all.count + 1, sizeof(*places));

@@ -165,8 +165,7 @@ static void add_broker_defaults(struct describe *d, result *row)
         e->value = e->is_sensitive ? SLICE_NULL : set[i].value;
         e->config_source = CONFIG_SOURCE_DEFAULT_BROKER;
         e->config_type = key ? (int8_t)key->type : 0;
-        if (key && d->q->include_documentation)
-            e->documentation = slice_str(config_key_text(key));
+        e->documentation = key && d->q->include_documentation ? slice_str(config_key_text(key)) : SLICE_NULL;
         if (d->q->include_synonyms) {
             e->synonyms = arena_calloc(d->r->arena, 1, sizeof *e->synonyms);
             e->synonyms_count = 1;

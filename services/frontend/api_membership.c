@@ -75,6 +75,8 @@ const struct api_handler api_join_group = {
 
 /* ---- SyncGroup ---- */
 
+enum { SYNC_WITH_PROTOCOL = 5 };
+
 static void sync_fail(struct request *r, enum kafka_error error, const char *message)
 {
     (void)message;
@@ -96,6 +98,10 @@ static void sync_done(struct request *r, void *ctx, enum kafka_error error, void
 static void sync_handle(struct request *r)
 {
     const struct kafka_sync_group_request *q = r->body;
+    if (r->version >= SYNC_WITH_PROTOCOL && (slice_is_null(q->protocol_type) || slice_is_null(q->protocol_name))) {
+        sync_fail(r, KERR_INCONSISTENT_GROUP_PROTOCOL, NULL); /* KIP-559: Kafka looks at these first */
+        return;
+    }
     int32_t service = route(r, q->group_id);
     if (service >= 0)
         request_call(r, KARST__BUS__ROLE__ROLE_GROUP, service, KAFKA_API_SYNC_GROUP, r->version, q, SYNC_TIMEOUT_MS,
