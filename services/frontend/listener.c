@@ -4,15 +4,17 @@
 #include "services/frontend/server.h"
 
 #include "libs/base/log.h"
+#include "libs/loop/listen.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { EX_CONFIG = 78, ACCEPTS_PER_EVENT = 64, ACCEPT_RETRY_MS = 1000 };
+enum { EX_CONFIG = 78, ACCEPTS_PER_EVENT = 64, ACCEPT_RETRY_MS = 1000, FIRST_INHERITED = 3 };
 
 static void on_accept(void *ctx, int events);
 
@@ -33,43 +35,18 @@ static const char *own_host(struct frontend *f)
     return host;
 }
 
-static int bind_address(const struct addrinfo *a, int backlog)
+/* A supervisor may hold the ports open over our deaths, so that clients wait a moment and are not refused:
+ * KARST_LISTEN_FDS of them, from descriptor 3 on, in the order of `listeners`. -1: none. */
+static int inherited(size_t i)
 {
-    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1, zero = 0;
+    const char *text = getenv("KARST_LISTEN_FDS");
+    long count = text != NULL ? strtol(text, NULL, 10) : 0;
+    int fd = FIRST_INHERITED + (int)i, is_listening = 0;
+    socklen_t size = sizeof is_listening;
 
-    if (fd < 0)
-        return -errno;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (a->ai_family == AF_INET6)
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
-    if (bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, backlog) == 0)
-        return fd;
-    int e = -errno;
-    close(fd);
-    return e;
-}
-
-/* An empty host is all addresses: IPv6 with IPv4 in it, or IPv4 alone where the kernel has no IPv6. */
-static int bind_host(const char *host, uint16_t port, int backlog)
-{
-    char service[8];
-    struct addrinfo *found, hints = {.ai_family = *host ? AF_UNSPEC : AF_INET6,
-                                     .ai_socktype = SOCK_STREAM,
-                                     .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-
-    snprintf(service, sizeof service, "%u", port);
-    int fd = -EADDRNOTAVAIL;
-    if (getaddrinfo(*host ? host : NULL, service, &hints, &found) == 0) {
-        fd = bind_address(found, backlog);
-        freeaddrinfo(found);
-    }
-    if (*host || (fd != -EAFNOSUPPORT && fd != -EADDRNOTAVAIL))
-        return fd;
-    hints.ai_family = AF_INET;
-    if (getaddrinfo(NULL, service, &hints, &found) != 0)
-        return fd;
-    fd = bind_address(found, backlog);
-    freeaddrinfo(found);
+    if (count <= (long)i || getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &size) != 0 || !is_listening)
+        return -1;
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
     return fd;
 }
 
@@ -101,7 +78,9 @@ static int open_one(struct frontend *f, struct listener *l, const struct config_
                   at->name, at->host, at->port);
         return EX_CONFIG;
     }
-    l->fd = bind_host(at->host, at->port, config_int(f->config, "socket.listen.backlog.size"));
+    l->fd = inherited((size_t)(l - f->listeners));
+    if (l->fd < 0)
+        l->fd = listen_tcp(at->host, at->port, config_int(f->config, "socket.listen.backlog.size"));
     if (l->fd < 0) {
         log_error("listeners: cannot listen on %s:%u: %s", at->host, at->port, strerror(-l->fd));
         return 1;

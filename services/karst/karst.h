@@ -82,14 +82,18 @@ NODISCARD int state_read(const char *run_dir, struct state *ret_state);
 
 /* ------------------------------------------------------------------------------------------------------- supervisor.c
  */
+enum { LISTENERS_MAX = 16 };
 struct supervisor_options {
     const struct config *config;
     const char *run_dir;
     const char *data;
     bool detached;
+    int ports[LISTENERS_MAX]; /* listening, in the order of `listeners`: the front end inherits them; closed at the stop
+                               */
+    size_t port_count;
     int ready_fd; /* detached: a byte 1 and then text when it answers; closed otherwise. -1: none */
 };
 /* Runs the constellation until it is stopped; the exit status. */
-int supervisor_run(const struct supervisor_options *o);
+int supervisor_run(struct supervisor_options *o);
 
 #endif

@@ -117,14 +117,19 @@ static int spawn(struct process *p, int *ret_read_fd)
     char *config = xasprintf("%s/server.properties", s->options->run_dir);
     snprintf(id, sizeof(id), "%d", p->id);
     char *arguments[] = {program, "--config", config, "--id", id, NULL};
-    uv_stdio_container_t stdio[3] = {
+    uv_stdio_container_t stdio[3 + LISTENERS_MAX] = {
         {.flags = UV_IGNORE}, {.flags = UV_INHERIT_FD, .data.fd = fds[1]}, {.flags = UV_INHERIT_FD, .data.fd = fds[1]}};
+    size_t ports = strcmp(p->role, "frontend") == 0 ? s->options->port_count : 0;
+    for (size_t i = 0; i < ports; i++) {
+        stdio[3 + i].flags = UV_INHERIT_FD;
+        stdio[3 + i].data.fd = s->options->ports[i];
+    }
     /* A session of its own: Ctrl-C in the terminal reaches only us, and we stop the processes in their order. */
     uv_process_options_t options = {.exit_cb = on_ended,
                                     .file = program,
                                     .args = arguments,
                                     .flags = UV_PROCESS_DETACHED,
-                                    .stdio_count = 3,
+                                    .stdio_count = 3 + (int)ports,
                                     .stdio = stdio};
     p->handle = xcalloc(1, sizeof(*p->handle));
     p->handle->data = p;

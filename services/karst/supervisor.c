@@ -130,6 +130,8 @@ static void stop(struct supervisor *s, int status)
     s->stage = 0;
     s->status = status;
     probe_stop(TAKE_PTR(s->probe));
+    while (s->options->port_count > 0) /* else clients would be let in and never answered */
+        close(s->options->ports[--s->options->port_count]);
     advance(s);
     supervisor_changed(s);
 }
@@ -225,7 +227,7 @@ static void start(struct supervisor *s)
         int stop_stage;
     } roles[STATE_PROCESSES] = {{"controller", 3}, {"storage", 2}, {"frontend", 0}, {"group", 1}, {"txn", 1}};
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-    char parent[16], host[256];
+    char parent[24], host[256];
     uint16_t port;
     for (size_t i = 0; i < COUNTOF(signals); i++) {
         uv_signal_init(&s->loop, &s->signals[i]);
@@ -237,6 +239,8 @@ static void start(struct supervisor *s)
     uv_timer_start(&s->stage_timer, on_slow_start, SLOW_START_MS, 0);
     snprintf(parent, sizeof(parent), "%d", getpid());
     setenv("KARST_PARENT_PID", parent, 1);
+    snprintf(parent, sizeof(parent), "%zu", s->options->port_count);
+    setenv("KARST_LISTEN_FDS", parent, 1);
     int node = config_int(s->options->config, "node.id");
     for (size_t i = 0; i < STATE_PROCESSES; i++) /* all of them before any can fail */
         process_init(&s->processes[i], s, roles[i].role, i < 2 ? node : 1, roles[i].stop_stage);
@@ -247,7 +251,7 @@ static void start(struct supervisor *s)
         s->probe = probe_start(&s->loop, host, port, on_ready, s);
 }
 
-int supervisor_run(const struct supervisor_options *o)
+int supervisor_run(struct supervisor_options *o)
 {
     struct supervisor s = {.options = o, .stage = -1, .bin = own_folder(), .started_ms = uv_hrtime() / 1000000};
     s.sink = output_sink_new(o->run_dir, o->detached);

@@ -31,7 +31,7 @@ struct process {
 
 struct supervisor {
     uv_loop_t loop;
-    const struct supervisor_options *options;
+    struct supervisor_options *options;
     char *bin; /* the folder of the programs */
     struct process processes[STATE_PROCESSES];
     uv_signal_t signals[3];

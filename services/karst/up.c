@@ -1,12 +1,11 @@
 /* up.c - `karst up`: everything that can be refused is refused here, before a process is started. */
 #include <fcntl.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "libs/loop/listen.h"
 #include "services/karst/karst.h"
 
 static int fail(int status, char *error)
@@ -16,28 +15,35 @@ static int fail(int status, char *error)
     return status;
 }
 
-/* Somebody else on the port would end in a front end that cannot start, again and again. */
-static int check_port(const struct config *c, char **ret_error)
+/* The ports of the front end are ours, and it inherits them: they stay open while it is started again, so that clients
+ * wait a moment and are not refused. Somebody else on a port is told before anything starts. */
+static int open_ports(const struct config *c, struct supervisor_options *s, char **ret_error)
 {
-    char host[256], service[8];
-    uint16_t port;
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL;
-    effective_address(c, host, &port);
-    snprintf(service, sizeof(service), "%u", port);
-    int r = getaddrinfo(host, service, &hints, &found);
-    if (r) {
-        *ret_error = xasprintf("listeners: no address is known for the host %s: %s", host, gai_strerror(r));
-        return -EINVAL;
+    struct arena *a = arena_new(0);
+    struct config_listeners listeners;
+    int r = config_listeners(c, false, a, &listeners, ret_error);
+    if (r == 0 && listeners.count > LISTENERS_MAX) {
+        *ret_error = xasprintf("listeners: more than %d of them", LISTENERS_MAX);
+        r = -EINVAL;
     }
-    int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
-    r = fd < 0 || bind(fd, found->ai_addr, found->ai_addrlen) != 0 ? -errno : 0;
-    if (r)
-        *ret_error = xasprintf("cannot listen on %s:%u: %s", host, port, strerror(-r));
-    if (fd >= 0)
-        close(fd);
-    freeaddrinfo(found);
+    for (size_t i = 0; r == 0 && i < listeners.count; i++) {
+        const struct config_listener *l = &listeners.items[i];
+        int fd = listen_tcp(l->host, l->port, config_int(c, "socket.listen.backlog.size"));
+        if (fd < 0) {
+            *ret_error = xasprintf("cannot listen on %s:%u: %s", l->host, l->port, strerror(-fd));
+            r = fd;
+            break;
+        }
+        s->ports[s->port_count++] = fd;
+    }
+    arena_free(a);
     return r;
+}
+
+static void close_ports(struct supervisor_options *s)
+{
+    while (s->port_count > 0)
+        close(s->ports[--s->port_count]);
 }
 
 /* The child goes on as the supervisor; the parent waits for its word and gives the exit status in *ret_status. True in
@@ -74,18 +80,17 @@ static bool detach(int *ret_ready_fd, int *ret_status)
     return false;
 }
 
-static int supervise(const struct up_options *o, struct config *c, const char *data, const char *run_dir)
+static int supervise(const struct up_options *o, struct config *c, struct supervisor_options *s)
 {
     int status = 0, r;
-    struct supervisor_options s = {
-        .config = c, .run_dir = run_dir, .data = data, .detached = o->detach, .ready_fd = -1};
+    const char *run_dir = s->run_dir;
     effective_add_run_dir(c, run_dir);
     if ((r = effective_write(c, run_dir)) != 0)
         return fail(STATUS_FAILED, xasprintf("cannot write to %s: %s", run_dir, strerror(-r)));
     fflush(stdout);
-    if (o->detach && !detach(&s.ready_fd, &status))
+    if (o->detach && !detach(&s->ready_fd, &status))
         return status;
-    status = supervisor_run(&s);
+    status = supervisor_run(s);
     rundir_clean(run_dir);
     return status;
 }
@@ -113,21 +118,23 @@ static int prepare_and_run(const struct up_options *o, struct config *c, const c
 {
     char *error = NULL, *run_dir = NULL;
     struct datadir_identity identity;
-    if (check_port(c, &error) != 0)
+    struct supervisor_options s = {.config = c, .data = data, .detached = o->detach, .ready_fd = -1};
+    if (open_ports(c, &s, &error) != 0 || datadir_prepare(data, c, &identity, &error) != 0 ||
+        rundir_make(data, &run_dir, &error) != 0) {
+        close_ports(&s);
         return fail(STATUS_FAILED, error);
-    if (datadir_prepare(data, c, &identity, &error) != 0)
-        return fail(STATUS_FAILED, error);
-    if (rundir_make(data, &run_dir, &error) != 0)
-        return fail(STATUS_FAILED, error);
+    }
+    s.run_dir = run_dir;
     int lock = rundir_lock(run_dir), status;
     if (lock < 0) {
         status = lock == -EWOULDBLOCK ? say_locked(data)
                                       : fail(STATUS_FAILED, xasprintf("cannot lock %s: %s", run_dir, strerror(-lock)));
     } else {
         printf("%s %s, cluster id %s\n", identity.formatted_now ? "Formatted" : "Data in", data, identity.cluster_id);
-        status = supervise(o, c, data, run_dir);
+        status = supervise(o, c, &s);
         close(lock);
     }
+    close_ports(&s);
     free(run_dir);
     return status;
 }
