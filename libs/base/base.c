@@ -1,5 +1,6 @@
 #include "libs/base/base.h"
 
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,15 @@ void base_bug(const char *file, int line, const char *what)
 {
     fprintf(stderr, "BUG at %s:%d: %s\n", file, line, what);
     abort();
+}
+
+void base_tune_heap(void)
+{
+    enum { MAPPED_BYTES = 4 << 20, KEPT_BYTES = 16 << 20, ARENAS = 2 }; /* the loop's thread, and all others */
+
+    mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES);
+    mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
+    mallopt(M_ARENA_MAX, ARENAS);
 }
 
 static void *checked(void *p)

@@ -35,6 +35,10 @@ NORETURN void base_bug(const char *file, int line, const char *what);
 #define BUG(what) base_bug(__FILE__, __LINE__, what)
 #define ASSERT(x) ((x) ? (void)0 : base_bug(__FILE__, __LINE__, #x))
 
+/* Once, at the start of a process that moves payloads: glibc would give pieces of some 100 KiB and more back to the system
+ * after each use, and half of the CPU time of bulk traffic would be page faults. */
+void base_tune_heap(void);
+
 /* malloc and friends that never return NULL. The caller frees with free(). */
 NODISCARD void *xmalloc(size_t size);
 NODISCARD void *xcalloc(size_t count, size_t size);

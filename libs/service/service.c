@@ -251,6 +251,7 @@ int service_open(int argc, char **argv, const struct service_options *options, s
 {
     struct service *s = xcalloc(1, sizeof *s);
 
+    base_tune_heap();
     s->options = *options;
     if (s->options.drain_ms == 0)
         s->options.drain_ms = DRAIN_MS;

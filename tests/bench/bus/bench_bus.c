@@ -148,6 +148,7 @@ int main(int argc, char **argv)
     struct bus_options o = {
         .role = KARST__BUS__ROLE__ROLE_FRONTEND, .id = 1, .incarnation = 22, .cluster_id = cluster_id};
 
+    base_tune_heap();
     snprintf(address, sizeof address, "ipc:///tmp/bench-bus-%d", (int)getpid());
     pid_t child = fork();
     if (child == 0)
