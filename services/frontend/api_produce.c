@@ -232,7 +232,10 @@ static enum kafka_error check_records(const struct request *r, struct slice reco
 
 static bool is_transactional(struct slice records)
 {
-    return records.size >= BATCH_HEADER_SIZE && (records.data[BATCH_ATTRIBUTES + 1] & BATCH_ATTR_TRANSACTIONAL);
+    struct batch batch;
+
+    /* What is no whole batch is storage's to refuse. */
+    return batch_read_header(records, &batch) == 0 && batch.size <= records.size && batch_is_transactional(&batch);
 }
 
 static void add_part(struct produce *p, const struct image_topic *topic, enum kafka_error topic_error,

@@ -147,6 +147,8 @@ Test(hot_path, produce_refused_as_a_whole)
     send_produce(9, 1, 5, partitions, 2);
     cr_assert_eq(produced(9, 1, 1)->error_code, KERR_INVALID_REQUIRED_ACKS);
     batch[BATCH_ATTRIBUTES + 1] = BATCH_ATTR_TRANSACTIONAL;
+    batch[BATCH_LENGTH + 3] = sizeof batch - BATCH_LENGTH_OVERHEAD;
+    batch[BATCH_MAGIC] = RECORDS_MAGIC;
     send_produce(9, 2, -1, partitions, 2);
     cr_assert_eq(produced(9, 2, 0)->error_code, KERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
     batch[BATCH_ATTRIBUTES + 1] = 4;
