@@ -180,7 +180,8 @@ static void answer(struct read_call *c)
     struct arena *a = rpc_arena(c->rpc);
     Karst__Bus__ReadReply reply = KARST__BUS__READ_REPLY__INIT;
     Karst__Bus__ReadResult *results = arena_alloc(a, c->count * sizeof *results + 1);
-    struct ref *payloads = arena_alloc(a, c->count * sizeof *payloads + 1);
+    struct ref *payloads =
+        xcalloc(c->count + 1, sizeof *payloads); /* released when the reply has taken the arena away */
     size_t payload_count = 0, left = c->request->max_bytes;
     bool at_least_one = true;
     reply.results = arena_alloc(a, c->count * sizeof *reply.results + 1);
@@ -209,6 +210,7 @@ static void answer(struct read_call *c)
     rpc_reply(c->rpc, KARST__BUS__REPLY__BODY_READ, &reply, payloads, payload_count, 0);
     for (size_t i = 0; i < payload_count; i++)
         ref_release(&payloads[i]);
+    free(payloads);
     call_free(c);
 }
 
