@@ -15,6 +15,7 @@
 
 #include "kafka/apis.h"
 #include "kafka/produce.h"
+#include "libs/base/bytes.h"
 #include "libs/records/records.h"
 #include "services/frontend/api_common.h"
 
@@ -22,7 +23,14 @@ typedef struct kafka_produce_request produce_request;
 typedef struct kafka_produce_response produce_response;
 typedef struct kafka_produce_response_partition_produce_response partition_response;
 
-enum { LEADERS_TOLD_FROM = 10, ZSTD_FROM = 7, ID_FROM = 13, CODEC_ZSTD = 4, ANSWER_SLACK_MS = 5000 };
+enum {
+    LEADERS_TOLD_FROM = 10,
+    ZSTD_FROM = 7,
+    ID_FROM = 13,
+    CODEC_ZSTD = 4,
+    BATCH_LENGTH_MIN = 14,
+    ANSWER_SLACK_MS = 5000
+};
 
 struct part {
     partition_response *response;
@@ -313,19 +321,34 @@ static void fail(struct request *r, enum kafka_error error, const char *message 
     finish(&p);
 }
 
+/* Bytes that Kafka's reader of batches throws on, in its order (ByteBufferLogInputStream); too few bytes are no batch,
+ * which is another error, and storage's. */
+static bool is_rubbish(struct slice records)
+{
+    if (records.size < BATCH_LENGTH_OVERHEAD)
+        return false;
+    if (get_i32(records.data + BATCH_LENGTH) < BATCH_LENGTH_MIN)
+        return true;
+    return records.size > BATCH_MAGIC && records.data[BATCH_MAGIC] > RECORDS_MAGIC;
+}
+
 /* The error of the request as a whole, before any partition is looked at. */
 static enum kafka_error check_request(const struct request *r, size_t *ret_parts)
 {
     const produce_request *q = r->body;
-    bool transactional = false;
+    bool transactional = false, rubbish = false;
 
     *ret_parts = 0;
     for (int32_t i = 0; i < q->topic_data_count; i++) {
         const struct kafka_produce_request_topic_produce_data *t = &q->topic_data[i];
         *ret_parts += (size_t)t->partition_data_count;
-        for (int32_t j = 0; j < t->partition_data_count; j++)
+        for (int32_t j = 0; j < t->partition_data_count; j++) {
             transactional = transactional || is_transactional(t->partition_data[j].records);
+            rubbish = rubbish || is_rubbish(t->partition_data[j].records);
+        }
     }
+    if (rubbish)
+        return KERR_CORRUPT_MESSAGE;
     if (transactional && slice_is_null(q->transactional_id))
         return KERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
     return q->acks < -1 || q->acks > 1 ? KERR_INVALID_REQUIRED_ACKS : KERR_NONE;

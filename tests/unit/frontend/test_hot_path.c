@@ -14,7 +14,8 @@ TestSuite(hot_path, .init = world_open, .fini = world_close);
 
 /* ---- Produce ---- */
 
-static uint8_t batch[BATCH_HEADER_SIZE + 10];
+static uint8_t batch[BATCH_HEADER_SIZE + 10] = {
+    [BATCH_LENGTH + 3] = sizeof batch - BATCH_LENGTH_OVERHEAD, [BATCH_MAGIC] = RECORDS_MAGIC};
 
 static void send_produce(int16_t version, int32_t correlation, int16_t acks, const int32_t *partitions, int32_t count)
 {
@@ -147,13 +148,14 @@ Test(hot_path, produce_refused_as_a_whole)
     send_produce(9, 1, 5, partitions, 2);
     cr_assert_eq(produced(9, 1, 1)->error_code, KERR_INVALID_REQUIRED_ACKS);
     batch[BATCH_ATTRIBUTES + 1] = BATCH_ATTR_TRANSACTIONAL;
-    batch[BATCH_LENGTH + 3] = sizeof batch - BATCH_LENGTH_OVERHEAD;
-    batch[BATCH_MAGIC] = RECORDS_MAGIC;
     send_produce(9, 2, -1, partitions, 2);
     cr_assert_eq(produced(9, 2, 0)->error_code, KERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
     batch[BATCH_ATTRIBUTES + 1] = 4;
     send_produce(6, 3, -1, partitions, 2);
     cr_assert_eq(produced(6, 3, 0)->error_code, KERR_UNSUPPORTED_COMPRESSION_TYPE);
+    batch[BATCH_MAGIC] = 7;
+    send_produce(9, 4, -1, partitions, 2);
+    cr_assert_eq(produced(9, 4, 1)->error_code, KERR_CORRUPT_MESSAGE);
     cr_assert_eq(world_call_count, 0);
 }
 
