@@ -5,8 +5,10 @@
  * its events tell of connections made and lost, without a monitor. A dead listener of an ipc address, which ZeroMQ
  * keeps silent about, is found by a connect(2) of our own.
  *
- * ZMQ_FD is edge-triggered, and sending takes edges away: a socket that was read from, written to or signalled has
- * `check` set, and the loop does not block before its events were read and found empty. */
+ * ZMQ_FD is edge-triggered, and sending takes edges away. A socket whose descriptor was signalled is `due`: the next
+ * RECEIVE drains it. One that was read from or written to is `touched`: at the end of the turn its events are read,
+ * once, and while there is something the loop does not block. Each look costs system calls (poll, getpid), so there is
+ * no further one. */
 #include "libs/bus/bus.h"
 
 #include <stdio.h>
@@ -44,7 +46,7 @@ struct sock {
     struct loop_poll *poll;
     uint64_t conn; /* a DEALER's; 0: a ROUTER */
     Karst__Bus__Lane lane;
-    bool check, connected, closed;
+    bool due, touched, connected, closed;
     struct sock *prev, *next;
 };
 
@@ -57,7 +59,7 @@ struct bus {
     struct handler handlers[KINDS_MAX], kafka_handlers[KAFKA_KEYS_MAX];
     struct loop_timer *timer;
     uint64_t timer_at_ms;
-    bool tick_due, pumping, is_shut;
+    bool tick_due, turn_ends, pumping, is_shut;
     int64_t payload_max;
     struct ref *frames; /* of the message that is being read */
     size_t frame_capacity;
@@ -116,7 +118,7 @@ static void on_readable(void *ctx, int events)
     struct sock *s = ctx;
 
     (void)events;
-    s->check = true;
+    s->due = true;
 }
 
 static void set_int(void *zmq, int option, int value)
@@ -147,7 +149,7 @@ static struct sock *socket_new(struct bus *b, int type, Karst__Bus__Lane lane)
     s->bus = b;
     s->zmq = zmq;
     s->lane = lane;
-    s->check = true;
+    s->touched = true;
     DL_APPEND(b->socks, s);
     return s;
 }
@@ -303,8 +305,6 @@ static void note_connection(struct sock *s, int events)
 {
     struct bus *b = s->bus;
 
-    if (s->conn == 0)
-        return;
     if (!s->connected && (events & ZMQ_POLLOUT)) {
         s->connected = true;
         link_connected(b->core, s->conn);
@@ -314,26 +314,20 @@ static void note_connection(struct sock *s, int events)
     }
 }
 
+/* Until nothing is left, which ZeroMQ says after it has looked at all that its I/O thread has told. */
 static void drain(struct sock *s)
 {
     size_t n = 0;
-    int events;
 
-    s->check = false;
-    /* Reading the events takes the edge away, so each reading is acted upon: the last one said that nothing is there.
-     */
-    for (;;) {
-        events = events_of(s);
-        note_connection(s, events);
-        if (s->closed || !(events & ZMQ_POLLIN))
-            return;
-        while (n < DRAIN_MESSAGES && receive_one(s))
-            n++;
-        if (n == DRAIN_MESSAGES) {
-            s->check = true;
-            loop_again(s->bus->loop);
-            return;
-        }
+    s->due = false;
+    s->touched = true;
+    while (n < DRAIN_MESSAGES && receive_one(s))
+        n++;
+    if (n == DRAIN_MESSAGES) {
+        s->due = true;
+        loop_again(s->bus->loop);
+    } else if (n == 0 && s->conn != 0) {
+        note_connection(s, events_of(s));
     }
 }
 
@@ -404,7 +398,7 @@ static void do_send(struct bus *b, const struct link_action *a)
 
     if (s == NULL)
         return;
-    s->check = true;
+    s->touched = true;
     if (send_message(s, a))
         return;
     if (s->conn != 0)
@@ -492,13 +486,26 @@ static void pump(struct bus *b)
 
 /* ---- phases ---- */
 
-/* Whether on_receive has something to do; if not, the next edge of the descriptor will tell. */
+/* At the end of a turn: whether the next on_receive has something to do. If not, the descriptor's next edge will tell.
+ */
 static bool has_news(struct sock *s)
 {
     int events = events_of(s);
 
-    s->check = (events & ZMQ_POLLIN) || (s->conn != 0 && s->connected != ((events & ZMQ_POLLOUT) != 0));
-    return s->check;
+    s->touched = false;
+    s->due = (events & ZMQ_POLLIN) || (s->conn != 0 && s->connected != ((events & ZMQ_POLLOUT) != 0));
+    return s->due;
+}
+
+static void end_turn(struct bus *b)
+{
+    struct sock *s;
+
+    DL_FOREACH (b->socks, s) {
+        if (s->touched && !s->closed && has_news(s))
+            loop_again(b->loop);
+    }
+    b->turn_ends = false;
 }
 
 static void on_timer(void *ctx)
@@ -511,8 +518,7 @@ static void on_timer(void *ctx)
 
 static void on_send(void *ctx)
 {
-    struct bus *b = ctx;
-    struct sock *s;
+    struct bus *b = ctx; /* runs twice a turn, before and after on_receive */
 
     link_clock(b->core, loop_now_ms(b->loop));
     pump(b);
@@ -522,10 +528,8 @@ static void on_send(void *ctx)
     }
     if (link_is_staged(b->core))
         loop_again(b->loop);
-    DL_FOREACH (b->socks, s) {
-        if (s->check && !s->closed && has_news(s))
-            loop_again(b->loop);
-    }
+    if (b->turn_ends)
+        end_turn(b);
     sweep(b);
     arm_timer(b);
 }
@@ -537,7 +541,7 @@ static void on_receive(void *ctx)
 
     link_clock(b->core, loop_now_ms(b->loop));
     DL_FOREACH (b->socks, s) {
-        if (s->closed || !s->check)
+        if (s->closed || !s->due)
             continue;
         drain(s);
         pump(b);
@@ -547,6 +551,7 @@ static void on_receive(void *ctx)
         link_tick(b->core);
         pump(b);
     }
+    b->turn_ends = true;
     sweep(b);
     arm_timer(b);
 }
