@@ -90,8 +90,8 @@ NODISCARD int log_load(struct log *l, const struct log_options *o);
 NODISCARD int log_write_snapshot(struct log *l, int64_t offset);
 /* Removes those that no segment begins at, but for the newest; those above the log end go in any case. */
 void log_drop_snapshots(struct log *l);
-/* The state at offset: from the newest usable snapshot at or before it, and the batches from there on. Snapshots above
- * trusted go: after a crash those that were not flushed may be of a past that a power cut undid. */
+/* The state from the newest usable snapshot at or before trusted, and the batches from there on, up to offset.
+ * Snapshots above trusted go: after a crash those that were not flushed may be of a past that a power cut undid. */
 NODISCARD int log_load_producers(struct log *l, int64_t offset, int64_t trusted, int64_t now_wall_ms);
 /* Notes a batch that is in the log. body: its bytes, or null for a batch that is no control batch. */
 void log_replay_producer(struct log *l, const struct batch *b, struct slice body);

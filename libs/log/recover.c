@@ -175,7 +175,7 @@ static int rebuild_segment(struct log *l, struct segment *s, int64_t *next_offse
         if ((err = segment_note(s, &b, position, (uint32_t)l->config.index_interval_bytes)) < 0)
             break;
         epochs_assign(&l->epochs, b.leader_epoch, b.base_offset);
-        if (replay && batch_last_offset(&b) >= l->start)
+        if (replay && b.base_offset >= l->snapshot_offset)
             log_replay_producer(l, &b, bytes);
         *next_offset = batch_next_offset(&b);
         good = position + b.size;
@@ -342,7 +342,7 @@ static int load_epochs(struct log *l)
 }
 
 /* The log starts behind its end (what was there is lost, or was never copied): it begins anew there. */
-static int settle_start(struct log *l, const struct log_options *o)
+static int settle_start(struct log *l, const struct log_options *o, struct loaded *loaded)
 {
     l->start = MAX(l->segments[0]->base, o->log_start_offset);
     if (l->start <= l->end)
@@ -354,6 +354,10 @@ static int settle_start(struct log *l, const struct log_options *o)
     if (err == 0)
         err = log_new_active(l, start, o->now_wall_ms);
     l->start = l->end = start;
+    /* What producers wrote last is not known any more; without any state they may go on with any sequence. */
+    producers_clear(l->producers);
+    l->snapshot_offset = -1;
+    loaded->replayed = true;
     return err;
 }
 
@@ -378,11 +382,12 @@ int log_load(struct log *l, const struct log_options *o)
         err = log_new_active(l, l->end, o->now_wall_ms);
     }
     if (err == 0)
-        err = settle_start(l, o);
+        err = settle_start(l, o, &loaded);
     if (err == 0 && rebuild)
         err = rebuild_epochs(l);
     if (err == 0 && !loaded.replayed)
-        err = log_load_producers(l, l->end, o->clean && !loaded.recovered ? l->end : o->recovery_point, o->now_wall_ms);
+        err = log_load_producers(l, l->end, o->clean && !loaded.recovered ? l->end : MIN(o->recovery_point, l->end),
+                                 o->now_wall_ms);
     if (err < 0)
         return err;
     l->staged_end = l->end;

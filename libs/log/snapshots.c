@@ -110,15 +110,16 @@ int log_load_producers(struct log *l, int64_t offset, int64_t trusted, int64_t n
 {
     struct offsets o;
     int err = list_snapshots(l, &o);
-    int64_t from = l->start;
+    /* From the first batch that is kept, also where the log starts later: that is what was known before the stop. */
+    int64_t from = l->segments[0]->base;
     producers_clear(l->producers);
     l->snapshot_offset = -1;
     for (size_t i = 0; err == 0 && i < o.count; i++) {
-        if (o.at[i] > MIN(offset, trusted)) {
+        if (o.at[i] > trusted) {
             remove_snapshot(l, o.at[i]);
             continue;
         }
-        if (o.at[i] < from && l->snapshot_offset < 0 && o.at[i] < l->segments[0]->base)
+        if (o.at[i] < from)
             break; /* older than the log: worth nothing */
         int bad = producers_load_snapshot(l->producers, l->fs, l->dir, o.at[i], now_wall_ms,
                                           l->config.producer_id_expiration_ms);
