@@ -123,6 +123,18 @@ static void end_session(struct controller *c, struct session *s)
 
 /* ---- registration ---- */
 
+/* Two nodes with one directory: a copied disk. */
+static bool is_dir_of_another(const struct controller *c, int32_t id, struct uuid dir)
+{
+    int32_t count;
+    const struct image_broker *const *all = image_brokers(c->image, &count);
+    for (int32_t i = 0; i < count; i++)
+        for (int32_t n = 0; n < all[i]->log_dir_count; n++)
+            if (all[i]->id != id && uuid_eq(all[i]->log_dirs[n], dir))
+                return true;
+    return false;
+}
+
 static enum kafka_error check_registration(const struct controller *c, const struct controller_registration *r,
                                            const char **ret_message)
 {
@@ -137,6 +149,8 @@ static enum kafka_error check_registration(const struct controller *c, const str
         if (uuid_is_zero(r->log_dirs[i]) || uuid_eq(r->log_dirs[i], UUID_DIR_UNASSIGNED) ||
             uuid_eq(r->log_dirs[i], UUID_DIR_LOST))
             *ret_message = "Reserved directory ID in request";
+        else if (is_dir_of_another(c, r->id, r->log_dirs[i]))
+            *ret_message = "Another broker is already registered with a directory of the request";
         for (int32_t n = 0; n < i && *ret_message == NULL; n++)
             if (uuid_eq(r->log_dirs[n], r->log_dirs[i]))
                 *ret_message = "Duplicate directory ID in request";
