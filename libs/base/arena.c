@@ -55,7 +55,10 @@ void arena_reset(struct arena *a)
     a->used = 0;
 }
 
-size_t arena_used(const struct arena *a) { return a->used; }
+size_t arena_used(const struct arena *a)
+{
+    return a->used;
+}
 
 void *arena_try_alloc(struct arena *a, size_t size)
 {

@@ -29,15 +29,30 @@ static void *checked(void *p)
     return p;
 }
 
-void *xmalloc(size_t size) { return checked(malloc(size ? size : 1)); }
+void *xmalloc(size_t size)
+{
+    return checked(malloc(size ? size : 1));
+}
 
-void *xcalloc(size_t count, size_t size) { return checked(calloc(count ? count : 1, size ? size : 1)); }
+void *xcalloc(size_t count, size_t size)
+{
+    return checked(calloc(count ? count : 1, size ? size : 1));
+}
 
-void *xrealloc(void *p, size_t size) { return checked(realloc(p, size ? size : 1)); }
+void *xrealloc(void *p, size_t size)
+{
+    return checked(realloc(p, size ? size : 1));
+}
 
-char *xstrdup(const char *s) { return checked(strdup(s)); }
+char *xstrdup(const char *s)
+{
+    return checked(strdup(s));
+}
 
-char *xstrndup(const char *s, size_t n) { return checked(strndup(s, n)); }
+char *xstrndup(const char *s, size_t n)
+{
+    return checked(strndup(s, n));
+}
 
 char *xasprintf(const char *format, ...)
 {

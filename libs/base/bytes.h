@@ -4,7 +4,10 @@
 
 #include "libs/base/slice.h"
 
-static inline uint16_t get_u16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
+static inline uint16_t get_u16(const uint8_t *p)
+{
+    return (uint16_t)(p[0] << 8 | p[1]);
+}
 static inline uint32_t get_u32(const uint8_t *p)
 {
     uint32_t v;
@@ -17,9 +20,18 @@ static inline uint64_t get_u64(const uint8_t *p)
     memcpy(&v, p, 8);
     return __builtin_bswap64(v);
 }
-static inline int16_t get_i16(const uint8_t *p) { return (int16_t)get_u16(p); }
-static inline int32_t get_i32(const uint8_t *p) { return (int32_t)get_u32(p); }
-static inline int64_t get_i64(const uint8_t *p) { return (int64_t)get_u64(p); }
+static inline int16_t get_i16(const uint8_t *p)
+{
+    return (int16_t)get_u16(p);
+}
+static inline int32_t get_i32(const uint8_t *p)
+{
+    return (int32_t)get_u32(p);
+}
+static inline int64_t get_i64(const uint8_t *p)
+{
+    return (int64_t)get_u64(p);
+}
 
 static inline void put_u16(uint8_t *p, uint16_t v)
 {
@@ -36,11 +48,21 @@ static inline void put_u64(uint8_t *p, uint64_t v)
     v = __builtin_bswap64(v);
     memcpy(p, &v, 8);
 }
-static inline void put_i16(uint8_t *p, int16_t v) { put_u16(p, (uint16_t)v); }
-static inline void put_i32(uint8_t *p, int32_t v) { put_u32(p, (uint32_t)v); }
-static inline void put_i64(uint8_t *p, int64_t v) { put_u64(p, (uint64_t)v); }
+static inline void put_i16(uint8_t *p, int16_t v)
+{
+    put_u16(p, (uint16_t)v);
+}
+static inline void put_i32(uint8_t *p, int32_t v)
+{
+    put_u32(p, (uint32_t)v);
+}
+static inline void put_i64(uint8_t *p, int64_t v)
+{
+    put_u64(p, (uint64_t)v);
+}
 
-/* Reads an unsigned varint at p, at most to end. The bytes taken, or 0 when cut short or longer than 5 (10) bytes or out of range. */
+/* Reads an unsigned varint at p, at most to end. The bytes taken, or 0 when cut short or longer than 5 (10) bytes or
+ * out of range. */
 static inline size_t get_uvarint32(const uint8_t *p, const uint8_t *end, uint32_t *ret_v)
 {
     uint32_t v = 0;
@@ -98,9 +120,18 @@ static inline size_t put_uvarint64(uint8_t *p, uint64_t v)
     p[n++] = (uint8_t)v;
     return n;
 }
-static inline size_t put_uvarint32(uint8_t *p, uint32_t v) { return put_uvarint64(p, v); }
-static inline size_t put_varint64(uint8_t *p, int64_t v) { return put_uvarint64(p, ((uint64_t)v << 1) ^ (uint64_t)(v >> 63)); }
-static inline size_t put_varint32(uint8_t *p, int32_t v) { return put_uvarint64(p, ((uint32_t)v << 1) ^ (uint32_t)(v >> 31)); }
+static inline size_t put_uvarint32(uint8_t *p, uint32_t v)
+{
+    return put_uvarint64(p, v);
+}
+static inline size_t put_varint64(uint8_t *p, int64_t v)
+{
+    return put_uvarint64(p, ((uint64_t)v << 1) ^ (uint64_t)(v >> 63));
+}
+static inline size_t put_varint32(uint8_t *p, int32_t v)
+{
+    return put_uvarint64(p, ((uint32_t)v << 1) ^ (uint32_t)(v >> 31));
+}
 static inline size_t size_uvarint64(uint64_t v)
 {
     size_t n = 1;

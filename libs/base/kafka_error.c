@@ -18,9 +18,15 @@ static size_t index_of(int code)
     return code >= -1 && i < COUNTOF(errors) ? i : 0;
 }
 
-const char *kafka_error_name(int code) { return errors[index_of(code)].name; }
+const char *kafka_error_name(int code)
+{
+    return errors[index_of(code)].name;
+}
 
-bool kafka_error_retriable(int code) { return errors[index_of(code)].retry != NO; }
+bool kafka_error_retriable(int code)
+{
+    return errors[index_of(code)].retry != NO;
+}
 
 enum kafka_error kafka_error_of_errno(int negative_errno)
 {

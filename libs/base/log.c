@@ -9,7 +9,10 @@ enum { LINE_MAX_BYTES = 4096 };
 
 static enum log_level log_least = LOG_INFO;
 
-void log_set_level(enum log_level least) { log_least = least; }
+void log_set_level(enum log_level least)
+{
+    log_least = least;
+}
 
 void log_write(enum log_level level, const char *format, ...)
 {

@@ -1,5 +1,5 @@
-/* log.h - one line a happening on stderr: "2026-01-31T12:00:00.000Z LEVEL text". `karst up` puts the role in front. Libraries
- * return errors; the service logs each once. Thread-safe. Never on the data path. */
+/* log.h - one line a happening on stderr: "2026-01-31T12:00:00.000Z LEVEL text". `karst up` puts the role in front.
+ * Libraries return errors; the service logs each once. Thread-safe. Never on the data path. */
 #ifndef KARST_BASE_LOG_H
 #define KARST_BASE_LOG_H
 

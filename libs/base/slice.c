@@ -1,6 +1,9 @@
 #include "libs/base/slice.h"
 
-char *slice_dup_str(struct slice s) { return s.data ? xstrndup((const char *)s.data, s.size) : NULL; }
+char *slice_dup_str(struct slice s)
+{
+    return s.data ? xstrndup((const char *)s.data, s.size) : NULL;
+}
 
 /* One code point of UTF-8 at s->data[*at]; malformed bytes stand for themselves. */
 static uint32_t next_code_point(struct slice s, size_t *at)

@@ -1,5 +1,5 @@
-/* slice.h - bytes or text that somebody else owns. Text is UTF-8 and not terminated. A null string or null bytes of Kafka's
- * are the slice with data == NULL; an empty one has data != NULL and size 0. */
+/* slice.h - bytes or text that somebody else owns. Text is UTF-8 and not terminated. A null string or null bytes of
+ * Kafka's are the slice with data == NULL; an empty one has data != NULL and size 0. */
 #ifndef KARST_BASE_SLICE_H
 #define KARST_BASE_SLICE_H
 
@@ -10,13 +10,16 @@ struct slice {
     size_t size;
 };
 
-#define SLICE_NULL      ((struct slice){NULL, 0})
-#define SLICE_EMPTY     ((struct slice){(const uint8_t *)"", 0})
-#define SLICE_OF(lit)   ((struct slice){(const uint8_t *)("" lit), sizeof(lit) - 1})
-#define SLICE_F         "%.*s"                                 /* for printf, with SLICE_A */
-#define SLICE_A(s)      (int)(s).size, (const char *)((s).data ? (s).data : (const uint8_t *)"")
+#define SLICE_NULL    ((struct slice){NULL, 0})
+#define SLICE_EMPTY   ((struct slice){(const uint8_t *)"", 0})
+#define SLICE_OF(lit) ((struct slice){(const uint8_t *)("" lit), sizeof(lit) - 1})
+#define SLICE_F       "%.*s" /* for printf, with SLICE_A */
+#define SLICE_A(s)    (int)(s).size, (const char *)((s).data ? (s).data : (const uint8_t *)"")
 
-static inline struct slice slice_make(const void *data, size_t size) { return (struct slice){data, size}; }
+static inline struct slice slice_make(const void *data, size_t size)
+{
+    return (struct slice){data, size};
+}
 
 /* The text of a C string; NULL gives the null slice. */
 static inline struct slice slice_str(const char *s)
@@ -24,15 +27,22 @@ static inline struct slice slice_str(const char *s)
     return s ? (struct slice){(const uint8_t *)s, strlen(s)} : SLICE_NULL;
 }
 
-static inline bool slice_is_null(struct slice s) { return s.data == NULL; }
+static inline bool slice_is_null(struct slice s)
+{
+    return s.data == NULL;
+}
 
 /* Null equals only null. */
 static inline bool slice_eq(struct slice a, struct slice b)
 {
-    return a.size == b.size && (a.data == NULL) == (b.data == NULL) && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
+    return a.size == b.size && (a.data == NULL) == (b.data == NULL) &&
+           (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
 }
 
-static inline bool slice_eq_str(struct slice a, const char *s) { return slice_eq(a, slice_str(s)); }
+static inline bool slice_eq_str(struct slice a, const char *s)
+{
+    return slice_eq(a, slice_str(s));
+}
 
 /* Order by bytes, a prefix first; null before all. */
 static inline int slice_cmp(struct slice a, struct slice b)

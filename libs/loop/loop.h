@@ -30,8 +30,8 @@ void loop_run(struct loop *l);          /* until loop_stop, which may have been 
 void loop_stop(struct loop *l);
 uv_loop_t *loop_uv(struct loop *l);
 
-uint64_t loop_now_ms(const struct loop *l);  /* monotonic, cached for the turn */
-int64_t loop_wall_ms(const struct loop *l);  /* wall clock in Unix ms, cached for the turn */
+uint64_t loop_now_ms(const struct loop *l); /* monotonic, cached for the turn */
+int64_t loop_wall_ms(const struct loop *l); /* wall clock in Unix ms, cached for the turn */
 
 /* fn runs once in that phase of each turn, hooks of a phase in the order they were added. */
 void loop_hook(struct loop *l, enum loop_phase phase, loop_fn *fn, void *ctx);
@@ -42,11 +42,13 @@ void loop_again(struct loop *l);
 void loop_wake(struct loop *l, loop_fn *fn, void *ctx);
 
 /* A timer; repeat_ms 0: once. loop_timer_stop takes NULL and returns NULL; legal from inside fn. */
-NODISCARD struct loop_timer *loop_timer_start(struct loop *l, uint64_t delay_ms, uint64_t repeat_ms, loop_fn *fn, void *ctx);
+NODISCARD struct loop_timer *loop_timer_start(struct loop *l, uint64_t delay_ms, uint64_t repeat_ms, loop_fn *fn,
+                                              void *ctx);
 void loop_timer_again(struct loop_timer *t, uint64_t delay_ms); /* moves the next firing */
 struct loop_timer *loop_timer_stop(struct loop_timer *t);
 
-/* Our own sockets: events are LOOP_READABLE | LOOP_WRITABLE; level-triggered. loop_poll_stop takes NULL, returns NULL, does not close fd. */
+/* Our own sockets: events are LOOP_READABLE | LOOP_WRITABLE; level-triggered. loop_poll_stop takes NULL, returns NULL,
+ * does not close fd. */
 enum { LOOP_READABLE = 1, LOOP_WRITABLE = 2 };
 typedef void loop_poll_fn(void *ctx, int events);
 NODISCARD struct loop_poll *loop_poll_start(struct loop *l, int fd, int events, loop_poll_fn *fn, void *ctx);
@@ -55,7 +57,8 @@ struct loop_poll *loop_poll_stop(struct loop_poll *p);
 
 void loop_signal(struct loop *l, int signal_number, loop_fn *fn, void *ctx);
 
-/* The slow pool: work runs on a thread of it, done in the loop's thread afterwards. For flushes, deletions, cold reads. */
+/* The slow pool: work runs on a thread of it, done in the loop's thread afterwards. For flushes, deletions, cold reads.
+ */
 void loop_work(struct loop *l, loop_fn *work, loop_fn *done, void *ctx);
 
 #endif
