@@ -133,14 +133,15 @@ static bool check_hello(struct link_core *l, uint64_t conn, const Karst__Bus__Ba
     return false;
 }
 
-/* A peer has one link a lane: its newer one tells that the older is dead. */
+/* A peer has one link a lane: its newer one tells that the older is dead, also when that was of an earlier life. What
+ * of it is still under way must not run behind the calls of the new one: a commit of a front end that died would take
+ * back a later one. */
 static void end_older(struct link_core *l, const Karst__Bus__Batch *b, Karst__Bus__Lane lane)
 {
     struct served *s, *next;
 
     HASH_ITER (hh, l->served, s, next) {
-        if (s->role == b->from->role && s->id == b->from->id && s->incarnation == b->from->incarnation &&
-            link_conn_lane(s->conn) == lane)
+        if (s->role == b->from->role && s->id == b->from->id && link_conn_lane(s->conn) == lane)
             end(l, s);
     }
 }
