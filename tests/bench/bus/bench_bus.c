@@ -14,6 +14,8 @@
 
 #include "libs/bus/bus.h"
 
+enum { PING_API_KEY = 2 }; /* any of Kafka's that a storage node serves on the control lane */
+
 static const char cluster_id[] = "AAAAAAAAAAAAAAAAAAAAAA";
 
 struct load {
@@ -57,6 +59,8 @@ static void serve_append(void *ctx, struct rpc *r)
     rpc_reply(r, KARST__BUS__REPLY__BODY_APPEND, &reply, NULL, 0, 0);
 }
 
+static void serve_ping(void *ctx, struct rpc *r);
+
 static void serve(const char *address)
 {
     struct loop *loop = loop_new();
@@ -70,6 +74,7 @@ static void serve(const char *address)
     if (bus_new(loop, &o, &bus) != 0)
         exit(1);
     bus_serve(bus, KARST__BUS__CALL__BODY_APPEND, serve_append, NULL);
+    bus_serve_kafka(bus, PING_API_KEY, serve_ping, NULL);
     loop_run(loop);
     exit(0);
 }
@@ -109,6 +114,47 @@ static void on_done(void *ctx, const struct bus_result *result)
         call(load);
     else if (load->in_flight == 0)
         loop_stop(load->loop);
+}
+
+/* A ping on the control lane, one in flight, beside megabytes on the bulk lane. */
+struct ping {
+    struct load *load;
+    double sent_at, worst, sum;
+    uint64_t count;
+};
+
+static void serve_ping(void *ctx, struct rpc *r)
+{
+    Karst__Bus__KafkaResponse reply = KARST__BUS__KAFKA_RESPONSE__INIT;
+
+    (void)ctx;
+    rpc_reply(r, KARST__BUS__REPLY__BODY_KAFKA, &reply, NULL, 0, 0);
+}
+
+static void send_ping(struct ping *p);
+
+static void on_pong(void *ctx, const struct bus_result *result)
+{
+    struct ping *p = ctx;
+    double took = seconds_now() - p->sent_at;
+
+    if (result->outcome != KARST__BUS__OUTCOME__OUTCOME_OK)
+        return;
+    p->count++;
+    p->sum += took;
+    p->worst = MAX(p->worst, took);
+    if (!p->load->stopping)
+        send_ping(p);
+}
+
+static void send_ping(struct ping *p)
+{
+    Karst__Bus__KafkaRequest body = KARST__BUS__KAFKA_REQUEST__INIT;
+    struct bus_request request = {.kind = KARST__BUS__CALL__BODY_KAFKA, .body = &body, .timeout_ms = 30000};
+
+    body.api_key = PING_API_KEY;
+    p->sent_at = seconds_now();
+    bus_call(p->load->bus, KARST__BUS__ROLE__ROLE_STORAGE, 1, &request, on_pong, p);
 }
 
 static void on_end(void *ctx)
@@ -173,6 +219,11 @@ int main(int argc, char **argv)
     } lines[] = {{1, 0}, {16, 0}, {256, 0}, {64, 100}, {16, 4096}, {16, 65536}, {4, 1 << 20}};
     for (size_t i = 0; i < COUNTOF(lines); i++)
         run(&load, child, lines[i].in_flight, lines[i].bytes, seconds);
+    struct ping ping = {.load = &load};
+    send_ping(&ping);
+    run(&load, child, 8, 1 << 20, seconds);
+    printf("a ping on the control lane beside that line: %.2f ms on average, %.2f ms at most\n",
+           ping.sum / (double)MAX(ping.count, (uint64_t)1) * 1e3, ping.worst * 1e3);
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
     bus_free(load.bus);
