@@ -6,6 +6,8 @@
 void create_partitions_on_call(void *ctx, struct rpc *rpc)
 {
     struct quorum *q = ctx;
+    if (quorum_refuses(q, rpc))
+        return;
     const struct kafka_create_partitions_request *request = rpc_kafka_request(rpc);
     if (request == NULL)
         return;

@@ -5,6 +5,8 @@
 void create_topics_on_call(void *ctx, struct rpc *rpc)
 {
     struct quorum *q = ctx;
+    if (quorum_refuses(q, rpc))
+        return;
     const struct kafka_create_topics_request *request = rpc_kafka_request(rpc);
     if (request == NULL)
         return;

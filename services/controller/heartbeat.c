@@ -17,6 +17,8 @@ static void take_dirs(const Karst__Bus__HeartbeatRequest *m, struct arena *a, st
 void heartbeat_on_call(void *ctx, struct rpc *rpc)
 {
     struct quorum *q = ctx;
+    if (quorum_refuses(q, rpc))
+        return;
     const Karst__Bus__HeartbeatRequest *m = rpc_call(rpc)->heartbeat;
     struct controller_heartbeat h = {
         .role = m->role,

@@ -46,6 +46,14 @@ void quorum_record(struct quorum *q)
 
 /* ---- answers ---- */
 
+bool quorum_refuses(struct quorum *q, struct rpc *rpc)
+{
+    if (!q->failed && !service_is_draining(q->service))
+        return false;
+    rpc_fail(rpc, KARST__BUS__OUTCOME__OUTCOME_OVERLOADED);
+    return true;
+}
+
 static void reply(const struct waiting *w)
 {
     struct rpc *rpc = w->rpc; /* w is in its arena */
