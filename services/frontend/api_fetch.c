@@ -15,7 +15,15 @@
 
 #include <utlist.h>
 
-enum { ID_FROM = 13, REPLICA_STATE_FROM = 15, SLACK_MS = 2000, RETRY_MS = 20, GRACE_MS = 5, ROOM_MIN_BYTES = 64 << 10 };
+enum {
+    ID_FROM = 13,
+    REPLICA_STATE_FROM = 15,
+    LEADERS_TOLD_FROM = 16,
+    SLACK_MS = 2000,
+    RETRY_MS = 20,
+    GRACE_MS = 5,
+    ROOM_MIN_BYTES = 64 << 10
+};
 
 static void send_read(struct fetch_read *read);
 
@@ -198,26 +206,33 @@ static struct fetch_read *read_of(struct fetch *f, int32_t node)
 
 /* ---- what is asked ---- */
 
-/* Finds the partition in the image, or answers it at once. */
-static void resolve(struct fetch *f, uint32_t i)
+/* Finds the partition in the image; false: it is answered with the error. */
+static bool find_partition(struct fetch *f, struct fetch_part *part)
 {
-    struct fetch_part *part = &f->parts[i];
     const struct request *r = f->r;
     bool by_id = r->version >= ID_FROM;
 
     part->topic =
         by_id ? image_topic_by_id(r->image, part->p.key.topic_id) : image_topic_by_name(r->image, part->p.key.topic);
     part->partition = part->topic != NULL ? image_partition(part->topic, part->p.key.partition) : NULL;
-    if (part->topic == NULL) {
-        fetch_set_error(part, by_id ? KERR_UNKNOWN_TOPIC_ID : KERR_UNKNOWN_TOPIC_OR_PARTITION);
-    } else if (part->partition == NULL) {
-        fetch_set_error(part, KERR_UNKNOWN_TOPIC_OR_PARTITION);
-    } else if (part->partition->leader < 0) {
+    if (part->partition != NULL)
+        return true;
+    fetch_set_error(part, by_id && part->topic == NULL ? KERR_UNKNOWN_TOPIC_ID : KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    return false;
+}
+
+static void resolve(struct fetch *f, uint32_t i)
+{
+    struct fetch_part *part = &f->parts[i];
+
+    if (!find_partition(f, part))
+        return;
+    if (part->partition->leader < 0) {
         fetch_set_error(part, KERR_NOT_LEADER_OR_FOLLOWER);
-    } else {
-        struct fetch_read *read = read_of(f, part->partition->leader);
-        read->parts[read->count++] = i;
+        return;
     }
+    struct fetch_read *read = read_of(f, part->partition->leader);
+    read->parts[read->count++] = i;
 }
 
 static void start(struct fetch *f)
@@ -344,25 +359,50 @@ static bool is_replica(const struct request *r)
     return (r->version >= REPLICA_STATE_FROM ? q->replica_state.replica_id : q->replica_id) >= 0;
 }
 
-static void fail(struct request *r, enum kafka_error error, const char *message UNUSED)
+static struct fetch *new_fetch(struct request *r)
 {
     struct fetch *f = arena_calloc(r->arena, 1, sizeof *f);
 
     f->r = r;
+    return f;
+}
+
+static void fail(struct request *r, enum kafka_error error, const char *message UNUSED)
+{
+    struct fetch *f = new_fetch(r);
+
     add_asked(f);
     for (uint32_t i = 0; i < f->count; i++)
         fetch_set_error(&f->parts[i], error);
     fetch_reply(f);
 }
 
+static void refuse_replica(struct request *r)
+{
+    struct fetch *f = new_fetch(r);
+
+    add_asked(f);
+    for (uint32_t i = 0; i < f->count; i++) {
+        struct fetch_part *part = &f->parts[i];
+        if (!find_partition(f, part))
+            continue;
+        fetch_set_error(part, KERR_NOT_LEADER_OR_FOLLOWER);
+        part->data.aborted_transactions_count = -1;
+        if (r->version < LEADERS_TOLD_FROM)
+            continue;
+        part->data.current_leader.leader_id = part->partition->leader;
+        part->data.current_leader.leader_epoch = part->partition->leader_epoch;
+    }
+    fetch_reply(f);
+}
+
 static void handle(struct request *r)
 {
     const fetch_request *q = r->body;
-    struct fetch *f = arena_calloc(r->arena, 1, sizeof *f);
+    struct fetch *f = new_fetch(r);
 
-    f->r = r;
     if (is_replica(r)) {
-        fail(r, KERR_NOT_LEADER_OR_FOLLOWER, NULL);
+        refuse_replica(r);
         return;
     }
     if (q->session_epoch != 0 && q->session_epoch != -1) {

@@ -124,19 +124,27 @@ static void take_record_errors(struct request *r, const Karst__Bus__AppendResult
     }
 }
 
+/* Kafka answers LogStartOffset with errors that the log itself found, and -1 with these. */
+static bool hides_log_start(int32_t error)
+{
+    return error == KERR_CORRUPT_MESSAGE || error == KERR_UNKNOWN_TOPIC_OR_PARTITION ||
+           error == KERR_NOT_LEADER_OR_FOLLOWER || error == KERR_MESSAGE_TOO_LARGE ||
+           error == KERR_RECORD_LIST_TOO_LARGE || error == KERR_KAFKA_STORAGE_ERROR;
+}
+
 static void take_result(struct produce *p, const Karst__Bus__AppendResult *from, partition_response *out)
 {
     out->error_code = (int16_t)from->error;
     out->base_offset = from->base_offset;
     out->log_append_time_ms = from->log_append_time_ms;
-    out->log_start_offset = from->log_start_offset;
+    out->log_start_offset = hides_log_start(from->error) ? -1 : from->log_start_offset;
     if (from->error == KERR_NONE)
         return;
     p->failed = true;
-    if (*from->error_message)
+    if (from->n_record_errors > 0) { /* else Kafka has no words either */
         out->error_message = slice_str(arena_str(p->r->arena, slice_str(from->error_message)));
-    if (from->n_record_errors > 0)
         take_record_errors(p->r, from, out);
+    }
     if (from->error == KERR_NOT_LEADER_OR_FOLLOWER)
         tell_leader(p, out, from->leader_id, from->leader_epoch);
 }
@@ -228,14 +236,18 @@ static struct append *append_to(struct produce *p, int32_t node)
 
 /* ---- checks that need the client's version or the image ---- */
 
+/* What Kafka's broker looks at before its log does (ProduceRequest.validateRecords): one whole batch of magic 2, of a
+ * codec that the version knows. Null records Kafka 4.3.1 never answers. */
 static enum kafka_error check_records(const struct request *r, struct slice records)
 {
-    if (slice_is_null(records))
-        return KERR_INVALID_RECORD; /* Kafka 4.3.1 never answers this one */
-    if (r->version < ZSTD_FROM && records.size >= BATCH_HEADER_SIZE &&
-        (records.data[BATCH_ATTRIBUTES + 1] & BATCH_ATTR_CODEC) == CODEC_ZSTD)
+    struct batch batch;
+    struct slice rest = records;
+
+    if (batch_next(&rest, &batch, NULL) != 1)
+        return KERR_INVALID_RECORD;
+    if (r->version < ZSTD_FROM && batch_codec(&batch) == CODEC_ZSTD)
         return KERR_UNSUPPORTED_COMPRESSION_TYPE;
-    return KERR_NONE;
+    return batch_next(&rest, &batch, NULL) == 1 ? KERR_INVALID_RECORD : KERR_NONE;
 }
 
 static bool is_transactional(struct slice records)
