@@ -28,6 +28,7 @@ static void do_execute(struct bus *b, struct rpc *r)
 {
     const Karst__Bus__Call *call = rpc_call(r);
     struct handler *h = NULL;
+    machine_saw(process_machine(b->process), b->process, r);
     if (call->body_case == KARST__BUS__CALL__BODY_KAFKA) {
         if (call->kafka->api_key >= 0 && call->kafka->api_key < KAFKA_KEYS_MAX)
             h = &b->kafka_handlers[call->kafka->api_key];

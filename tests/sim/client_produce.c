@@ -200,7 +200,9 @@ static void tick(void *ctx)
         if (p->flying == 0)
             send_again(p);
     } else if (!p->clients->finishing) {
-        while (p->flying < FLYING_MAX && sim_chance(p->sim, 600))
+        /* A log takes any sequence from a producer that it does not know, as Kafka's: the first batch goes alone. */
+        size_t flying_max = p->ack_count ? FLYING_MAX : 1;
+        while (p->flying < flying_max && sim_chance(p->sim, 600))
             make_batch(p);
     }
 }

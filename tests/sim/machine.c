@@ -36,6 +36,8 @@ struct machine {
     struct machine_faults faults;
     struct process *processes;
     uint32_t last_number;
+    machine_watch_fn *watch;
+    void *watch_ctx;
 };
 
 static struct process *current;
@@ -87,6 +89,20 @@ struct sim *machine_sim(struct machine *m)
 struct net *machine_net(struct machine *m)
 {
     return m->net;
+}
+
+void machine_watch(struct machine *m, machine_watch_fn *fn, void *ctx)
+{
+    m->watch = fn;
+    m->watch_ctx = ctx;
+}
+
+void machine_saw(struct machine *m, struct process *p, const struct rpc *rpc)
+{
+    struct process *before = process_enter(NULL);
+    if (m->watch && !process_is_ghost(p))
+        m->watch(m->watch_ctx, p, rpc);
+    process_leave(before);
 }
 
 void machine_heal(struct machine *m)

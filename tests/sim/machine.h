@@ -23,6 +23,7 @@ struct process;
 
 struct machine_faults {
     uint64_t late, stall, breaks; /* per thousand messages */
+    uint64_t doubled;             /* the same: it arrives twice, which ends its session */
     uint64_t refuse;              /* per thousand connections */
     uint64_t deaths;              /* per million actions of a process */
 };
@@ -32,6 +33,10 @@ struct machine *machine_free(struct machine *m); /* every process is gone; takes
 struct sim *machine_sim(struct machine *m);
 /* From here on nothing fails any more, and what is stalled goes on: to see that everything gets well again. */
 void machine_heal(struct machine *m);
+
+/* Runs for each call that is about to be executed, in whatever process; for checks. */
+typedef void machine_watch_fn(void *ctx, struct process *p, const struct rpc *rpc);
+void machine_watch(struct machine *m, machine_watch_fn *fn, void *ctx);
 
 /* A process with a loop and, if it has one, a disk of its own. Its code runs inside process_enter and process_leave
  * only: then its memory is its own (heap.h). */
@@ -96,6 +101,7 @@ struct bus *bus_drop(struct bus *b); /* frees without running anything */
 
 struct net;
 struct net *machine_net(struct machine *m);
+void machine_saw(struct machine *m, struct process *p, const struct rpc *rpc);
 NODISCARD struct net *net_new(struct machine *m, const struct machine_faults *faults);
 struct net *net_free(struct net *n);
 void net_heal(struct net *n);

@@ -201,12 +201,8 @@ static uint64_t message_delay(struct net *n, struct conn *c, enum direction to)
     return sim_below(n->sim, 3);
 }
 
-void net_send(struct net *n, struct bus *b, const struct link_action *m)
+static void send_message(struct net *n, struct conn *c, enum direction to, const struct link_action *m)
 {
-    enum direction to;
-    struct conn *c = find(n, b, m->conn, &to);
-    if (c == NULL || c->broken)
-        return;
     struct arrival *a = xcalloc(1, sizeof *a);
     a->kind = ARRIVAL_MESSAGE;
     buf_append(&a->frame0, m->head.data, m->head.size);
@@ -216,6 +212,19 @@ void net_send(struct net *n, struct bus *b, const struct link_action *m)
     for (size_t i = 0; i < m->frame_count; i++)
         a->frames[i] = ref_copy(ref_bytes(&m->frames[i]));
     send(c, to, a, message_delay(n, c, to));
+}
+
+void net_send(struct net *n, struct bus *b, const struct link_action *m)
+{
+    enum direction to;
+    struct conn *c = find(n, b, m->conn, &to);
+    if (c == NULL || c->broken)
+        return;
+    send_message(n, c, to, m);
+    if (sim_chance(n->sim, n->faults.doubled)) {
+        sim_cover("a message arrived twice");
+        send_message(n, c, to, m);
+    }
     if (sim_chance(n->sim, n->faults.breaks)) {
         sim_cover("a connection broke");
         break_conn(c);

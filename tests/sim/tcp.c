@@ -1,6 +1,8 @@
 /* tcp.c - see tcp.h. A server's end is a number from FD_FIRST on, so that it is no descriptor of this program. */
 #include "tests/sim/tcp.h"
 
+#include "libs/loop/listen.h"
+
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -68,10 +70,7 @@ struct tcp {
 
 static struct tcp *the_tcp; /* socket calls have no room for it */
 
-int sim_socket(int family, int type, int protocol);
 int sim_setsockopt(int fd, int level, int name, const void *value, socklen_t size);
-int sim_bind(int fd, const struct sockaddr *address, socklen_t size);
-int sim_listen(int fd, int backlog);
 int sim_accept4(int fd, struct sockaddr *peer, socklen_t *size, int flags);
 int sim_getsockname(int fd, struct sockaddr *address, socklen_t *size);
 ssize_t sim_readv(int fd, const struct iovec *iov, int count);
@@ -303,12 +302,15 @@ static void sock_free(struct tcp *t, struct sock *s)
     free(s);
 }
 
-int sim_socket(int family, int type, int protocol)
+/* libs/loop/listen.h */
+int listen_tcp(const char *host, uint16_t port, int backlog)
 {
-    (void)family, (void)type, (void)protocol;
+    (void)host, (void)backlog;
     struct process *p = process_enter(NULL);
     struct sock *s = sock_new(the_tcp);
     s->process = p;
+    s->port = port;
+    s->listening = true;
     process_leave(p);
     return s->fd;
 }
@@ -316,20 +318,6 @@ int sim_socket(int family, int type, int protocol)
 int sim_setsockopt(int fd, int level, int name, const void *value, socklen_t size)
 {
     (void)fd, (void)level, (void)name, (void)value, (void)size;
-    return 0;
-}
-
-int sim_bind(int fd, const struct sockaddr *address, socklen_t size)
-{
-    (void)size;
-    sock_of(fd)->port = ntohs(((const struct sockaddr_in *)(const void *)address)->sin_port);
-    return 0;
-}
-
-int sim_listen(int fd, int backlog)
-{
-    (void)backlog;
-    sock_of(fd)->listening = true;
     return 0;
 }
 

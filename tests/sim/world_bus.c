@@ -300,7 +300,7 @@ static void init(struct node *n, struct world *w, Karst__Bus__Role role, int ind
 
 static void run(struct sim *sim, uint64_t steps)
 {
-    struct machine_faults faults = {.late = 20, .stall = 3, .breaks = 4, .refuse = 50, .deaths = 400};
+    struct machine_faults faults = {.late = 20, .stall = 3, .breaks = 4, .doubled = 1, .refuse = 50, .deaths = 400};
     struct world w = {.sim = sim, .machine = machine_new(sim, &faults)};
     for (int i = 0; i < SERVERS; i++)
         init(&w.servers[i], &w, KARST__BUS__ROLE__ROLE_STORAGE, i, "storage");

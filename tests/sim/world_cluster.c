@@ -4,6 +4,7 @@
  * Promises: see clients.h. When nothing fails any more everything that clients want is done within HEALED_MS. */
 #include "tests/sim/clients.h"
 #include "tests/sim/cluster.h"
+#include "tests/sim/watch.h"
 
 enum { HEALED_MS = 60000, STEP_MS = 50 };
 
@@ -18,21 +19,40 @@ static void step(struct sim *s, struct cluster *c, bool durable)
     sim_until(s, sim_now_ms(s) + sim_below(s, STEP_MS));
 }
 
+/* Each seed has its own mix: some faults often, others not at all. */
+static uint64_t one_of(struct sim *s, const uint64_t rates[4])
+{
+    return rates[sim_below(s, 4)];
+}
+
+static struct cluster_options mix(struct sim *s)
+{
+    return (struct cluster_options){.faults = {.late = one_of(s, (const uint64_t[]){0, 10, 10, 50}),
+                                               .stall = one_of(s, (const uint64_t[]){0, 1, 1, 3}),
+                                               .breaks = one_of(s, (const uint64_t[]){0, 1, 1, 5}),
+                                               .doubled = one_of(s, (const uint64_t[]){0, 0, 0, 1}),
+                                               .refuse = one_of(s, (const uint64_t[]){0, 20, 20, 200}),
+                                               .deaths = one_of(s, (const uint64_t[]){0, 60, 300, 1000})},
+                                    .client_breaks = one_of(s, (const uint64_t[]){0, 2, 2, 20}),
+                                    .durable = sim_chance(s, 500)};
+}
+
 static void run(struct sim *s, uint64_t steps)
 {
-    struct cluster_options o = {.faults = {.late = 10, .stall = 1, .breaks = 1, .refuse = 20, .deaths = 60},
-                                .client_breaks = 2,
-                                .durable = sim_chance(s, 500)};
+    struct cluster_options o = mix(s);
     struct cluster *c = cluster_new(s, &o);
     struct clients *clients = clients_new(s, cluster_tcp(c));
+    struct watch *watch = watch_new(cluster_machine(c));
     for (uint64_t i = 0; i < steps; i++)
         step(s, c, o.durable);
     cluster_heal(c);
     clients_finish(clients);
     uint64_t until = sim_now_ms(s) + HEALED_MS;
-    while (sim_now_ms(s) < until && !clients_are_done(clients))
+    while (sim_now_ms(s) < until && (!clients_are_done(clients) || !watch_is_done(watch)))
         sim_until(s, sim_now_ms(s) + 100);
     clients_check(clients);
+    watch_check(watch);
+    watch_free(watch);
     clients_free(clients);
     cluster_free(c);
 }

@@ -1,0 +1,194 @@
+/* watch.c - see watch.h. The follower keeps one image that it applies what comes to, as every service does; from time
+ * to time it reads the whole log (or snapshot and log) once more into a fresh image, and both must say the same at the
+ * same offset. */
+#include "tests/sim/watch.h"
+
+#include "libs/metadata/image.h"
+#include "tests/sim/platform.h"
+
+#include <stdlib.h>
+
+enum { OWNERS_MAX = 4096, FOLLOW_MS = 4000, AGAIN_MS = 3000 };
+
+/* Who appended to a coordinator's partition in an epoch. */
+struct owner {
+    uint8_t topic_id[16];
+    int32_t partition, epoch, role, id;
+    uint64_t incarnation;
+};
+
+struct watch {
+    struct machine *machine;
+    struct sim *sim;
+    struct owner owners[OWNERS_MAX];
+    size_t owner_count;
+    struct process *process;
+    struct bus *bus;
+    struct image *kept, *fresh; /* fresh NULL: it is not read at present */
+    int64_t compared;           /* the offset at which both were the same; -1: never */
+    int64_t high_watermark;     /* that the controller last told; it never goes back */
+    bool calling, asked_fresh;
+    uint64_t event;
+};
+
+/* ---- owners ---- */
+
+static void check_owner(struct watch *w, const Karst__Bus__AppendPartition *p, const Karst__Bus__CoordinatorOwner *o)
+{
+    struct owner now = {.partition = p->partition,
+                        .epoch = o->coordinator_epoch,
+                        .role = o->role,
+                        .id = o->id,
+                        .incarnation = o->incarnation};
+    if (p->topic_id.len != sizeof now.topic_id)
+        sim_fail(w->sim, "a coordinator appends to no topic");
+    memcpy(now.topic_id, p->topic_id.data, sizeof now.topic_id);
+    for (size_t i = 0; i < w->owner_count; i++) {
+        const struct owner *known = &w->owners[i];
+        if (known->partition != now.partition || known->epoch != now.epoch ||
+            memcmp(known->topic_id, now.topic_id, 16) != 0)
+            continue;
+        if (known->role != now.role || known->id != now.id || known->incarnation != now.incarnation)
+            sim_fail(w->sim, "two owners act in epoch %d of coordinator partition %d", now.epoch, now.partition);
+        return;
+    }
+    if (w->owner_count < OWNERS_MAX)
+        w->owners[w->owner_count++] = now;
+}
+
+static void on_call(void *ctx, struct process *p, const struct rpc *rpc)
+{
+    struct watch *w = ctx;
+    const Karst__Bus__Call *call = rpc_call(rpc);
+    (void)p;
+    if (call->body_case != KARST__BUS__CALL__BODY_APPEND || call->append->owner == NULL)
+        return;
+    for (size_t i = 0; i < call->append->n_partitions; i++)
+        check_owner(w, call->append->partitions[i], call->append->owner);
+}
+
+/* ---- the metadata log ---- */
+
+static void apply(struct watch *w, struct image **image, const Karst__Bus__FollowReply *reply, struct slice bytes)
+{
+    struct image *next = NULL;
+    int error = reply->is_snapshot ? image_load(PLATFORM_CLUSTER_ID, bytes, reply->next_offset, -1, &next)
+                                   : image_apply(*image, bytes, &next, NULL);
+    if (error)
+        sim_fail(w->sim, "the metadata log behind offset %lld cannot be replayed", (long long)image_offset(*image));
+    if (image_offset(next) < image_offset(*image))
+        sim_fail(w->sim, "the metadata log went back from %lld to %lld", (long long)image_offset(*image),
+                 (long long)image_offset(next));
+    image_release(*image);
+    *image = next;
+}
+
+static void compare(struct watch *w)
+{
+    if (w->fresh == NULL || image_offset(w->fresh) < image_offset(w->kept))
+        return;
+    if (image_offset(w->fresh) == image_offset(w->kept)) {
+        if (!image_equal(w->fresh, w->kept))
+            sim_fail(w->sim, "replaying the metadata log to offset %lld gives another image",
+                     (long long)image_offset(w->kept));
+        w->compared = image_offset(w->kept);
+        sim_cover("the metadata log was replayed to the same image");
+    }
+    w->fresh = image_release(w->fresh);
+}
+
+static void on_followed(void *ctx, const struct bus_result *result)
+{
+    struct watch *w = ctx;
+    w->calling = false;
+    if (result->outcome != KARST__BUS__OUTCOME__OUTCOME_OK)
+        return;
+    const Karst__Bus__FollowReply *reply = result->reply->follow;
+    if (reply->error == 0 && result->payload_count == 1 && ref_bytes(&result->payloads[0]).size > 0) {
+        struct slice bytes = ref_bytes(&result->payloads[0]);
+        apply(w, w->asked_fresh ? &w->fresh : &w->kept, reply, bytes);
+        compare(w);
+    }
+    if (reply->error == 0) {
+        if (reply->high_watermark < w->high_watermark)
+            sim_fail(w->sim, "the high watermark of the metadata log went back from %lld to %lld",
+                     (long long)w->high_watermark, (long long)reply->high_watermark);
+        w->high_watermark = reply->high_watermark;
+    }
+}
+
+static void follow(struct watch *w)
+{
+    Karst__Bus__FollowRequest body = KARST__BUS__FOLLOW_REQUEST__INIT;
+    w->asked_fresh = w->fresh && image_offset(w->fresh) < image_offset(w->kept);
+    body.from_offset = image_offset(w->asked_fresh ? w->fresh : w->kept) + 1;
+    body.max_bytes = 500 + (uint32_t)sim_below(w->sim, 20000);
+    body.max_wait_ms = 500;
+    struct bus_request request = {.kind = KARST__BUS__CALL__BODY_FOLLOW, .body = &body, .timeout_ms = FOLLOW_MS};
+    w->calling = true;
+    bus_call(w->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, 1, &request, on_followed, w);
+}
+
+static void tick(void *ctx)
+{
+    struct watch *w = ctx;
+    w->event = sim_at(w->sim, 50 + sim_below(w->sim, 200), tick, w);
+    if (w->fresh == NULL && sim_below(w->sim, AGAIN_MS) < 200)
+        w->fresh = image_empty(PLATFORM_CLUSTER_ID);
+    if (!w->calling)
+        follow(w);
+}
+
+static void on_death(void *ctx)
+{
+    (void)ctx;
+}
+
+struct watch *watch_new(struct machine *m)
+{
+    struct watch *w = xcalloc(1, sizeof *w);
+    struct bus_options o = {
+        .role = KARST__BUS__ROLE__ROLE_FRONTEND, .id = 1000, .incarnation = 1, .cluster_id = PLATFORM_CLUSTER_ID};
+    w->machine = m;
+    w->sim = machine_sim(m);
+    w->compared = -1;
+    w->kept = image_empty(PLATFORM_CLUSTER_ID);
+    w->process = process_new(m, "watch", NULL, on_death, w);
+    process_protect(w->process);
+    struct process *before = process_enter(w->process);
+    if (bus_new(process_loop(w->process), &o, &w->bus))
+        sim_fail(w->sim, "no bus");
+    process_leave(before);
+    bus_set_peer(w->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, 1, 0, "ipc:///run/karst/controller-1");
+    machine_watch(m, on_call, w);
+    w->event = sim_at(w->sim, 100, tick, w);
+    return w;
+}
+
+struct watch *watch_free(struct watch *w)
+{
+    if (w == NULL)
+        return NULL;
+    machine_watch(w->machine, NULL, NULL);
+    sim_cancel(w->sim, w->event);
+    /* Images that its own process made are its process's memory. */
+    struct process *before = process_enter(w->process);
+    image_release(w->kept);
+    image_release(w->fresh);
+    process_leave(before);
+    process_free(w->process);
+    free(w);
+    return NULL;
+}
+
+bool watch_is_done(const struct watch *w)
+{
+    return w->compared >= 0;
+}
+
+void watch_check(struct watch *w)
+{
+    if (!watch_is_done(w))
+        sim_fail(w->sim, "the metadata log could not be replayed: the follower is at %lld of %lld",
+                 (long long)image_offset(w->kept), (long long)w->high_watermark);
+}
