@@ -6,7 +6,7 @@
  * partition that is asked for twice is answered once, with INVALID_REQUEST. */
 #include "kafka/apis.h"
 #include "kafka/list_offsets.h"
-#include "services/frontend/api_common.h"
+#include "services/frontend/api_partitions.h"
 #include <stdlib.h>
 
 typedef struct kafka_list_offsets_request list_request;
@@ -16,35 +16,32 @@ typedef struct kafka_list_offsets_response list_response;
 typedef struct kafka_list_offsets_response_list_offsets_topic_response topic_row;
 typedef struct kafka_list_offsets_response_list_offsets_partition_response partition_row;
 
-static void init_row(partition_row *row, int32_t partition, enum kafka_error error)
+static void init_response(void *response)
 {
+    kafka_list_offsets_response_init(response);
+}
+
+static void init_row(void *to, int32_t partition, enum kafka_error error)
+{
+    partition_row *row = to;
     kafka_list_offsets_response_list_offsets_partition_response_init(row);
     row->partition_index = partition;
     row->error_code = (int16_t)error;
 }
 
-/* A row for each partition of the request, at the same positions. */
-static void init_rows(struct request *r, const list_request *q, list_response *response, enum kafka_error error)
-{
-    kafka_list_offsets_response_init(response);
-    response->topics = arena_calloc(r->arena, (size_t)q->topics_count, sizeof *response->topics);
-    response->topics_count = q->topics_count;
-    for (int32_t t = 0; t < q->topics_count; t++) {
-        topic_row *row = &response->topics[t];
-        row->name = q->topics[t].name;
-        row->partitions_count = q->topics[t].partitions_count;
-        row->partitions = arena_calloc(r->arena, (size_t)row->partitions_count, sizeof *row->partitions);
-        for (int32_t p = 0; p < row->partitions_count; p++)
-            init_row(&row->partitions[p], q->topics[t].partitions[p].partition_index, error);
-    }
-}
+static const struct api_layout layout = {
+    .api_key = KAFKA_API_LIST_OFFSETS,
+    .request = API_SHAPE(list_request, topic_q, name, partitions, partition_q, offsetof(partition_q, partition_index)),
+    .response =
+        API_SHAPE(list_response, topic_row, name, partitions, partition_row, offsetof(partition_row, partition_index)),
+    .init_response = init_response,
+    .init_row = init_row,
+};
 
 static void fail(struct request *r, enum kafka_error error, const char *message)
 {
     (void)message; /* the response has no room for one */
-    list_response response;
-    init_rows(r, r->body, &response, error);
-    request_reply(r, &response);
+    api_partitions_fail(r, &layout, error);
 }
 
 static bool is_time_known(int16_t version, int64_t timestamp)
@@ -74,8 +71,11 @@ static int compare_places(const void *a, const void *b)
 
 enum { DUPLICATE = INT16_MAX }; /* in error_code: a later time of a partition, left out of the answer */
 
-static void mark_duplicates(struct request *r, const list_request *q, list_response *response, size_t count)
+static void mark_duplicates(struct request *r, const list_request *q, list_response *response)
 {
+    size_t count = 0;
+    for (int32_t t = 0; t < q->topics_count; t++)
+        count += (size_t)q->topics[t].partitions_count;
     struct place *places = arena_calloc(r->arena, count, sizeof *places);
     size_t n = 0;
     for (int32_t t = 0; t < q->topics_count; t++)
@@ -104,108 +104,36 @@ static void drop_duplicates(list_response *response)
     }
 }
 
-/* ---- scatter ---- */
-
-static const void *build(struct request *r, void *ctx, const struct api_part *parts, size_t count)
+static void finish(struct request *r, void *response)
 {
-    (void)ctx;
-    const list_request *q = r->body;
-    list_request *m = arena_alloc(r->arena, sizeof *m);
-    *m = *q;
-    m->topics = arena_calloc(r->arena, count, sizeof *m->topics);
-    m->topics_count = 0;
-    int32_t last = -1;
-    for (size_t i = 0; i < count; i++) {
-        const topic_q *from = &q->topics[parts[i].a];
-        if (parts[i].a != last) {
-            topic_q *to = &m->topics[m->topics_count++];
-            to->name = from->name;
-            to->partitions = arena_calloc(r->arena, (size_t)from->partitions_count, sizeof *to->partitions);
-            last = parts[i].a;
-        }
-        topic_q *to = &m->topics[m->topics_count - 1];
-        to->partitions[to->partitions_count++] = from->partitions[parts[i].b];
-    }
-    return m;
-}
-
-static bool is_row(const list_response *response, struct api_part at, struct slice topic, int32_t partition)
-{
-    return at.a < response->topics_count && at.b < response->topics[at.a].partitions_count &&
-           response->topics[at.a].partitions[at.b].partition_index == partition &&
-           slice_eq(response->topics[at.a].name, topic);
-}
-
-/* The row at pos, where the question stood, when it is the partition's; else the first that is. */
-static const partition_row *find(const list_response *response, struct slice topic, int32_t partition,
-                                 struct api_part pos)
-{
-    if (is_row(response, pos, topic, partition))
-        return &response->topics[pos.a].partitions[pos.b];
-    for (int32_t t = 0; t < response->topics_count; t++)
-        for (int32_t p = 0; slice_eq(response->topics[t].name, topic) && p < response->topics[t].partitions_count; p++)
-            if (response->topics[t].partitions[p].partition_index == partition)
-                return &response->topics[t].partitions[p];
-    return NULL;
-}
-
-static void take(struct request *r, void *ctx, const struct api_part *parts, size_t count, enum kafka_error error,
-                 void *response)
-{
-    const list_request *q = r->body;
-    list_response *all = ctx;
-    struct api_part pos = {0, 0};
-    for (size_t i = 0; i < count; i++) {
-        pos = api_position(parts, i, pos);
-        const topic_q *topic = &q->topics[parts[i].a];
-        int32_t partition = topic->partitions[parts[i].b].partition_index;
-        partition_row *row = &all->topics[parts[i].a].partitions[parts[i].b];
-        const partition_row *got = error == KERR_NONE ? find(response, topic->name, partition, pos) : NULL;
-        if (got)
-            *row = *got;
-        else
-            init_row(row, partition,
-                     error == KERR_REQUEST_TIMED_OUT ? KERR_REQUEST_TIMED_OUT : KERR_NOT_LEADER_OR_FOLLOWER);
-    }
-}
-
-static void finish(struct request *r, void *ctx)
-{
-    list_response *response = ctx;
     drop_duplicates(response);
     request_reply(r, response);
 }
 
+static int32_t node_of(struct request *r, struct slice topic, struct api_part at, void *to)
+{
+    const list_request *q = r->body;
+    partition_row *row = to;
+    int32_t node = -1;
+    if (row->error_code == KERR_NONE && !is_time_known(r->version, q->topics[at.a].partitions[at.b].timestamp))
+        row->error_code = KERR_UNSUPPORTED_VERSION;
+    if (row->error_code == KERR_NONE)
+        row->error_code = (int16_t)api_partition_leader(r->image, topic, row->partition_index, &node);
+    return row->error_code == KERR_NONE ? node : -1;
+}
+
 static void handle(struct request *r)
 {
-    static const struct api_scatter_ops ops = {KAFKA_API_LIST_OFFSETS, build, take, finish};
     const list_request *q = r->body;
     if (q->isolation_level != 0 && q->isolation_level != 1) {
         fail(r, KERR_INVALID_REQUEST, NULL);
         return;
     }
-    size_t count = 0;
-    for (int32_t t = 0; t < q->topics_count; t++)
-        count += (size_t)q->topics[t].partitions_count;
-    list_response *response = arena_alloc(r->arena, sizeof *response);
-    init_rows(r, q, response, KERR_NONE);
-    mark_duplicates(r, q, response, count);
-    struct api_scatter *s = api_scatter_new(r, &ops, response, count);
-    for (int32_t t = 0; t < q->topics_count; t++)
-        for (int32_t p = 0; p < q->topics[t].partitions_count; p++) {
-            const partition_q *ask = &q->topics[t].partitions[p];
-            partition_row *row = &response->topics[t].partitions[p];
-            int32_t node = -1;
-            if (row->error_code == KERR_NONE && !is_time_known(r->version, ask->timestamp))
-                row->error_code = KERR_UNSUPPORTED_VERSION;
-            if (row->error_code == KERR_NONE)
-                row->error_code =
-                    (int16_t)api_partition_leader(r->image, q->topics[t].name, ask->partition_index, &node);
-            if (row->error_code == KERR_NONE)
-                api_scatter_add(s, KARST__BUS__ROLE__ROLE_STORAGE, node, (struct api_part){t, p});
-        }
+    list_response *response = api_partitions_rows(r, &layout, KERR_NONE);
+    mark_duplicates(r, q, response);
     bool has_timeout = r->version >= 10 && q->timeout_ms > 0;
-    api_scatter_send(s, r->version, has_timeout ? (uint32_t)q->timeout_ms : REQUEST_TIMEOUT_MS);
+    api_partitions_scatter(r, &layout, response, has_timeout ? (uint32_t)q->timeout_ms : REQUEST_TIMEOUT_MS, node_of,
+                           finish);
 }
 
 const struct api_handler api_list_offsets = {

@@ -2,131 +2,56 @@
  * storage node that leads it. */
 #include "kafka/apis.h"
 #include "kafka/offset_for_leader_epoch.h"
-#include "services/frontend/api_common.h"
+#include "services/frontend/api_partitions.h"
 
 typedef struct kafka_offset_for_leader_epoch_request epoch_request;
 typedef struct kafka_offset_for_leader_epoch_request_offset_for_leader_topic topic_q;
+typedef struct kafka_offset_for_leader_epoch_request_offset_for_leader_partition partition_q;
 typedef struct kafka_offset_for_leader_epoch_response epoch_response;
 typedef struct kafka_offset_for_leader_epoch_response_offset_for_leader_topic_result topic_row;
 typedef struct kafka_offset_for_leader_epoch_response_epoch_end_offset partition_row;
 
-static void init_row(partition_row *row, int32_t partition, enum kafka_error error)
+static void init_response(void *response)
 {
+    kafka_offset_for_leader_epoch_response_init(response);
+}
+
+static void init_row(void *to, int32_t partition, enum kafka_error error)
+{
+    partition_row *row = to;
     kafka_offset_for_leader_epoch_response_epoch_end_offset_init(row);
     row->partition = partition;
     row->error_code = (int16_t)error;
 }
 
-/* A row for each partition of the request, at the same positions. */
-static void init_rows(struct request *r, const epoch_request *q, epoch_response *response, enum kafka_error error)
-{
-    kafka_offset_for_leader_epoch_response_init(response);
-    response->topics = arena_calloc(r->arena, (size_t)q->topics_count, sizeof *response->topics);
-    response->topics_count = q->topics_count;
-    for (int32_t t = 0; t < q->topics_count; t++) {
-        topic_row *row = &response->topics[t];
-        row->topic = q->topics[t].topic;
-        row->partitions_count = q->topics[t].partitions_count;
-        row->partitions = arena_calloc(r->arena, (size_t)row->partitions_count, sizeof *row->partitions);
-        for (int32_t p = 0; p < row->partitions_count; p++)
-            init_row(&row->partitions[p], q->topics[t].partitions[p].partition, error);
-    }
-}
+static const struct api_layout layout = {
+    .api_key = KAFKA_API_OFFSET_FOR_LEADER_EPOCH,
+    .request = API_SHAPE(epoch_request, topic_q, topic, partitions, partition_q, offsetof(partition_q, partition)),
+    .response =
+        API_SHAPE(epoch_response, topic_row, topic, partitions, partition_row, offsetof(partition_row, partition)),
+    .init_response = init_response,
+    .init_row = init_row,
+};
 
 static void fail(struct request *r, enum kafka_error error, const char *message)
 {
     (void)message; /* the response has no room for one */
-    epoch_response response;
-    init_rows(r, r->body, &response, error);
-    request_reply(r, &response);
+    api_partitions_fail(r, &layout, error);
 }
 
-static const void *build(struct request *r, void *ctx, const struct api_part *parts, size_t count)
+static int32_t node_of(struct request *r, struct slice topic, struct api_part at, void *to)
 {
-    (void)ctx;
-    const epoch_request *q = r->body;
-    epoch_request *m = arena_alloc(r->arena, sizeof *m);
-    *m = *q;
-    m->topics = arena_calloc(r->arena, count, sizeof *m->topics);
-    m->topics_count = 0;
-    int32_t last = -1;
-    for (size_t i = 0; i < count; i++) {
-        const topic_q *from = &q->topics[parts[i].a];
-        if (parts[i].a != last) {
-            topic_q *to = &m->topics[m->topics_count++];
-            to->topic = from->topic;
-            to->partitions = arena_calloc(r->arena, (size_t)from->partitions_count, sizeof *to->partitions);
-            last = parts[i].a;
-        }
-        topic_q *to = &m->topics[m->topics_count - 1];
-        to->partitions[to->partitions_count++] = from->partitions[parts[i].b];
-    }
-    return m;
-}
-
-static bool is_row(const epoch_response *response, struct api_part at, struct slice topic, int32_t partition)
-{
-    return at.a < response->topics_count && at.b < response->topics[at.a].partitions_count &&
-           response->topics[at.a].partitions[at.b].partition == partition &&
-           slice_eq(response->topics[at.a].topic, topic);
-}
-
-/* The row at pos, where the question stood, when it is the partition's; else the first that is. */
-static const partition_row *find(const epoch_response *response, struct slice topic, int32_t partition,
-                                 struct api_part pos)
-{
-    if (is_row(response, pos, topic, partition))
-        return &response->topics[pos.a].partitions[pos.b];
-    for (int32_t t = 0; t < response->topics_count; t++)
-        for (int32_t p = 0; slice_eq(response->topics[t].topic, topic) && p < response->topics[t].partitions_count; p++)
-            if (response->topics[t].partitions[p].partition == partition)
-                return &response->topics[t].partitions[p];
-    return NULL;
-}
-
-static void take(struct request *r, void *ctx, const struct api_part *parts, size_t count, enum kafka_error error,
-                 void *response)
-{
-    const epoch_request *q = r->body;
-    epoch_response *all = ctx;
-    struct api_part pos = {0, 0};
-    for (size_t i = 0; i < count; i++) {
-        pos = api_position(parts, i, pos);
-        const topic_q *topic = &q->topics[parts[i].a];
-        int32_t partition = topic->partitions[parts[i].b].partition;
-        partition_row *row = &all->topics[parts[i].a].partitions[parts[i].b];
-        const partition_row *got = error == KERR_NONE ? find(response, topic->topic, partition, pos) : NULL;
-        if (got)
-            *row = *got;
-        else
-            init_row(row, partition, KERR_NOT_LEADER_OR_FOLLOWER); /* it only reads: asking again is safe */
-    }
-}
-
-static void finish(struct request *r, void *ctx)
-{
-    request_reply(r, ctx);
+    (void)at;
+    partition_row *row = to;
+    int32_t node = -1;
+    row->error_code = (int16_t)api_partition_leader(r->image, topic, row->partition, &node);
+    return row->error_code == KERR_NONE ? node : -1;
 }
 
 static void handle(struct request *r)
 {
-    static const struct api_scatter_ops ops = {KAFKA_API_OFFSET_FOR_LEADER_EPOCH, build, take, finish};
-    const epoch_request *q = r->body;
-    size_t count = 0;
-    for (int32_t t = 0; t < q->topics_count; t++)
-        count += (size_t)q->topics[t].partitions_count;
-    epoch_response *response = arena_alloc(r->arena, sizeof *response);
-    init_rows(r, q, response, KERR_NONE);
-    struct api_scatter *s = api_scatter_new(r, &ops, response, count);
-    for (int32_t t = 0; t < q->topics_count; t++)
-        for (int32_t p = 0; p < q->topics[t].partitions_count; p++) {
-            partition_row *row = &response->topics[t].partitions[p];
-            int32_t node = -1;
-            row->error_code = (int16_t)api_partition_leader(r->image, q->topics[t].topic, row->partition, &node);
-            if (row->error_code == KERR_NONE)
-                api_scatter_add(s, KARST__BUS__ROLE__ROLE_STORAGE, node, (struct api_part){t, p});
-        }
-    api_scatter_send(s, r->version, REQUEST_TIMEOUT_MS);
+    api_partitions_scatter(r, &layout, api_partitions_rows(r, &layout, KERR_NONE), REQUEST_TIMEOUT_MS, node_of,
+                           api_partitions_reply);
 }
 
 const struct api_handler api_offset_for_leader_epoch = {
