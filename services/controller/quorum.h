@@ -59,7 +59,8 @@ void quorum_close(struct quorum *q);
 /* Takes the records that a call of the controller core left, and answers the rpc once they (and all before them) are
  * committed. The body lives in the rpc's arena or is static. */
 void quorum_answer(struct quorum *q, struct rpc *rpc, Karst__Bus__Reply__BodyCase kind, const void *body);
-/* True, and the rpc is failed as not executed: this process decides nothing any more. First in every handler that decides. */
+/* True, and the rpc is failed as not executed: this process decides nothing any more. First in every handler that
+ * decides. */
 NODISCARD bool quorum_refuses(struct quorum *q, struct rpc *rpc);
 /* The same without an answer. */
 void quorum_record(struct quorum *q);

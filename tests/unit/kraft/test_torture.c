@@ -1,0 +1,174 @@
+/* test_torture.c - every call to the file system fails once, and from there on for good (the process would have ended):
+ * the next start finds everything that was committed, and the last state that was saved. */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "libs/kraft/snapshot.h"
+#include "libs/kraft/store.h"
+
+enum { WALL_MS = 1700000000, CALLS_MAX = 2000 };
+
+/* The real file system until `left` calls are used up. Closing and reading directories always works, as the end of a
+ * process closes, too. */
+static int left, calls;
+
+static bool fails(void)
+{
+    calls++;
+    return left-- <= 0;
+}
+
+#define REAL file_system_real.ops
+#define CALL(type, name, arguments, ...)                                                                               \
+    static type fail_##name arguments                                                                                  \
+    {                                                                                                                  \
+        (void)ctx;                                                                                                     \
+        return fails() ? -EIO : REAL->name(NULL, __VA_ARGS__);                                                         \
+    }
+CALL(int, open, (void *ctx, const char *path, int flags), path, flags)
+CALL(ssize_t, pwritev, (void *ctx, int fd, const struct iovec *iov, int count, uint64_t at), fd, iov, count, at)
+CALL(int, fdatasync, (void *ctx, int fd), fd)
+CALL(int, ftruncate, (void *ctx, int fd, uint64_t size), fd, size)
+CALL(int, rename, (void *ctx, const char *from, const char *to), from, to)
+CALL(int, unlink, (void *ctx, const char *path), path)
+CALL(int, mkdir, (void *ctx, const char *path), path)
+CALL(int, sync_dir, (void *ctx, const char *path), path)
+
+static struct file_system faulty(struct file_ops *ops)
+{
+    *ops = *REAL;
+    ops->open = fail_open;
+    ops->pwritev = fail_pwritev;
+    ops->fdatasync = fail_fdatasync;
+    ops->ftruncate = fail_ftruncate;
+    ops->rename = fail_rename;
+    ops->unlink = fail_unlink;
+    ops->mkdir = fail_mkdir;
+    ops->sync_dir = fail_sync_dir;
+    return (struct file_system){.ops = ops};
+}
+
+static struct kraft_store *open_store(const struct file_system *fs, const char *dir)
+{
+    struct kraft_store_options o = {
+        .fs = fs, .log_dir = dir, .segment_bytes = 1 << 20, .segment_ms = 1000000000, .now_wall_ms = WALL_MS};
+    struct kraft_store *s = NULL;
+    char *message = NULL;
+    if (kraft_store_open(&o, &s, &message) != 0)
+        free(message);
+    return s;
+}
+
+struct promised {
+    int64_t end;   /* committed before this offset */
+    int32_t epoch; /* saved */
+};
+
+static int append(struct kraft_store *s, int64_t offset, int32_t epoch)
+{
+    struct batch_options o = BATCH_OPTIONS;
+    struct batch_builder b;
+    struct buf out = {0};
+    uint8_t *value = xcalloc(1, 200000);
+    o.base_offset = offset;
+    o.leader_epoch = epoch;
+    batch_begin(&b, &out, &o);
+    batch_add(&b, WALL_MS, SLICE_NULL, slice_make(value, 200000), NULL, 0);
+    int error = batch_end(&b);
+    if (error == 0)
+        error = kraft_store_stage(s, buf_slice(&out), WALL_MS);
+    if (error == 0)
+        error = kraft_store_commit(s);
+    buf_free(&out);
+    free(value);
+    return error;
+}
+
+static int snapshot(struct kraft_store *s, int64_t end, int32_t epoch)
+{
+    struct buf b = {0};
+    struct image *i = image_empty("cluster");
+    kraft_snapshot_of(i, WALL_MS, &b);
+    image_release(i);
+    int error = kraft_store_put_snapshot(s, end, epoch, buf_slice(&b), WALL_MS);
+    buf_free(&b);
+    return error;
+}
+
+/* A life: an election, records over several segments, a snapshot in between, a stop. Ends at the first error, as the
+ * service does. */
+static void live(const struct file_system *fs, const char *dir, struct promised *p)
+{
+    struct kraft_store *s = open_store(fs, dir);
+    if (s == NULL)
+        return;
+    struct kraft_quorum_state state = {.leader_id = 1, .leader_epoch = p->epoch + 1, .voted_id = -1};
+    int error = kraft_store_save_state(s, &state);
+    if (error == 0)
+        p->epoch = state.leader_epoch;
+    for (int n = 0; n < 8 && error == 0; n++) {
+        error = append(s, p->end, state.leader_epoch);
+        if (error == 0)
+            p->end++;
+        if (error == 0 && n == 6)
+            error = snapshot(s, p->end, state.leader_epoch);
+    }
+    (void)!kraft_store_close(s, WALL_MS);
+}
+
+static void check(const char *dir, const struct promised *p)
+{
+    struct kraft_store *s = open_store(&file_system_real, dir);
+    struct kraft_quorum_state state = {.leader_epoch = 0};
+    int64_t end = 0;
+    int32_t epoch = 0;
+    cr_assert_not_null(s, "after %d calls", calls);
+    kraft_store_state(s, &state);
+    cr_assert_geq(state.leader_epoch, p->epoch);
+    cr_assert_geq(kraft_store_end(s), p->end);
+    kraft_store_has_snapshot(s, &end, &epoch);
+    cr_assert_leq(kraft_store_start(s), end);
+    cr_assert_leq(end, p->end);
+    struct buf b = {0};
+    for (int64_t at = MAX(end, kraft_store_start(s)); at < kraft_store_end(s); at++) {
+        struct batch batch;
+        b.size = 0;
+        cr_assert_eq(kraft_store_read(s, at, kraft_store_end(s), 1, &b), 0);
+        cr_assert_eq(batch_read_header(buf_slice(&b), &batch), 0);
+        cr_assert(batch.base_offset == at && batch_crc_holds(&batch, buf_slice(&b)));
+    }
+    buf_free(&b);
+    cr_assert_eq(kraft_store_close(s, WALL_MS), 0);
+}
+
+static void remove_dir(const char *dir)
+{
+    char *path = xasprintf("%s/__cluster_metadata-0", dir);
+    cr_assert_eq(file_remove_tree(&file_system_real, path), 0);
+    cr_assert_eq(file_remove_tree(&file_system_real, dir), 0);
+    free(path);
+}
+
+Test(torture, what_was_committed_is_there)
+{
+    struct file_ops ops;
+    struct file_system fs = faulty(&ops);
+    int limit = 1;
+    for (bool whole = false; !whole; limit++) {
+        char dir[] = "/tmp/karst-torture-XXXXXX";
+        struct promised p = {0};
+        cr_assert_not_null(mkdtemp(dir));
+        left = CALLS_MAX;
+        live(&fs, dir, &p); /* a first life that goes well */
+        cr_assert(p.end == 8 && p.epoch == 1);
+        left = limit;
+        calls = 0;
+        live(&fs, dir, &p);
+        whole = calls < limit;
+        check(dir, &p);
+        remove_dir(dir);
+        cr_assert_lt(limit, CALLS_MAX);
+    }
+    cr_assert_gt(limit, 30);
+}
