@@ -53,7 +53,7 @@ NODISCARD bool link_outgoing_reply(struct outgoing *o, uint64_t correlation_id, 
                                    int64_t metadata_offset, Karst__Bus__Reply__BodyCase kind, const void *body,
                                    const struct ref *payloads, size_t payload_count);
 
-/* ---- deadlines: a heap of calls and waiting rpcs ---- */
+/* ---- deadline.c: a heap of calls and waiting rpcs ---- */
 
 struct deadline {
     uint64_t at_ms;

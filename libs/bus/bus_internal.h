@@ -1,0 +1,53 @@
+/* bus_internal.h - what bus.c (phases, actions, life) and sockets.c (ZeroMQ) share. */
+#ifndef KARST_BUS_BUS_INTERNAL_H
+#define KARST_BUS_BUS_INTERNAL_H
+
+#include "libs/bus/bus.h"
+#include "libs/bus/link.h"
+
+enum { KINDS_MAX = 32, KAFKA_KEYS_MAX = 128 };
+
+struct handler {
+    bus_handler_fn *fn;
+    void *ctx;
+};
+
+struct sock {
+    struct bus *bus;
+    void *zmq;
+    struct loop_poll *poll;
+    uint64_t conn; /* a DEALER's; 0: a ROUTER */
+    Karst__Bus__Lane lane;
+    bool due, touched, connected, closed;
+    struct sock *prev, *next;
+};
+
+struct bus {
+    struct loop *loop;
+    struct link_core *core;
+    void *zmq;
+    struct sock *socks;
+    struct sock *routers[LINK_LANES];
+    struct handler handlers[KINDS_MAX], kafka_handlers[KAFKA_KEYS_MAX];
+    struct loop_timer *timer;
+    uint64_t timer_at_ms;
+    bool tick_due, turn_ends, pumping, is_shut;
+    int64_t payload_max;
+    struct ref *frames; /* of the message that is being read */
+    size_t frame_capacity;
+};
+
+/* Both open nothing when the address is wrong. The new socket is in b->socks, touched. */
+NODISCARD int bus_socket_listen(struct bus *b, const char *address, Karst__Bus__Lane lane); /* 0 or -errno */
+NODISCARD struct sock *bus_socket_connect(struct bus *b, uint64_t conn, const char *address, Karst__Bus__Lane lane);
+void bus_socket_close(struct sock *s, int linger_ms); /* it stays in the list until bus_sockets_sweep */
+void bus_sockets_sweep(struct bus *b);
+struct sock *bus_socket_find(struct bus *b, uint64_t conn); /* NULL: closed, or never there */
+
+/* Hands what has come to the link core, up to a cap; notes connections made and lost. */
+void bus_socket_drain(struct sock *s);
+/* At the end of a turn: whether the next drain has something to do. If not, the descriptor's next edge will tell. */
+bool bus_socket_has_news(struct sock *s);
+NODISCARD bool bus_socket_send(struct sock *s, const struct link_action *a); /* false: the connection is gone */
+
+#endif
