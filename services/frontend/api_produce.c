@@ -316,7 +316,7 @@ static void make_response(struct request *r, produce_response *response)
     }
 }
 
-static void fail(struct request *r, enum kafka_error error, const char *message UNUSED)
+static void fail(struct request *r, enum kafka_error error, const char *message)
 {
     const produce_request *q = r->body;
     struct produce p = {.r = r};
@@ -328,6 +328,7 @@ static void fail(struct request *r, enum kafka_error error, const char *message 
             kafka_produce_response_partition_produce_response_init(out);
             out->index = q->topic_data[i].partition_data[j].index;
             set_error(&p, out, error);
+            out->error_message = slice_str(message);
         }
     p.failed = true;
     finish(&p);
@@ -335,31 +336,37 @@ static void fail(struct request *r, enum kafka_error error, const char *message 
 
 /* Bytes that Kafka's reader of batches throws on, in its order (ByteBufferLogInputStream); too few bytes are no batch,
  * which is another error, and storage's. */
-static bool is_rubbish(struct slice records)
+static const char *find_rubbish(const struct request *r, struct slice records)
 {
     if (records.size < BATCH_LENGTH_OVERHEAD)
-        return false;
-    if (get_i32(records.data + BATCH_LENGTH) < BATCH_LENGTH_MIN)
-        return true;
-    return records.size > BATCH_MAGIC && records.data[BATCH_MAGIC] > RECORDS_MAGIC;
+        return NULL;
+    int32_t length = get_i32(records.data + BATCH_LENGTH);
+    if (length < BATCH_LENGTH_MIN)
+        return arena_printf(r->arena, "Record size %d is less than the minimum record overhead (%d)", length,
+                            BATCH_LENGTH_MIN);
+    if (records.size <= BATCH_MAGIC || records.data[BATCH_MAGIC] <= RECORDS_MAGIC)
+        return NULL;
+    return arena_printf(r->arena, "Invalid magic found in record: %d", (int8_t)records.data[BATCH_MAGIC]);
 }
 
 /* The error of the request as a whole, before any partition is looked at. */
-static enum kafka_error check_request(const struct request *r, size_t *ret_parts)
+static enum kafka_error check_request(const struct request *r, size_t *ret_parts, const char **ret_message)
 {
     const produce_request *q = r->body;
-    bool transactional = false, rubbish = false;
+    bool transactional = false;
 
     *ret_parts = 0;
+    *ret_message = NULL;
     for (int32_t i = 0; i < q->topic_data_count; i++) {
         const struct kafka_produce_request_topic_produce_data *t = &q->topic_data[i];
         *ret_parts += (size_t)t->partition_data_count;
         for (int32_t j = 0; j < t->partition_data_count; j++) {
             transactional = transactional || is_transactional(t->partition_data[j].records);
-            rubbish = rubbish || is_rubbish(t->partition_data[j].records);
+            if (*ret_message == NULL)
+                *ret_message = find_rubbish(r, t->partition_data[j].records);
         }
     }
-    if (rubbish)
+    if (*ret_message != NULL)
         return KERR_CORRUPT_MESSAGE;
     if (transactional && slice_is_null(q->transactional_id))
         return KERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
@@ -370,10 +377,11 @@ static void handle(struct request *r)
 {
     const produce_request *q = r->body;
     struct produce *p = arena_calloc(r->arena, 1, sizeof *p);
-    enum kafka_error error = check_request(r, &p->part_max);
+    const char *message;
+    enum kafka_error error = check_request(r, &p->part_max, &message);
 
     if (error != KERR_NONE) {
-        fail(r, error, NULL);
+        fail(r, error, message);
         return;
     }
     p->r = r;
