@@ -7,7 +7,7 @@
 
 #include "libs/bus/bus.h"
 
-enum { LIVES = 16, CALLS = 400000, HEARTBEAT_MS = 100 };
+enum { LIVES = 16, CALLS = 400000, HEARTBEAT_MS = 250 };
 
 struct shared {
     uint8_t executed[LIVES][CALLS]; /* by the life with that number, which is its incarnation */
