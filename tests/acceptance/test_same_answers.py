@@ -23,8 +23,13 @@ class Asker:
         created = cluster.ask("CreateTopics", 7, {"Topics": [
             {"Name": topic, "NumPartitions": 3, "ReplicationFactor": 1, "Assignments": [], "Configs": []}], "timeoutMs": 5000})
         self.id = created["Topics"][0]["TopicId"]
-        while self.metadata(9, [{"Name": topic}], quiet=True)["Topics"][0]["ErrorCode"]:
+        # Kafka's broker leads a while after its metadata says so.
+        while not self.leads():
             time.sleep(0.02)
+
+    def leads(self):
+        answer = self.cluster.ask("Fetch", 12, self.fetch_body(12, [p(0), p(1), p(2)]))
+        return not any(x["ErrorCode"] for t in answer["Responses"] for x in t["Partitions"])
 
     def shape(self, x, key=None):
         if isinstance(x, dict):
