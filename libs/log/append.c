@@ -209,12 +209,6 @@ enum kafka_error log_stage(struct log *l, struct log_append *a)
     return KERR_NONE;
 }
 
-static void add_hint(struct log *l, const struct batch *b, uint64_t position)
-{
-    l->hints[l->next_hint] = (struct hint){b->base_offset, log_active(l)->base, position};
-    l->next_hint = (l->next_hint + 1) % LOG_HINTS;
-}
-
 static int note_staged(struct log *l)
 {
     struct segment *s = log_active(l);
@@ -224,7 +218,7 @@ static int note_staged(struct log *l)
         uint64_t position = s->size_bytes;
         s->size_bytes += b->size;
         err = segment_note(s, b, position, (uint32_t)l->config.index_interval_bytes);
-        add_hint(l, b, position);
+        log_add_hint(&l->appended, (struct hint){b->base_offset, s->base, position, b->size});
     }
     return err;
 }

@@ -11,11 +11,17 @@
 
 enum { LOG_HINTS = 8 };
 
-/* Where a batch begins that was appended lately: what readers at the tail ask for. */
+/* Where the first batch begins that ends at or behind offset: of batches that were appended lately, which readers at
+ * the tail ask for, and of what lies behind the last reads, which readers further back ask for next. */
 struct hint {
-    int64_t offset; /* the batch's base; -1: unused */
+    int64_t offset; /* -1: unused */
     int64_t segment;
     uint64_t position;
+    uint32_t size; /* of that batch; 0: not known */
+};
+struct hints {
+    struct hint at[LOG_HINTS];
+    size_t next;
 };
 
 /* Batches that passed their checks and wait for log_commit, all for the active segment. */
@@ -57,8 +63,7 @@ struct log {
     int64_t snapshot_offset; /* of the newest producer snapshot; -1: none */
     struct epochs epochs;
     size_t epochs_staged; /* how many of its entries are committed, while something is staged */
-    struct hint hints[LOG_HINTS];
-    size_t next_hint;
+    struct hints appended, read;
     struct doomed *doomed;
     unsigned truncations; /* a flush that began before one says nothing about the log end */
 };
@@ -77,6 +82,11 @@ void log_add_segment(struct log *l, struct segment *s);
 /* The segment that would hold offset: the last with base <= offset; the first when there is none. */
 size_t log_segment_at(const struct log *l, int64_t offset);
 void log_clear_hints(struct log *l);
+static inline void log_add_hint(struct hints *h, struct hint hint)
+{
+    h->at[h->next] = hint;
+    h->next = (h->next + 1) % LOG_HINTS;
+}
 int log_new_active(struct log *l, int64_t base, int64_t now_wall_ms);
 void log_new_jitter(struct log *l);
 

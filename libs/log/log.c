@@ -73,7 +73,7 @@ size_t log_segment_at(const struct log *l, int64_t offset)
 void log_clear_hints(struct log *l)
 {
     for (size_t i = 0; i < LOG_HINTS; i++)
-        l->hints[i].offset = -1;
+        l->appended.at[i].offset = l->read.at[i].offset = -1;
 }
 
 /* segment.jitter.ms spreads the rolls of many logs; the caller's seed decides where in it this segment falls. */

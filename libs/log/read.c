@@ -4,25 +4,38 @@
  * Everybody else goes through the offset index and the few headers behind its entry. */
 #include "libs/log/internal.h"
 
+static const struct hint *find_hint(const struct hints *h, int64_t offset, int64_t segment)
+{
+    for (size_t k = 0; k < LOG_HINTS; k++) {
+        if (h->at[k].offset == offset && h->at[k].segment == segment)
+            return &h->at[k];
+    }
+    return NULL;
+}
+
 /* The position of the first batch that ends at or behind offset, from segment i on; moves to the next segment when the
  * rest of one was compacted away. 1, 0: there is none. */
-static int find_position(struct log *l, int64_t offset, size_t *i, uint64_t *ret_position)
+static int find_position(struct log *l, int64_t offset, size_t *i, uint64_t *ret_position, uint64_t *ret_size)
 {
+    *ret_size = 0;
     if (offset == l->end) {
         *i = l->segment_count - 1;
         *ret_position = log_active(l)->size_bytes;
         return 1;
     }
-    for (size_t k = 0; k < LOG_HINTS; k++) {
-        const struct hint *h = &l->hints[k];
-        if (h->offset == offset && h->segment == l->segments[*i]->base) {
-            *ret_position = h->position;
-            return 1;
-        }
+    const struct hint *h = find_hint(&l->appended, offset, l->segments[*i]->base);
+    if (h == NULL)
+        h = find_hint(&l->read, offset, l->segments[*i]->base);
+    if (h != NULL) {
+        *ret_position = h->position;
+        *ret_size = h->size;
+        return 1;
     }
     for (; *i < l->segment_count; ++*i) {
         struct batch b;
         int err = segment_find(l->segments[*i], offset, &b, ret_position);
+        if (err == 1)
+            *ret_size = b.size;
         if (err != 0)
             return err;
     }
@@ -51,10 +64,10 @@ static int readable_end(struct log *l, size_t i, int64_t upper_offset, uint64_t 
     if (upper_offset >= l->end)
         return 0;
     size_t k = log_segment_at(l, upper_offset);
-    uint64_t position;
+    uint64_t position, size;
     if (k > i)
         return 0;
-    int err = find_position(l, upper_offset, &k, &position);
+    int err = find_position(l, upper_offset, &k, &position, &size);
     if (err < 0)
         return err;
     if (err == 1 && k == i)
@@ -73,14 +86,15 @@ enum kafka_error log_locate(struct log *l, int64_t offset, int64_t upper_offset,
     upper_offset = MIN(upper_offset, l->end);
     size_t i = log_segment_at(l, offset);
     uint64_t end = 0, first = 0;
-    int err = offset < upper_offset ? find_position(l, offset, &i, &range.position) : 0;
+    int err = offset < upper_offset ? find_position(l, offset, &i, &range.position, &first) : 0;
     if (err == 1) {
         range.segment = l->segments[i]->base;
         err = readable_end(l, i, upper_offset, &end);
         uint64_t there = end > range.position ? end - range.position : 0;
         range.size_bytes = (size_t)MIN(there, (uint64_t)max_bytes);
         if (err == 0 && there > max_bytes) {
-            err = batch_size_at(l->segments[i], range.position, &first);
+            if (first == 0)
+                err = batch_size_at(l->segments[i], range.position, &first);
             if (first > max_bytes)
                 range.size_bytes = at_least_one ? (size_t)MIN(first, there) : 0;
         }
@@ -91,6 +105,24 @@ enum kafka_error log_locate(struct log *l, int64_t offset, int64_t upper_offset,
     }
     *ret_range = range;
     return KERR_NONE;
+}
+
+/* The reader asks next for what begins behind the last whole batch. */
+static void note_read(struct log *l, const struct log_range *range, const uint8_t *bytes)
+{
+    struct slice rest = slice_make(bytes, range->size_bytes);
+    struct batch b = {.base_offset = -1};
+    int more;
+    while ((more = batch_next(&rest, &b, NULL)) == 1)
+        ;
+    if (b.base_offset < 0 || b.magic != RECORDS_MAGIC || (more < 0 && more != -ENODATA))
+        return;
+    struct hint hint = {batch_next_offset(&b), range->segment, range->position + range->size_bytes - rest.size, 0};
+    struct batch torn;
+    if (batch_read_header(rest, &torn) == 0)
+        hint.size = torn.size;
+    if (hint.offset < l->end && find_hint(&l->read, hint.offset, hint.segment) == NULL)
+        log_add_hint(&l->read, hint);
 }
 
 int log_copy(struct log *l, const struct log_range *range, uint8_t *to)
@@ -104,5 +136,7 @@ int log_copy(struct log *l, const struct log_range *range, uint8_t *to)
     int err = fd < 0 ? fd : file_read_all(l->fs, fd, to, range->size_bytes, range->position);
     if (err == -ENODATA)
         err = -EIO; /* the file is shorter than it was */
+    if (err == 0)
+        note_read(l, range, to);
     return err < 0 && err != -EMFILE && err != -ENFILE ? log_fail(l, err, "reading") : err;
 }

@@ -12,10 +12,12 @@
  * parked reads that have data now -> the bus sends all of it at once. */
 #include "kafka/apis.h"
 #include "services/storage/storage.h"
+#include <malloc.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 
 #define FLUSH_TIMER_LEAST_MS ((uint64_t)100)
+enum { MMAP_FROM_BYTES = 4 << 20, KEEP_FREE_BYTES = 8 << 20 };
 enum { HOUSEKEEPING_MS = 10000, RETENTION_FIRST_MS = 30000, DRAIN_MS = 30000 };
 
 /* ---- registration ---- */
@@ -176,6 +178,10 @@ static int open_state(struct storage *s)
     s->arena = arena_new(0);
     s->lock_fd = -1;
     raise_descriptor_limit();
+    /* Records of a megabyte come and go with every call: the heap keeps room for some instead of asking the kernel for
+     * fresh pages. */
+    mallopt(M_MMAP_THRESHOLD, MMAP_FROM_BYTES);
+    mallopt(M_TRIM_THRESHOLD, KEEP_FREE_BYTES);
     if (config_listeners(s->config, true, s->arena, &s->listeners, &error) != 0) {
         log_error("%s", error);
         free(error);

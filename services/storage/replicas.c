@@ -49,6 +49,18 @@ static void note(void *ctx UNUSED, int level, const char *text)
     log_write((enum log_level)level, "%s", text);
 }
 
+/* What recovery finds may be in the page cache only. Where flush.messages wants records flushed, nobody may be shown
+ * one that a power cut could still take: a group coordinator would answer with a commit that is gone afterwards. */
+static void flush_recovered(struct replica *r)
+{
+    if (r->flush != NULL || log_failed(r->log) != 0 ||
+        log_unflushed_messages(r->log) < log_config(r->log)->flush_messages)
+        return;
+    int err = log_flush(r->log);
+    if (err < 0)
+        directory_failed(r->storage, err);
+}
+
 int replica_open(struct storage *s, struct slice topic, struct uuid topic_id, int32_t partition, int64_t recovery_point,
                  int64_t log_start, bool clean)
 {
@@ -85,6 +97,7 @@ int replica_open(struct storage *s, struct slice topic, struct uuid topic_id, in
         r->key.topic_id = log_topic_id(r->log);
         r->key.partition = partition;
         HASH_ADD(hh, s->replicas, key, sizeof r->key, r);
+        flush_recovered(r);
     }
     free(dir);
     return err;
@@ -267,6 +280,7 @@ static void on_config(void *ctx, enum image_resource type, struct slice name)
         struct log_config config;
         settings_of_topic(s, r->topic, &config);
         log_set_config(r->log, &config);
+        flush_recovered(r); /* at the start a topic's own keys are known only now */
     }
 }
 
