@@ -1,0 +1,180 @@
+"""report.py - lines of results to tables and charts. Nothing in a page is written by hand but the text around the markers."""
+import math
+import os
+import re
+import statistics
+
+from systems import ROOT
+
+PAGE = os.path.join(ROOT, "docs", "benchmarks.md")
+START, END = "<!-- figures by scripts/bench from here -->", "<!-- to here -->"
+
+# name: (what, which way is better, in the summary)
+FIGURES = {
+    "first_record_s": ("exec to first acknowledged record (s)", "less", False),
+    "records_s": ("records/s", "more", True),
+    "mb_s": ("MB/s", "more", False),
+    "consumed_mb_s": ("consumed MB/s", "more", False),
+    "p50_ms": ("latency p50 (ms)", "less", False),
+    "p99_ms": ("latency p99 (ms)", "less", True),
+    "p999_ms": ("latency p99.9 (ms)", "less", False),
+    "cpu_mrec_s": ("server CPU s per million records", "less", True),
+    "cpu_gb_s": ("server CPU s per GB", "less", False),
+    "consumed_cpu_gb_s": ("server CPU s per GB consumed", "less", False),
+    "memory_mib": ("memory (MiB)", "less", True),
+    "calls_rec": ("system calls per record", "less", True),
+    "switches_rec": ("context switches per record", "less", True),
+    "connection_kib": ("memory per idle connection (KiB)", "less", False),
+    "cpu_connection_us": ("server CPU per connection made (µs)", "less", False),
+    "partition_kib": ("memory per idle partition (KiB)", "less", False),
+    "create_s": ("time to create the topics (s)", "less", False),
+    "cpu_create_s": ("server CPU to create the topics (s)", "less", False),
+    "idle_cpu_percent": ("CPU at rest (% of a core)", "less", False),
+    "client_cpu_mrec_s": ("client CPU s per million records", "", False),
+    "machine_busy": ("machine busy (part of all cores)", "", False),
+}
+
+
+def number(x):
+    if x == 0 or 1000 <= abs(x):
+        return f"{x:,.0f}"
+    return f"{x:.3g}"
+
+
+def collect(lines):
+    """{workload: {system: {figure: [values]}}} in the order they came, and {(workload, system): error}."""
+    found, errors = {}, {}
+    for line in lines:
+        if "workload" not in line:
+            continue
+        systems = found.setdefault(line["workload"], {})
+        figures = systems.setdefault(line["system"], {})
+        if line.get("error"):
+            errors[line["workload"], line["system"]] = line["error"]
+        for name, value in line.get("figures", {}).items():
+            figures.setdefault(name, []).append(value)
+    return found, errors
+
+
+def system_names(found):
+    names = []
+    for systems in found.values():
+        names += [n for n in systems if n not in names]
+    return sorted(names, key=lambda n: (n != "Karst", n == "Kafka", n))
+
+
+def ratio(systems, figure, of="Karst", to="Kafka"):
+    """Of the medians; None where one is missing or 0."""
+    values = [systems.get(name, {}).get(figure) for name in (of, to)]
+    if not all(values) or statistics.median(values[1]) == 0:
+        return None
+    return statistics.median(values[0]) / statistics.median(values[1])
+
+
+def cell(values):
+    if not values:
+        return "-"
+    text = number(statistics.median(values))
+    return text if len(values) == 1 else f"{text} ({number(min(values))} to {number(max(values))})"
+
+
+def details(found, errors, workloads):
+    names = system_names(found)
+    ours = [n for n in names if n != "Kafka"] if "Kafka" in names else []
+    head = ["workload", "figure", *names, *(f"{n} / Kafka" for n in ours)]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for workload, systems in found.items():
+        label = f"`{workload}`"
+        for figure, (what, _, _) in FIGURES.items():
+            if not any(figure in s for s in systems.values()):
+                continue
+            ratios = [ratio(systems, figure, n) for n in ours]
+            cells = [label, what, *(cell(systems.get(n, {}).get(figure)) for n in names), *("-" if r is None else number(r) for r in ratios)]
+            lines.append("| " + " | ".join(cells) + " |")
+            label = ""
+        for name in names:
+            if (workload, name) in errors:
+                lines.append(f"| {label or ''} | failed | {name}: {errors[workload, name]} |" + " |" * (len(head) - 3))
+                label = ""
+    lines += ["", "The workloads:", ""] + [f"- `{w}`: {workloads[w].what}" for w in found if w in workloads]
+    return lines
+
+
+def summary(found):
+    """Ratios of Karst to Kafka, a line a workload."""
+    figures = [f for f, (_, _, short) in FIGURES.items() if short]
+    lines = ["| Karst / Kafka | " + " | ".join(FIGURES[f][0] for f in figures) + " |", "|" + "---|" * (len(figures) + 1)]
+    for workload, systems in found.items():
+        ratios = [ratio(systems, f) for f in figures]
+        if any(r is not None for r in ratios):
+            lines.append(f"| `{workload}` | " + " | ".join("-" if r is None else number(r) for r in ratios) + " |")
+    return lines if len(lines) > 2 else []
+
+
+def machine():
+    with open("/proc/cpuinfo", encoding="utf-8") as f:
+        cpu = re.search(r"model name\s*: (.*)", f.read())
+    with open("/proc/meminfo", encoding="utf-8") as f:
+        kib = int(re.search(r"MemTotal:\s+(\d+)", f.read())[1])
+    return f"{os.cpu_count()} cores, {cpu[1] if cpu else 'unknown'}, {kib / 2**20:.0f} GiB, Linux {os.uname().release}"
+
+
+def about(lines):
+    runs = [line for line in lines if "run" in line]
+    return [f"- `scripts/bench {r['run']}` at {r['at']}, commit {r['commit']}, {r['machine']}" for r in runs]
+
+
+def text(lines, workloads):
+    found, errors = collect(lines)
+    parts = ["Runs:", "", *about(lines), ""]
+    if summary(found):
+        parts += ["## Ratios", "", "Medians of the rounds, Karst to Kafka in the same run. More is better for records/s; less for all others.", "",
+                  *summary(found), ""]
+        parts += [f"![{title}]({name})\n" for name, title, _ in charts(found)]
+    return "\n".join([*parts, "## Figures", "", "Median (smallest to largest) of the rounds.", "", *details(found, errors, workloads)])
+
+
+# --------------------------------------------------------------------------------------------------------------------- charts
+
+def charts(found):
+    """(file name, title, figure) of those that have something to show."""
+    every = (("bench-throughput.svg", "Records a second, Karst to Kafka (right of the line: Karst does more)", "records_s"),
+             ("bench-latency.svg", "Latency p99, Karst to Kafka (left of the line: Karst is quicker)", "p99_ms"),
+             ("bench-cpu.svg", "Server CPU per record, Karst to Kafka (left of the line: Karst needs less)", "cpu_mrec_s"),
+             ("bench-memory.svg", "Memory, Karst to Kafka (left of the line: Karst needs less)", "memory_mib"))
+    return [c for c in every if any(ratio(s, c[2]) for s in found.values())]
+
+
+def chart(title, rows, more_is_better):
+    """Bars of ratios on a logarithmic axis from 1/64 to 8; out of 1 to the left or right."""
+    low, high, left, width, step = -6, 3, 190, 520, 20
+    height = 60 + step * len(rows)
+
+    def x(log2):
+        return left + (min(max(log2, low), high) - low) / (high - low) * width
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 70}" height="{height}" font-family="sans-serif" font-size="12">',
+           f'<rect width="100%" height="100%" fill="#fff"/><text x="10" y="20" font-size="14">{title}</text>']
+    for power in range(low, high + 1):
+        label = str(2 ** power) if power >= 0 else f"1/{2 ** -power}"
+        out.append(f'<line x1="{x(power):.1f}" x2="{x(power):.1f}" y1="45" y2="{height - 10}" stroke="{"#333" if power == 0 else "#ddd"}"/>'
+                   f'<text x="{x(power):.1f}" y="40" text-anchor="middle" fill="#666">{label}</text>')
+    for i, (name, value) in enumerate(rows):
+        y, end = 50 + i * step, x(math.log2(value))
+        good = value >= 1 if more_is_better else value <= 1
+        out.append(f'<text x="{left - 6}" y="{y + 12}" text-anchor="end">{name}</text>'
+                   f'<rect x="{min(end, x(0)):.1f}" y="{y + 2}" width="{max(abs(end - x(0)), 1):.1f}" height="{step - 6}" '
+                   f'fill="{"#2a7f9e" if good else "#d1495b"}"/><text x="{max(end, x(0)) + 4:.1f}" y="{y + 12}">{value:.2f}</text>')
+    return "\n".join([*out, "</svg>", ""])
+
+
+def write(lines, workloads):
+    found, _ = collect(lines)
+    for name, title, figure in charts(found):
+        rows = [(w, r) for w, s in found.items() if (r := ratio(s, figure)) is not None]
+        with open(os.path.join(os.path.dirname(PAGE), name), "w", encoding="utf-8") as f:
+            f.write(chart(title, rows, FIGURES[figure][1] == "more"))
+    with open(PAGE, encoding="utf-8") as f:
+        page = f.read()
+    start, end = page.index(START) + len(START), page.index(END)
+    with open(PAGE, "w", encoding="utf-8") as f:
+        f.write(f"{page[:start]}\n\n{text(lines, workloads)}\n\n{page[end:]}")
