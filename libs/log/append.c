@@ -187,6 +187,7 @@ enum kafka_error log_stage(struct log *l, struct log_append *a)
 {
     a->base_offset = a->next_offset = a->append_time_ms = -1;
     a->duplicate = false;
+    a->undos = l->undos;
     a->message = NULL;
     a->record_errors = NULL;
     a->record_error_count = 0;
@@ -205,27 +206,33 @@ enum kafka_error log_stage(struct log *l, struct log_append *a)
             log_fail(l, err, "rolling");
         return refuse(a, KERR_KAFKA_STORAGE_ERROR, "The log could not be written.");
     }
+    a->undos = l->undos;
     patch_and_stage(l, a);
     return KERR_NONE;
 }
 
+/* Every batch is counted, whatever becomes of its index entry: indexes are sparse, and one that a full disk did not
+ * take is done without. */
 static int note_staged(struct log *l)
 {
     struct segment *s = log_active(l);
-    int err = 0;
-    for (size_t i = 0; i < l->staged.count && err == 0; i++) {
+    int first = 0;
+    for (size_t i = 0; i < l->staged.count; i++) {
         const struct batch *b = &l->staged.batches[i];
         uint64_t position = s->size_bytes;
         s->size_bytes += b->size;
-        err = segment_note(s, b, position, (uint32_t)l->config.index_interval_bytes);
+        int err = segment_note(s, b, position, (uint32_t)l->config.index_interval_bytes);
+        if (err < 0 && err != -ENOSPC && first == 0)
+            first = err;
         log_add_hint(&l->appended, (struct hint){b->base_offset, s->base, position, b->size});
     }
-    return err;
+    return first;
 }
 
 static void undo_staged(struct log *l)
 {
     struct segment *s = log_active(l);
+    l->undos++;
     producers_undo(l->producers, &l->staged.undo);
     if (l->epochs.count > l->epochs_staged)
         l->epochs.count = l->epochs_staged;
@@ -266,4 +273,10 @@ int log_commit(struct log *l)
     l->staged.count = 0;
     l->staged.size_bytes = 0;
     return err;
+}
+
+bool log_append_written(const struct log *l, const struct log_append *a)
+{
+    /* Offsets alone do not tell: what was staged after an undoing may have got the same ones. */
+    return a->undos == l->undos && a->next_offset <= l->end;
 }

@@ -58,6 +58,8 @@ struct log_flush *log_flush_begin(struct log *l)
             add_file(f, xasprintf("%s/%020" PRId64 ".snapshot", l->dir, l->segments[i + 1]->base));
         }
     }
+    if (l->epochs.dirty)
+        f->err = epochs_store(&l->epochs, l->fs, l->dir, false);
     if (l->dir_dirty) {
         add_file(f, xasprintf("%s/" EPOCHS_FILE, l->dir));
         add_file(f, xasprintf("%s/partition.metadata", l->dir));

@@ -65,6 +65,7 @@ struct log {
     size_t epochs_staged; /* how many of its entries are committed, while something is staged */
     struct hints appended, read;
     struct doomed *doomed;
+    uint32_t undos;       /* how many times staged batches were taken back */
     unsigned truncations; /* a flush that began before one says nothing about the log end */
 };
 

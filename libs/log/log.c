@@ -313,5 +313,7 @@ int log_store_epochs(struct log *l)
         return 0;
     int err = epochs_store(&l->epochs, l->fs, l->dir, false);
     l->dir_dirty = true;
+    if (err == -ENOSPC)
+        return 0; /* it stays dirty: tried again with the next append, and before the next flush */
     return err < 0 ? log_fail(l, err, "writing " EPOCHS_FILE) : 0;
 }

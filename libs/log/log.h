@@ -118,7 +118,7 @@ struct log_append {
     enum log_origin origin;
     int32_t leader_epoch; /* set into the batches, but for LOG_FROM_LEADER */
     int64_t now_wall_ms;
-    /* the result; final after log_commit, and then only if next_offset <= log_end */
+    /* the result; final after log_commit, and then only if log_append_written */
     int64_t base_offset;                    /* -1 with an error */
     int64_t next_offset;                    /* behind the last record */
     int64_t append_time_ms;                 /* LogAppendTime, or a duplicate's timestamp; else -1 */
@@ -126,6 +126,7 @@ struct log_append {
     const char *message;                    /* with an error; static, or NULL */
     struct log_record_error *record_errors; /* malloc'ed: the caller frees; NULL: none (KIP-467) */
     int32_t record_error_count;
+    uint32_t undos; /* the log's own: how many times it had taken staged batches back */
 };
 
 /* Checks and stages. KERR_NONE or the error for the client, and then nothing is staged of it:
@@ -136,6 +137,9 @@ NODISCARD enum kafka_error log_stage(struct log *l, struct log_append *append);
 bool log_has_staged(const struct log *l);
 /* Writes what is staged. 0; -ENOSPC; -errno: offline. */
 NODISCARD int log_commit(struct log *l);
+
+/* After log_commit: is what was staged in the log? False: the write failed, and it was taken back. */
+bool log_append_written(const struct log *l, const struct log_append *append);
 
 /* A new leader epoch starts at the log end (Kafka does this when a partition gets a leader). 0 or -errno. */
 NODISCARD int log_assign_epoch(struct log *l, int32_t epoch);

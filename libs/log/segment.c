@@ -119,7 +119,7 @@ int segment_note(struct segment *s, const struct batch *b, uint64_t position, ui
         err = index_add(&s->offsets, last - s->base, (int32_t)position);
         if (err == 0)
             err = segment_seal_times(s);
-        s->since_index_bytes = 0;
+        s->since_index_bytes = err == 0 ? 0 : s->since_index_bytes;
     }
     s->since_index_bytes += b->size;
     return err;

@@ -52,6 +52,8 @@ int log_write_snapshot(struct log *l, int64_t offset)
     if (l->snapshot_offset == offset)
         return 0;
     int err = producers_write_snapshot(l->producers, l->fs, l->dir, offset);
+    if (err == -ENOSPC)
+        return err;
     if (err < 0)
         return log_fail(l, err, "writing a producer snapshot");
     l->snapshot_offset = offset;

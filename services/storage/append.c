@@ -187,7 +187,7 @@ static void settle(struct append_part *p)
     if (!p->staged)
         return;
     struct log *l = p->replica->log;
-    if (p->append.next_offset > log_end(l)) {
+    if (!log_append_written(l, &p->append)) {
         refuse(p, KERR_KAFKA_STORAGE_ERROR, "The log could not be written.");
         return;
     }

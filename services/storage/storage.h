@@ -74,6 +74,7 @@ struct storage {
     struct replica *touched;
     struct append_call *appends; /* of this turn */
     struct read_call *reads;     /* parked */
+    uint64_t told_full_ms;       /* when the log last said that the disk is full */
     size_t flushes;              /* under way */
     struct removal *removals;
     struct loop_timer *housekeeping, *retention, *marks_timer, *points_timer, *flush_timer;

@@ -3,11 +3,24 @@
 #include "services/storage/storage.h"
 #include <stdlib.h>
 
+enum { TELL_FULL_MS = 10000 };
+
 struct flush_job {
     struct storage *storage;
     struct replica *replica; /* NULL: gone meanwhile */
     struct log_flush *flush;
 };
+
+/* Once in a while: a full disk refuses every append. */
+static void tell_full(struct storage *s, const struct replica *r)
+{
+    uint64_t now = loop_now_ms(s->loop);
+    if (s->told_full_ms != 0 && now - s->told_full_ms < TELL_FULL_MS)
+        return;
+    s->told_full_ms = now;
+    log_error("%s is full: appends are refused until there is room, now one to %s-%d", s->dir, r->topic,
+              r->key.partition);
+}
 
 void turn_begin(void *ctx)
 {
@@ -25,7 +38,7 @@ void turn_commit(void *ctx)
     for (r = first; r != NULL; r = r->next_touched) {
         int err = log_commit(r->log);
         if (err == -ENOSPC)
-            log_error("%s-%d: the disk is full: the append was refused", r->topic, r->key.partition);
+            tell_full(s, r);
         if (log_failed(r->log) != 0)
             directory_failed(s, log_failed(r->log));
     }

@@ -34,6 +34,38 @@ Test(faults, a_short_write_is_undone)
     log_abandon(l);
 }
 
+/* The roll in the middle of a turn writes what was staged before it. When that fails, what is staged afterwards gets
+ * the same offsets; only the later append is in the log. */
+Test(faults, an_undone_append_is_not_taken_for_a_later_one)
+{
+    struct help_faults f = {.call = "pwritev", .left = -1, .error = -ENOSPC, .times = 1};
+    struct file_system fs = help_faulty(&f);
+    struct log_options o = help_options(help_dir("undone"));
+    o.fs = &fs;
+    o.config.segment_bytes = 1000;
+    struct log *l = help_open(&o);
+    struct help_batch small = HELP_BATCH, big = HELP_BATCH;
+    big.value_bytes = 900;
+    struct buf bytes[3] = {help_batch(&small), help_batch(&big), help_batch(&small)};
+    struct log_append a[3];
+    enum kafka_error errors[3];
+    f.left = 0;
+    for (int i = 0; i < 3; i++) {
+        a[i] = (struct log_append){.bytes = bytes[i].data, .size = bytes[i].size, .now_wall_ms = HELP_NOW_MS};
+        errors[i] = log_stage(l, &a[i]);
+    }
+    cr_assert_eq(log_commit(l), 0);
+    cr_assert_eq(errors[0], KERR_NONE);
+    cr_assert_eq(errors[1], KERR_KAFKA_STORAGE_ERROR);
+    cr_assert_eq(errors[2], KERR_NONE);
+    cr_assert_not(log_append_written(l, &a[0]));
+    cr_assert(log_append_written(l, &a[2]));
+    cr_assert_eq(log_end(l), 1);
+    for (int i = 0; i < 3; i++)
+        buf_free(&bytes[i]);
+    log_abandon(l);
+}
+
 Test(faults, a_failed_flush_is_final)
 {
     struct help_faults f = {.call = "fdatasync", .left = 0, .error = -EIO, .times = 1};
