@@ -167,6 +167,8 @@ static void flush_answers(struct pipeline *p, struct conn *c)
         c->first = i->next;
         if (c->first == NULL)
             c->last = NULL;
+        if (c->out_count == 0)
+            c->out_since_ms = c->wrote_ms = p->now_ms;
         for (size_t n = 0; n < i->piece_count; n++)
             out_append(c, &i->pieces[n]);
         i->piece_count = 0;
@@ -246,6 +248,7 @@ void pipeline_written(struct pipeline *p, uint64_t conn, size_t size, uint64_t n
         DL_APPEND(p->all, c);
         c->quiet_since_ms = now_ms;
     }
+    c->wrote_ms = p->now_ms = now_ms;
     c->out_bytes -= size;
     p->output_used -= size;
     while (c->out_count > 0) {

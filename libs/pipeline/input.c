@@ -157,7 +157,7 @@ void pipeline_received(struct pipeline *p, uint64_t conn, size_t size, uint64_t 
     ASSERT(c != NULL && p->room_count > 0 && p->room_conn == conn);
     DL_DELETE(p->all, c);
     DL_APPEND(p->all, c);
-    c->quiet_since_ms = now_ms;
+    c->quiet_since_ms = p->now_ms = now_ms;
     if (c->frame != NULL) {
         size_t n = MIN(size, p->room[0].iov_len);
         c->frame->used += n;

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+enum { SLOW_READER_STALLS = 12 };
+
 struct pipeline *pipeline_new(const struct pipeline_options *options)
 {
     ASSERT(options->frame_max_bytes >= 1 && options->conn_requests_max > 0 && options->overlaps != NULL);
@@ -72,6 +74,7 @@ int pipeline_open(struct pipeline *p, const uint8_t ip[PIPELINE_IP_BYTES], int64
         HASH_ADD(hh, p->addresses, ip, PIPELINE_IP_BYTES, address);
     }
     address->count++;
+    p->now_ms = now_ms;
     struct conn *c = xcalloc(1, sizeof *c);
     c->address = address;
     c->quiet_since_ms = now_ms;
@@ -210,22 +213,39 @@ void input_discharge(struct pipeline *p, struct conn *c, uint64_t bytes)
 
 /* ---- time ---- */
 
-static void close_stalled(struct pipeline *p, uint64_t now_ms)
+/* More than half of what answers may take is waiting for clients. */
+static bool is_output_short(const struct pipeline *p)
 {
+    return p->output_used > p->o.output_budget_bytes / 2;
+}
+
+static bool is_stalled_reader(const struct pipeline *p, const struct conn *c)
+{
+    return c->out_count > 0 && (p->now_ms - c->wrote_ms >= p->o.stall_ms ||
+                                p->now_ms - c->out_since_ms >= p->o.stall_ms * SLOW_READER_STALLS);
+}
+
+static void close_stalled(struct pipeline *p)
+{
+    bool output_short = is_output_short(p);
     struct conn *c;
 
-    p->checked_ms = now_ms;
+    p->checked_ms = p->now_ms;
     DL_FOREACH (p->all, c) {
-        if (c->frame != NULL && !c->in_starved && !c->failed && now_ms - c->frame_grew_ms >= p->o.stall_ms)
+        if (p->is_over && c->frame != NULL && !c->in_starved && !c->failed &&
+            p->now_ms - c->frame_grew_ms >= p->o.stall_ms)
             conn_fail(p, c, "a request was begun and not finished, and memory is short");
+        if (output_short && !c->failed && is_stalled_reader(p, c))
+            conn_fail(p, c, "its answers are not read, and memory is short");
     }
     favour(p);
 }
 
 void pipeline_tick(struct pipeline *p, uint64_t now_ms)
 {
-    if (p->is_over && now_ms - p->checked_ms >= p->o.stall_ms / 4)
-        close_stalled(p, now_ms);
+    p->now_ms = now_ms;
+    if ((p->is_over || is_output_short(p)) && now_ms - p->checked_ms >= p->o.stall_ms / 4)
+        close_stalled(p);
     while (p->o.idle_ms > 0 && p->all != NULL && now_ms - p->all->quiet_since_ms >= p->o.idle_ms) {
         struct conn *c = p->all;
         DL_DELETE(p->all, c);
@@ -242,7 +262,7 @@ uint64_t pipeline_next_ms(const struct pipeline *p)
 
     if (p->o.idle_ms > 0 && p->all != NULL)
         next = p->all->quiet_since_ms + p->o.idle_ms;
-    if (p->is_over)
+    if (p->is_over || is_output_short(p))
         next = MIN(next, p->checked_ms + p->o.stall_ms / 4);
     return next;
 }

@@ -42,8 +42,10 @@ struct pipeline_options {
     uint32_t connections_max;      /* max.connections */
     uint32_t per_ip_max;           /* max.connections.per.ip */
     uint64_t idle_ms;              /* connections.max.idle.ms; 0: never */
-    uint64_t
-        stall_ms; /* while the input budget is used up: a frame that does not grow for so long ends its connection */
+    /* While the input budget is used up, a frame that does not grow for so long ends its connection. While more than
+     * half of the output budget is used, so does output of which nothing is taken for so long, or that is not all taken
+     * in 12 times that. */
+    uint64_t stall_ms;
     bool (*overlaps)(int16_t api_key); /* I2 */
 };
 

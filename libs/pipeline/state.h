@@ -65,6 +65,7 @@ struct conn {
     struct ref *out;
     size_t out_first, out_count, out_capacity, out_at; /* out_at: written bytes of the first */
     uint64_t out_bytes;
+    uint64_t out_since_ms, wrote_ms; /* since when there is output without a break; when some of it last left */
 
     bool input_closed; /* no more reading; closes once all is answered and written */
     bool failed;       /* closes now */
@@ -85,7 +86,8 @@ struct pipeline {
     struct iovec room[2]; /* of the pipeline_input that pipeline_received must follow */
     int room_count;
     uint64_t room_conn;
-    uint64_t checked_ms; /* of the last look for stalled frames */
+    uint64_t now_ms;     /* the latest that we were told */
+    uint64_t checked_ms; /* of the last look for those who hold memory and do not move */
 };
 
 void conn_attention(struct pipeline *p, struct conn *c);

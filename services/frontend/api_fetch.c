@@ -240,7 +240,7 @@ static void start(struct fetch *f)
     const struct request *r = f->r;
     const fetch_request *q = r->body;
     struct frontend *frontend = r->frontend;
-    uint64_t room = MAX(pipeline_output_room(frontend->pipeline), (uint64_t)ROOM_MIN_BYTES);
+    uint64_t room = MAX(pipeline_output_room(frontend->pipeline), (uint64_t)FETCH_ROOM_MIN_BYTES);
 
     f->read_committed = q->isolation_level == 1;
     f->max_bytes = (uint32_t)MAX(MIN(q->max_bytes, frontend->fetch_max_bytes), 0);

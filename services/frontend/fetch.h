@@ -10,6 +10,8 @@ typedef struct kafka_fetch_request fetch_request;
 typedef struct kafka_fetch_response fetch_response;
 typedef struct kafka_fetch_response_partition_data partition_data;
 
+enum { FETCH_ROOM_MIN_BYTES = 64 << 10 }; /* given to a Fetch even when answers wait for too many clients */
+
 enum fetch_kind {
     FETCH_SESSIONLESS, /* full, or left over from a session that became empty */
     FETCH_NEW_SESSION, /* full, and a session is to be made of it */

@@ -56,6 +56,9 @@ void fetch_take_result(struct fetch *f, struct fetch_part *part, const Karst__Bu
     }
     if (from->payload < 0 || (size_t)from->payload >= result->payload_count)
         return;
+    uint64_t size = result->payloads[from->payload].size_bytes;
+    if (size > FETCH_ROOM_MIN_BYTES && size > pipeline_output_room(f->r->frontend->pipeline))
+        return; /* others do not read their answers; the client asks again */
     part->records = result->payloads[from->payload];
     request_keep(f->r, &part->records);
     part->data.records = slice_make("", part->records.size_bytes);

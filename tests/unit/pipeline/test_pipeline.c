@@ -444,6 +444,41 @@ Test(pipeline, stalled_frames_end_when_memory_is_short)
     pipeline_free(p);
 }
 
+Test(pipeline, readers_that_do_not_read_end_when_memory_is_short)
+{
+    struct pipeline_options o = options();
+    o.output_budget_bytes = 3000;
+    o.output_resume_bytes = 100000;
+    struct pipeline *p = pipeline_new(&o);
+    uint64_t a = open_conn(p), b = open_conn(p);
+    struct buf frame = {0};
+    struct pipeline_request r;
+    char big[1001], out[1024];
+
+    memset(big, 'y', 1000);
+    big[1000] = '\0';
+    put_frame(&frame, KEY_OTHER, 1, 20);
+    feed(p, a, &frame, frame.size, 0);
+    feed(p, b, &frame, frame.size, 0);
+    for (int i = 0; i < 2; i++) {
+        cr_assert(pipeline_next(p, &r));
+        answer(p, r.id, big);
+    }
+    pipeline_written(p, b, 10, 90);
+    pipeline_tick(p, 120);
+    struct pipeline_attention at;
+    bool closes[2] = {false, false};
+    while (pipeline_attention(p, &at))
+        closes[at.conn == b] |= at.close;
+    cr_assert(closes[0] && !closes[1]);
+    pipeline_close(p, a);
+    pipeline_tick(p, 500);
+    cr_assert_not(attention_of(p, b).close, "memory is not short any more");
+    take_output(p, b, 1024, out);
+    buf_free(&frame);
+    pipeline_free(p);
+}
+
 Test(pipeline, a_length_alone_takes_no_memory)
 {
     struct pipeline_options o = options();
