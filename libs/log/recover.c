@@ -172,7 +172,8 @@ static int rebuild_segment(struct log *l, struct segment *s, int64_t *next_offse
             why = "CRC mismatch";
             break;
         }
-        if ((err = segment_note(s, &b, position, (uint32_t)l->config.index_interval_bytes)) < 0)
+        err = segment_note(s, &b, position, (uint32_t)l->config.index_interval_bytes);
+        if (err < 0 && err != -ENOSPC)
             break;
         epochs_assign(&l->epochs, b.leader_epoch, b.base_offset);
         if (replay && b.base_offset >= l->snapshot_offset)
@@ -210,6 +211,13 @@ static int rebuild_segment(struct log *l, struct segment *s, int64_t *next_offse
         s->size_bytes = good;
     }
     err = segment_retire(s);
+    if (err == -ENOSPC) {
+        /* What does not fit stays in memory, or is looked for in the records: a full disk must not keep the log from
+         * opening. */
+        log_notef(l, LOG_WARN, "%s: the disk is full: the indexes of segment %" PRId64 " are not whole", l->dir,
+                  s->base);
+        err = 0;
+    }
     return err < 0 ? err : why != NULL;
 }
 
@@ -403,6 +411,8 @@ int log_load(struct log *l, const struct log_options *o)
     epochs_truncate_start(&l->epochs, l->start);
     if (loaded.recovered && l->end > l->start)
         err = log_write_snapshot(l, l->end);
+    if (err == -ENOSPC)
+        err = 0; /* the next start reads again what it would have said */
     if (err == 0)
         err = log_store_epochs(l);
     if (err == 0)
