@@ -78,6 +78,21 @@ def test_memory_of_an_idle_constellation(own_karst):
     assert sum(p["memory_bytes"] for p in own_karst.status()) < 40 << 20, own_karst.status()
 
 
+def cpu_s(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_an_idle_constellation_uses_no_cpu(own_karst):
+    """Nothing polls: heartbeats and a no-op record every half second are all that happens."""
+    own_karst.start()
+    time.sleep(1)
+    before = sum(map(cpu_s, own_karst.pids().values()))
+    time.sleep(5)
+    assert sum(map(cpu_s, own_karst.pids().values())) - before < 0.15
+
+
 def test_a_dead_process_is_started_again(own_karst):
     own_karst.start()
     for role in ROLES:
