@@ -30,6 +30,8 @@ struct node {
     struct disk *disk;
     struct process *process; /* NULL: it waits for its restart */
     bool power_cut, stopping;
+    bool full; /* its disk, in this life: it may give up */
+    uint64_t empty_event;
     uint64_t starts;
 };
 
@@ -49,7 +51,7 @@ static void on_death(void *ctx)
     struct node *n = ctx;
     struct cluster *c = n->cluster;
     int status = process_status(n->process);
-    if (status > 0 && !process_was_killed(n->process))
+    if (status > 0 && !process_was_killed(n->process) && !n->full)
         sim_fail(c->sim, "karst-%s gave up with status %d", n->program->role, status);
     tcp_forget(c->tcp, n->process);
     n->process = process_free(n->process);
@@ -58,6 +60,7 @@ static void on_death(void *ctx)
     else if (n->disk)
         disk_restart(n->disk);
     n->power_cut = n->stopping = false;
+    n->full = n->empty_event != 0;
     sim_at(c->sim, 10 + sim_below(c->sim, c->healed ? 50 : 1500), start, n);
 }
 
@@ -205,8 +208,32 @@ void cluster_stop_one(struct cluster *c)
     process_terminate(n->process);
 }
 
+static void empty_disk(void *ctx)
+{
+    struct node *n = ctx;
+    sim_cancel(n->cluster->sim, n->empty_event);
+    n->empty_event = 0;
+    disk_set_capacity(n->disk, 0);
+    sim_note(n->cluster->sim, "the disk of %s has room again", n->program->role);
+}
+
+void cluster_fill_disk(struct cluster *c)
+{
+    struct node *n = any(c);
+    if (n->disk == NULL || n->empty_event || n->process == NULL)
+        return;
+    sim_cover("a full disk");
+    sim_note(c->sim, "the disk of %s is full", n->program->role);
+    disk_set_capacity(n->disk, 1); /* nothing more fits */
+    n->full = true;
+    n->empty_event = sim_at(c->sim, 100 + sim_below(c->sim, 3000), empty_disk, n);
+}
+
 void cluster_heal(struct cluster *c)
 {
+    for (size_t i = 0; i < COUNTOF(programs); i++)
+        if (c->nodes[i].empty_event)
+            empty_disk(&c->nodes[i]);
     c->healed = true;
     machine_heal(c->machine);
     tcp_heal(c->tcp);

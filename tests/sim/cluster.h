@@ -26,6 +26,8 @@ void cluster_kill_one(struct cluster *c);
 /* SIGTERM to one of them, but not to the storage node: after a clean stop a log knows, as in Kafka, only the last batch
  * of each producer, so that older ones of a window whose answers were lost are out of order for ever. */
 void cluster_stop_one(struct cluster *c);
+/* One of the disks is full for a while. */
+void cluster_fill_disk(struct cluster *c);
 /* No faults any more. */
 void cluster_heal(struct cluster *c);
 

@@ -14,6 +14,8 @@ static void step(struct sim *s, struct cluster *c, bool durable)
         cluster_kill_one(c);
     if (sim_chance(s, 1))
         cluster_stop_one(c);
+    if (sim_chance(s, 1))
+        cluster_fill_disk(c);
     if (durable && sim_chance(s, 1))
         cluster_power_cut(c);
     sim_until(s, sim_now_ms(s) + sim_below(s, STEP_MS));
