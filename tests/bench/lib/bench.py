@@ -38,6 +38,7 @@ class Bench:
     def __init__(self, options, chosen):
         self.options, self.chosen, self.lines = options, chosen, []
         self.seconds, self.bulk, self.many = SIZES["smoke" if options.smoke else "quick" if options.quick else "full"]
+        self.warm_seconds = self.seconds
         if options.seconds:
             self.seconds = options.seconds
         self.counts = not options.smoke and perf_counts()
@@ -95,7 +96,7 @@ class Bench:
         system = make().start().wait()
         try:
             if not self.options.smoke:
-                workloads.warm_up(self.run_of(system))
+                workloads.warm_up(self.run_of(system, seconds=self.warm_seconds))
             for workload in chosen:
                 if not system.alive():
                     print(f"{system.name} ended: {system.log()}", flush=True)

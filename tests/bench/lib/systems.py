@@ -131,11 +131,18 @@ class System:
         deadline = time.monotonic() + 60
         while True:
             found = self.ask("Metadata", 9, {"Topics": [{"Name": topic}], "AllowAutoTopicCreation": False})["Topics"][0]
-            if found["ErrorCode"] == 0 and len(found["Partitions"]) == partitions and all(p["ErrorCode"] == 0 for p in found["Partitions"]):
+            if found["ErrorCode"] == 0 and len(found["Partitions"]) == partitions and all(p["ErrorCode"] == 0 for p in found["Partitions"]) \
+                    and self.leads(topic, partitions):
                 return
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{self.name}: no leaders for {topic} within a minute")
             time.sleep(0.02)
+
+    def leads(self, topic, partitions):
+        """The broker knows it, too: Kafka's metadata name a leader a moment before it accepts records."""
+        asked = [{"PartitionIndex": i, "Timestamp": -1} for i in range(partitions)]
+        answer = self.ask("ListOffsets", 2, {"ReplicaId": -1, "IsolationLevel": 0, "Topics": [{"Name": topic, "Partitions": asked}]})
+        return all(p["ErrorCode"] == 0 for p in answer["Topics"][0]["Partitions"])
 
     def delete(self, topic):
         self.ask("DeleteTopics", 4, {"TopicNames": [topic], "TimeoutMs": 60000})
