@@ -22,16 +22,51 @@ enum {
     SLACK_MS = 2000,
     RETRY_MS = 20,
     GRACE_MS = 5,
-    ROOM_MIN_BYTES = 64 << 10
+    RESERVE_MS = 50,
+    RESERVE_MAX_BYTES = 64 << 20,
 };
 
 static void send_read(struct fetch_read *read);
+
+/* ---- how much is asked ----
+ *
+ * Answers that nobody holds back would fill the memory of storage and of the bus: what Reads may bring at once is
+ * bounded to RESERVE_MAX_BYTES. A Read that is not answered after RESERVE_MS is parked, and brings what has just been
+ * written; it does not count any more. */
+
+static void stop_reserving(struct fetch *f)
+{
+    struct frontend *frontend = f->r->frontend;
+
+    if (!f->is_reserving)
+        return;
+    f->is_reserving = false;
+    frontend->fetch_reserved_bytes -= f->max_bytes;
+    DL_DELETE2(frontend->reserving, f, reserving_prev, reserving_next);
+}
+
+static void reserve(struct fetch *f, uint64_t wanted)
+{
+    struct frontend *frontend = f->r->frontend;
+    uint64_t now = loop_now_ms(frontend->loop);
+
+    while (frontend->reserving != NULL && frontend->reserving->reserved_until_ms <= now)
+        stop_reserving(frontend->reserving);
+    uint64_t reserved = MIN(frontend->fetch_reserved_bytes, (uint64_t)RESERVE_MAX_BYTES);
+    uint64_t room = MIN(pipeline_output_room(frontend->pipeline), (uint64_t)RESERVE_MAX_BYTES - reserved);
+    f->max_bytes = (uint32_t)MIN(wanted, MAX(room, (uint64_t)FETCH_ROOM_MIN_BYTES));
+    f->reserved_until_ms = now + RESERVE_MS;
+    f->is_reserving = true;
+    frontend->fetch_reserved_bytes += f->max_bytes;
+    DL_APPEND2(frontend->reserving, f, reserving_prev, reserving_next);
+}
 
 /* ---- the end ---- */
 
 static void finish(struct fetch *f)
 {
     f->grace = loop_timer_stop(f->grace);
+    stop_reserving(f);
     DL_DELETE(f->r->frontend->parked, f);
     if (f->is_cancelled || request_is_gone(f->r)) {
         request_close(f->r);
@@ -240,11 +275,9 @@ static void start(struct fetch *f)
     const struct request *r = f->r;
     const fetch_request *q = r->body;
     struct frontend *frontend = r->frontend;
-    uint64_t room = MAX(pipeline_output_room(frontend->pipeline), (uint64_t)FETCH_ROOM_MIN_BYTES);
 
     f->read_committed = q->isolation_level == 1;
-    f->max_bytes = (uint32_t)MAX(MIN(q->max_bytes, frontend->fetch_max_bytes), 0);
-    f->max_bytes = (uint32_t)MIN((uint64_t)f->max_bytes, room);
+    reserve(f, (uint64_t)MAX(MIN(q->max_bytes, frontend->fetch_max_bytes), 0));
     f->min_bytes = MIN((uint32_t)MAX(q->min_bytes, 0), f->max_bytes);
     f->wait_until_ms = r->arrived_ms + (uint64_t)MAX(q->max_wait_ms, 0);
     for (uint32_t i = 0; i < f->count; i++)

@@ -52,6 +52,9 @@ struct fetch {
     struct loop_timer *grace; /* after the first node has brought data, the others get this long */
     bool leaders_changed, has_data, is_cancelled;
     struct fetch *prev, *next; /* all that are parked */
+    uint64_t reserved_until_ms;
+    bool is_reserving;
+    struct fetch *reserving_prev, *reserving_next; /* those whose max_bytes count */
 };
 
 /* An answer of the front end's own making. */

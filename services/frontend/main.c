@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-enum { INPUT_BUDGET_BYTES = 128 << 20, OUTPUT_BUDGET_BYTES = 256 << 20, SESSION_EVICT_MS = 120000 };
+enum { INPUT_BUDGET_BYTES = 128 << 20, OUTPUT_BUDGET_BYTES = 128 << 20, SESSION_EVICT_MS = 120000 };
 
 static bool overlaps(int16_t api_key)
 {

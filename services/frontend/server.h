@@ -92,7 +92,9 @@ struct frontend {
     bool accept_paused;
     struct loop_timer *hold_timer, *tick_timer, *accept_timer;
     uint64_t tick_at_ms;
-    struct fetch *parked; /* api_fetch.c: all that are not answered */
+    struct fetch *parked;    /* api_fetch.c: all that are not answered */
+    struct fetch *reserving; /* of these, those whose max_bytes count in fetch_reserved_bytes; the oldest first */
+    uint64_t fetch_reserved_bytes;
     struct creation *creations;
     uint32_t creation_count;
     struct ip_limit {
