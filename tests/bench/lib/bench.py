@@ -13,6 +13,7 @@ import fnmatch
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ import traceback
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import flame  # noqa: E402
 import report  # noqa: E402
 import systems  # noqa: E402
 import workloads  # noqa: E402
@@ -41,7 +43,7 @@ class Bench:
         self.warm_seconds = self.seconds
         if options.seconds:
             self.seconds = options.seconds
-        self.counts = not options.smoke and perf_counts()
+        self.counts = not options.smoke and not options.profile and perf_counts()
         folder = os.path.join(ROOT, "build", "bench")
         os.makedirs(folder, exist_ok=True)
         self.path = os.path.join(folder, datetime.datetime.now().strftime("%Y%m%d-%H%M%S.jsonl"))
@@ -68,9 +70,13 @@ class Bench:
         line = {"workload": workload.name, "system": system.name, "round": round_, "figures": {}}
         for counting in (False, True) if self.counts and round_ == 0 else (False,):
             run = self.run_of(system, counting, min(2.0, self.seconds) if counting else None)
+            if self.options.profile:
+                run.profile = f"{self.path.removesuffix('.jsonl')}-{workload.name}-{system.name}"
             try:
                 os.sync()  # what others wrote is not this workload's to write
                 line["figures"].update(workload.shape(run))
+                if run.profile:
+                    flame.write(run.profile, f"{workload.name}, {system.name}")
                 run.clean()
             except Exception as error:
                 line["error"] = " ".join(f"{type(error).__name__}: {error}".split())[:300].replace("|", "/")
@@ -83,7 +89,7 @@ class Bench:
 
     def fresh_round(self, make, workload, round_):
         system = make()
-        try:
+        try:  # also of a run that is ended by Ctrl-C or SIGTERM
             system.start()
             if workload.shape is not workloads.first_record:
                 system.wait()
@@ -93,15 +99,17 @@ class Bench:
 
     def warm_round(self, make, chosen, round_):
         """All of them on one instance; a system that died is started again."""
-        system = make().start().wait()
+        system = make()
         try:
+            system.start().wait()
             if not self.options.smoke:
                 workloads.warm_up(self.run_of(system, seconds=self.warm_seconds))
             for workload in chosen:
                 if not system.alive():
                     print(f"{system.name} ended: {system.log()}", flush=True)
                     system.stop()
-                    system = make().start().wait()
+                    system = make()
+                    system.start().wait()
                 self.measure(workload, system, round_)
         finally:
             system.stop()
@@ -153,6 +161,7 @@ def arguments():
     parser.add_argument("--seconds", type=float, help="that each load sends")
     parser.add_argument("--only", action="append", choices=["karst", "kafka", "peer"], help="this system; may be given again")
     parser.add_argument("--peer", metavar="CMD", help="a third system: CMD start DIR PORT, CMD pids DIR, CMD stop DIR")
+    parser.add_argument("--profile", action="store_true", help="perf records the server: flame graph and symbols beside the results")
     parser.add_argument("--from", dest="files", nargs="+", metavar="FILE", help="run nothing; results of these files")
     parser.add_argument("--write", action="store_true", help="the table and charts into docs/")
     options = parser.parse_args()
@@ -162,6 +171,7 @@ def arguments():
 
 def main():
     options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if options.list:
         for w in workloads.TABLE:
             print(f"{w.name:22} {w.what}")

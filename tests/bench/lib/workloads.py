@@ -43,6 +43,7 @@ class Run:
     counting: bool      # system calls are counted, in a run of their own, since that costs time
     topics: list = dataclasses.field(default_factory=list)
     calls: int = 0
+    profile: str = ""   # where perf's records of the server go, without their suffix
 
     def topic(self, partitions):
         name = f"bench-{time.monotonic_ns()}"
@@ -67,6 +68,9 @@ class Run:
         if self.counting:
             counts = os.path.join(self.system.folder, "calls")
             words = ["perf", "stat", "-x", ",", "-o", counts, "-e", "raw_syscalls:sys_enter", "-p",
+                     ",".join(map(str, self.system.pids())), "--", *words]
+        elif self.profile:
+            words = ["perf", "record", "-q", "-F", "997", "--call-graph", "fp", "-o", self.profile + ".perf", "-p",
                      ",".join(map(str, self.system.pids())), "--", *words]
         result = parse_load(harness.run(words, timeout=120 + 6 * options.get("seconds", 60)).out, f"karst-load {mode}")
         if counts:
