@@ -19,3 +19,8 @@ uint32_t bytes_crc32c(uint32_t crc, const void *p, size_t n)
     }
     return ~reg;
 }
+
+uint32_t bytes_crc32(const void *p, size_t n)
+{
+    return crc32_gzip_refl(0, p, n);
+}

@@ -144,5 +144,7 @@ static inline size_t size_uvarint64(uint64_t v)
 
 /* CRC-32C (Castagnoli) of the bytes, going on from crc (0 at the start). */
 uint32_t bytes_crc32c(uint32_t crc, const void *p, size_t n);
+/* CRC-32 (gzip's) of the bytes: Kafka's message formats before 0.11. */
+uint32_t bytes_crc32(const void *p, size_t n);
 
 #endif

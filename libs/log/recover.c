@@ -7,6 +7,7 @@
  *
  * Leftovers: *.deleted and *.cleaned go; *.swap (compaction was about to take it into use) takes the place of what it
  * replaces. */
+#include "libs/base/bytes.h"
 #include "libs/log/internal.h"
 #include "libs/log/text.h"
 #include <inttypes.h>
@@ -139,6 +140,15 @@ static int complete_swaps(struct log *l, struct found *f)
     return 0;
 }
 
+/* A message of magic 0 or 1 (Kafka before 0.11): a CRC-32 at byte 12 of all that follows it. Zeros where a power cut
+ * left a hole behind the first bytes of a batch look like magic 0, and must not pass. */
+static bool old_crc_holds(struct slice message)
+{
+    enum { CRC_AT = 12, BODY_AT = 16 };
+    return message.size > BODY_AT &&
+           get_u32(message.data + CRC_AT) == bytes_crc32(message.data + BODY_AT, message.size - BODY_AT);
+}
+
 /* Checks every batch of a segment and builds its indexes, the epochs and (replay) producer state again. 1: something
  * was cut; 0; -errno. */
 static int rebuild_segment(struct log *l, struct segment *s, int64_t *next_offset, int64_t protected_offset,
@@ -168,7 +178,7 @@ static int rebuild_segment(struct log *l, struct segment *s, int64_t *next_offse
         }
         if ((err = scan_body(&sc, &b, position, &bytes)) < 0)
             break;
-        if (b.magic == RECORDS_MAGIC && !batch_crc_holds(&b, bytes)) {
+        if (b.magic == RECORDS_MAGIC ? !batch_crc_holds(&b, bytes) : !old_crc_holds(bytes)) {
             why = "CRC mismatch";
             break;
         }

@@ -83,3 +83,11 @@ Test(buf, grows_and_consumes)
     buf_free(&b);
     cr_assert_eq(b.size, 0);
 }
+
+/* The check value of CRC-32, and that a hole of zeros does not pass for a message. */
+Test(bytes, crc32)
+{
+    static const uint8_t zeros[64];
+    cr_expect_eq(bytes_crc32("123456789", 9), 0xcbf43926u);
+    cr_expect_neq(bytes_crc32(zeros, sizeof zeros), 0u);
+}
