@@ -105,7 +105,7 @@ static void tick(void *ctx)
     struct kafka_fetch_request_fetch_topic t;
     struct kafka_fetch_request_fetch_partition p[CLIENTS_PARTITIONS];
     k->event = sim_at(k->sim, 5 + sim_below(k->sim, 100), tick, k);
-    if (!k->clients->has_topic || !kclient_connect(k->client, CLUSTER_PORT) || kclient_waiting(k->client))
+    if (!k->clients->has_topic || !kclient_connect(k->client, client_port(k->clients)) || kclient_waiting(k->client))
         return;
     kafka_fetch_request_init(&q);
     kafka_fetch_request_fetch_topic_init(&t);

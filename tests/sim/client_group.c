@@ -144,6 +144,8 @@ static void committer_tick(void *ctx)
 {
     struct committer *m = ctx;
     m->event = sim_at(m->sim, 20 + sim_below(m->sim, 200), committer_tick, m);
+    /* Always the same front end: what a stalled one still has under way would run behind a commit by way of another, as
+     * it can with two connections to a Kafka broker. */
     if (!m->clients->has_topic || !kclient_connect(m->client, CLUSTER_PORT) || kclient_waiting(m->client))
         return;
     if (!m->found)
@@ -349,7 +351,7 @@ static void member_tick(void *ctx)
 {
     struct member *m = ctx;
     m->event = sim_at(m->sim, 100 + sim_below(m->sim, 400), member_tick, m);
-    if (!m->clients->has_topic || !kclient_connect(m->client, CLUSTER_PORT) || kclient_waiting(m->client))
+    if (!m->clients->has_topic || !kclient_connect(m->client, client_port(m->clients)) || kclient_waiting(m->client))
         return;
     if (!m->found)
         find(m->client, m->sim, "members", &m->found);

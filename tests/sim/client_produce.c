@@ -191,7 +191,7 @@ static void tick(void *ctx)
 {
     struct producer *p = ctx;
     p->event = sim_at(p->sim, 5 + sim_below(p->sim, 60), tick, p);
-    if (!p->clients->has_topic || !kclient_connect(p->client, CLUSTER_PORT))
+    if (!p->clients->has_topic || !kclient_connect(p->client, client_port(p->clients)))
         return;
     if (p->id < 0) {
         if (kclient_waiting(p->client) == 0)
@@ -238,8 +238,9 @@ void producer_check(const struct producer *p, const struct consumer *consumer)
         for (int32_t k = 0; k < p->acks[i].count; k++) {
             const struct seen *s = consumer_at(consumer, producer_partition(p->index), p->acks[i].base_offset + k);
             if (s == NULL || s->producer != p->index || s->number != p->acks[i].first + (uint64_t)k)
-                sim_fail(p->sim, "record %llu of producer %d was acknowledged at offset %lld, and is not there",
+                sim_fail(p->sim, "record %llu of producer %d was acknowledged at offset %lld, there is %s (producer %d, %lld)",
                          (unsigned long long)p->acks[i].first + (unsigned long long)k, p->index,
-                         (long long)p->acks[i].base_offset + k);
+                         (long long)p->acks[i].base_offset + k, s ? "another" : "nothing yet", s ? s->producer : -1,
+                         s ? (long long)s->number : -1);
         }
 }

@@ -13,6 +13,11 @@ bool client_may_retry(int16_t error)
     return error == KERR_NONE || kafka_error_retriable(error) || error == KERR_UNKNOWN_TOPIC_OR_PARTITION;
 }
 
+uint16_t client_port(struct clients *c)
+{
+    return sim_chance(c->sim, 700) ? CLUSTER_PORT : CLUSTER_OTHER_PORT;
+}
+
 /* ---- the topic ---- */
 
 static void on_created(void *ctx, const void *response)
@@ -36,7 +41,7 @@ static void admin_tick(void *ctx)
     if (c->has_topic)
         return;
     c->admin_event = sim_at(c->sim, 200, admin_tick, c);
-    if (!kclient_connect(c->admin, CLUSTER_PORT) || kclient_waiting(c->admin))
+    if (!kclient_connect(c->admin, client_port(c)) || kclient_waiting(c->admin))
         return;
     kafka_create_topics_request_init(&q);
     kafka_create_topics_request_creatable_topic_init(&t);

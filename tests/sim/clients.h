@@ -76,6 +76,8 @@ struct member *member_free(struct member *m);
 bool member_is_done(const struct member *m);
 struct generations *generations_free(struct generations *g);
 
+/* One of the front ends. */
+uint16_t client_port(struct clients *c);
 /* Errors after which a client asks again. */
 bool client_may_retry(int16_t error);
 

@@ -15,14 +15,17 @@ int sim_main_group(int argc, char **argv);
 int sim_main_txn(int argc, char **argv);
 
 static const struct program {
-    const char *role;
+    const char *name, *role, *id;
     int (*main)(int argc, char **argv);
     bool has_disk;
-} programs[] = {{"controller", sim_main_controller, true},
-                {"storage", sim_main_storage, true},
-                {"frontend", sim_main_frontend, false},
-                {"group", sim_main_group, false},
-                {"txn", sim_main_txn, false}};
+    const char *config; /* what config_load is asked for */
+} programs[] = {{"controller", "controller", "1", sim_main_controller, true, "server.properties"},
+                {"storage", "storage", "1", sim_main_storage, true, "server.properties"},
+                {"frontend", "frontend", "1", sim_main_frontend, false, "server.properties"},
+                {"frontend-2", "frontend", "2", sim_main_frontend, false, PLATFORM_OTHER_CONFIG},
+                {"group", "group", "1", sim_main_group, false, "server.properties"},
+                {"group-2", "group", "2", sim_main_group, false, "server.properties"},
+                {"txn", "txn", "1", sim_main_txn, false, "server.properties"}};
 
 struct node {
     struct cluster *cluster;
@@ -40,7 +43,7 @@ struct cluster {
     struct machine *machine;
     struct tcp *tcp;
     struct node nodes[COUNTOF(programs)];
-    char *config;
+    char *config, *other_config;
     bool healed;
 };
 
@@ -52,7 +55,7 @@ static void on_death(void *ctx)
     struct cluster *c = n->cluster;
     int status = process_status(n->process);
     if (status > 0 && !process_was_killed(n->process) && !n->full)
-        sim_fail(c->sim, "karst-%s gave up with status %d", n->program->role, status);
+        sim_fail(c->sim, "%s gave up with status %d", n->program->name, status);
     tcp_forget(c->tcp, n->process);
     n->process = process_free(n->process);
     if (n->disk && n->power_cut)
@@ -70,10 +73,10 @@ static void start(void *ctx)
     struct cluster *c = n->cluster;
     char name[32];
     snprintf(name, sizeof name, "karst-%s", n->program->role);
-    const char *argv[] = {name, "--config", "server.properties", "--id", "1"};
+    const char *argv[] = {name, "--config", n->program->config, "--id", n->program->id};
     n->starts++;
-    sim_note(c->sim, "%s starts, %llu", n->program->role, (unsigned long long)n->starts);
-    n->process = process_new(c->machine, n->program->role, n->disk, on_death, n);
+    sim_note(c->sim, "%s starts, %llu", n->program->name, (unsigned long long)n->starts);
+    n->process = process_new(c->machine, n->program->name, n->disk, on_death, n);
     process_exec(n->process, n->program->main, COUNTOF(argv), argv);
 }
 
@@ -107,7 +110,7 @@ static void format(struct cluster *c, struct node *n)
     disk_restart(n->disk);
 }
 
-static char *config_text(const struct cluster_options *o)
+static char *config_text(const struct cluster_options *o, int port)
 {
     return xasprintf("process.roles=broker,controller\nnode.id=1\nlog.dirs=" PLATFORM_DIR "\n"
                      "listeners=PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:9093\n"
@@ -115,17 +118,18 @@ static char *config_text(const struct cluster_options *o)
                      "offsets.topic.replication.factor=1\noffsets.topic.num.partitions=3\n"
                      "group.initial.rebalance.delay.ms=200\ngroup.min.session.timeout.ms=1000\n"
                      "karst.run.dir=/run/karst\nkarst.controllers=1@ipc:///run/karst/controller-1\n%s",
-                     CLUSTER_PORT, o->durable ? "log.flush.interval.messages=1\n" : "");
+                     port, o->durable ? "log.flush.interval.messages=1\n" : "");
 }
 
 struct cluster *cluster_new(struct sim *s, const struct cluster_options *o)
 {
     struct cluster *c = xcalloc(1, sizeof *c);
     c->sim = s;
-    c->config = config_text(o);
+    c->config = config_text(o, CLUSTER_PORT);
+    c->other_config = config_text(o, CLUSTER_OTHER_PORT);
     c->machine = machine_new(s, &o->faults);
     c->tcp = tcp_new(c->machine, o->client_breaks);
-    platform_set_config(s, slice_str(c->config));
+    platform_set_config(s, slice_str(c->config), slice_str(c->other_config));
     for (size_t i = 0; i < COUNTOF(programs); i++) {
         struct node *n = &c->nodes[i];
         *n = (struct node){.cluster = c, .program = &programs[i]};
@@ -151,8 +155,9 @@ struct cluster *cluster_free(struct cluster *c)
     }
     tcp_free(c->tcp);
     machine_free(c->machine);
-    platform_set_config(NULL, SLICE_EMPTY);
+    platform_set_config(NULL, SLICE_EMPTY, SLICE_EMPTY);
     free(c->config);
+    free(c->other_config);
     free(c);
     return NULL;
 }
@@ -204,7 +209,7 @@ void cluster_stop_one(struct cluster *c)
         return;
     n->stopping = true; /* a second signal would end this program: _exit */
     sim_cover("a program was told to stop");
-    sim_note(c->sim, "%s is told to stop", n->program->role);
+    sim_note(c->sim, "%s is told to stop", n->program->name);
     process_terminate(n->process);
 }
 
@@ -214,7 +219,7 @@ static void empty_disk(void *ctx)
     sim_cancel(n->cluster->sim, n->empty_event);
     n->empty_event = 0;
     disk_set_capacity(n->disk, 0);
-    sim_note(n->cluster->sim, "the disk of %s has room again", n->program->role);
+    sim_note(n->cluster->sim, "the disk of %s has room again", n->program->name);
 }
 
 void cluster_fill_disk(struct cluster *c)
@@ -223,7 +228,7 @@ void cluster_fill_disk(struct cluster *c)
     if (n->disk == NULL || n->empty_event || n->process == NULL)
         return;
     sim_cover("a full disk");
-    sim_note(c->sim, "the disk of %s is full", n->program->role);
+    sim_note(c->sim, "the disk of %s is full", n->program->name);
     disk_set_capacity(n->disk, 1); /* nothing more fits */
     n->full = true;
     n->empty_event = sim_at(c->sim, 100 + sim_below(c->sim, 3000), empty_disk, n);

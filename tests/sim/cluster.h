@@ -14,7 +14,8 @@ struct cluster_options {
     bool durable;           /* log.flush.interval.messages=1: power cuts may come */
 };
 
-enum { CLUSTER_PORT = 9092 };
+/* Of the two front ends. */
+enum { CLUSTER_PORT = 9092, CLUSTER_OTHER_PORT = 9192 };
 
 NODISCARD struct cluster *cluster_new(struct sim *s, const struct cluster_options *options);
 struct cluster *cluster_free(struct cluster *c); /* takes NULL, returns NULL */

@@ -14,13 +14,14 @@
 const char PLATFORM_CLUSTER_ID[] = "simulated-cluster-0001";
 
 static struct sim *the_sim;
-static struct slice config_text;
+static struct slice config_text, other_config_text;
 static bool formatted; /* a data directory has an identity */
 
-void platform_set_config(struct sim *s, struct slice text)
+void platform_set_config(struct sim *s, struct slice text, struct slice other)
 {
     the_sim = s;
     config_text = text;
+    other_config_text = other;
 }
 
 void platform_set_formatted(bool is)
@@ -30,8 +31,8 @@ void platform_set_formatted(bool is)
 
 int config_load(struct config *c, const char *path, char **ret_error)
 {
-    (void)path;
-    return config_parse(c, config_text, ret_error);
+    bool is_other = strcmp(path, PLATFORM_OTHER_CONFIG) == 0;
+    return config_parse(c, is_other ? other_config_text : config_text, ret_error);
 }
 
 int meta_properties_read(const char *dir, struct meta_properties *ret_meta, char **ret_error)

@@ -8,8 +8,10 @@
 
 #define PLATFORM_DIR "/data" /* log.dirs of every process, each on its own disk */
 
-/* What config_load gives, whatever the path; the text must live as long as processes start. */
-void platform_set_config(struct sim *s, struct slice text);
+/* What config_load gives: other for the path PLATFORM_OTHER_CONFIG, else text. They must live as long as processes
+ * start. */
+#define PLATFORM_OTHER_CONFIG "other.properties"
+void platform_set_config(struct sim *s, struct slice text, struct slice other);
 
 /* Whether data directories have their identity, meta.properties: false while they are formatted. */
 void platform_set_formatted(bool is);
