@@ -72,21 +72,32 @@ struct start {
     size_t opened, failed;
 };
 
+static void keep_unopened(struct storage *s, struct slice topic, int32_t partition, int64_t point, int64_t log_start)
+{
+    struct unopened *u = xcalloc(1, sizeof *u);
+    *u = (struct unopened){
+        .topic = slice_dup_str(topic), .partition = partition, .recovery_point = point, .log_start = log_start};
+    LL_PREPEND(s->unopened, u);
+}
+
 static void open_folder(struct storage *s, const char *name, struct start *st)
 {
     struct slice topic;
     int32_t partition;
+    int64_t point, start, zero = 0;
     char *path = xasprintf("%s/%s", s->dir, name);
     switch (logdir_parse_name(name, &topic, &partition)) {
     case LOGDIR_PARTITION:
         if (slice_eq_str(topic, "__cluster_metadata"))
             break; /* the controller's */
-        if (replica_open(s, topic, UUID_ZERO, partition,
-                         MAX(logdir_checkpoint_get(st->points, topic, partition), (int64_t)0),
-                         MAX(logdir_checkpoint_get(st->starts, topic, partition), (int64_t)0), s->was_clean) == 0)
+        point = logdir_checkpoint_get(st->points, topic, partition);
+        start = logdir_checkpoint_get(st->starts, topic, partition);
+        if (replica_open(s, topic, UUID_ZERO, partition, MAX(point, zero), MAX(start, zero), s->was_clean) == 0) {
             st->opened++;
-        else
+        } else {
             st->failed++;
+            keep_unopened(s, topic, partition, point, start);
+        }
         break;
     case LOGDIR_DELETED: directory_remove_later(s, TAKE_PTR(path), 0); break;
     case LOGDIR_FUTURE:
@@ -184,19 +195,31 @@ struct checkpoint {
     int err;
 };
 
+static void add_line(struct checkpoint *c, const char *topic, int32_t partition, int64_t offset)
+{
+    if (offset < 0)
+        return;
+    c->offsets[c->count++] = (struct logdir_offset){xstrdup(topic), partition, offset};
+    c->crc = bytes_crc32c(c->crc, topic, strlen(topic));
+    c->crc = bytes_crc32c(c->crc, &partition, sizeof partition);
+    c->crc = bytes_crc32c(c->crc, &offset, sizeof offset);
+}
+
 static struct checkpoint *gather(struct storage *s, const char *name, offset_fn *fn, uint32_t *last_crc)
 {
     struct checkpoint *c = xcalloc(1, sizeof *c);
+    struct unopened *u;
+    size_t unopened = 0;
     *c = (struct checkpoint){.storage = s, .name = name, .last_crc = last_crc};
-    c->offsets = xcalloc(HASH_COUNT(s->replicas) + 1, sizeof *c->offsets);
-    for (struct replica *r = s->replicas; r != NULL; r = r->hh.next) {
-        int64_t offset = fn(r->log);
-        if (offset < 0)
-            continue;
-        c->offsets[c->count++] = (struct logdir_offset){xstrdup(r->topic), r->key.partition, offset};
-        c->crc = bytes_crc32c(c->crc, r->topic, strlen(r->topic));
-        c->crc = bytes_crc32c(c->crc, &r->key.partition, sizeof r->key.partition);
-        c->crc = bytes_crc32c(c->crc, &offset, sizeof offset);
+    LL_COUNT(s->unopened, u, unopened);
+    c->offsets = xcalloc(HASH_COUNT(s->replicas) + unopened + 1, sizeof *c->offsets);
+    for (struct replica *r = s->replicas; r != NULL; r = r->hh.next)
+        add_line(c, r->topic, r->key.partition, fn(r->log));
+    LL_FOREACH (s->unopened, u) {
+        if (fn == log_recovery_point)
+            add_line(c, u->topic, u->partition, u->recovery_point);
+        else if (fn == checkpointed_start)
+            add_line(c, u->topic, u->partition, u->log_start);
     }
     c->crc += 1; /* 0 is: never written */
     return c;
@@ -316,7 +339,8 @@ void directory_close(struct storage *s)
         err = directory_write_starts(s);
     if (err == 0)
         err = close_logs(s);
-    if (err == 0)
+    /* With the marker the next start would trust the files that this one could not open. */
+    if (err == 0 && s->unopened == NULL)
         err = logdir_write_clean(&file_system_real, s->dir, service_epoch(s->service));
     if (err == 0)
         log_info("%s: closed %zu partitions cleanly", s->dir, count);
@@ -368,6 +392,12 @@ void directory_free(struct storage *s)
         DL_DELETE(s->removals, r);
         free(r->path);
         free(r);
+    }
+    struct unopened *u, *next_unopened;
+    LL_FOREACH_SAFE(s->unopened, u, next_unopened)
+    {
+        free(u->topic);
+        free(u);
     }
     if (s->lock_fd >= 0)
         close(s->lock_fd);

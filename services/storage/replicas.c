@@ -85,11 +85,16 @@ int replica_open(struct storage *s, struct slice topic, struct uuid topic_id, in
     if (getrandom(&o.jitter_seed, sizeof o.jitter_seed, 0) < 0)
         o.jitter_seed = (uint64_t)o.now_wall_ms;
     int err = log_open(&o, &r->log);
+    if (err == 0 && replica_find(s, log_topic_id(r->log), partition) != NULL) {
+        r->log = log_abandon(r->log);
+        err = -ENOTUNIQ;
+    }
     if (err < 0) {
         log_error("%s: cannot be opened: %s", dir,
-                  err == -EBADMSG  ? "its files are damaged"
-                  : err == -EEXIST ? "it is of another topic of the same name"
-                                   : strerror(-err));
+                  err == -EBADMSG    ? "its files are damaged"
+                  : err == -EEXIST   ? "it is of another topic of the same name"
+                  : err == -ENOTUNIQ ? "another folder holds the same partition"
+                                     : strerror(-err));
         free(r->topic);
         free(r);
     } else {
@@ -221,6 +226,12 @@ static void set_nameless_aside(struct storage *s, const struct image_topic *t, i
  */
 static bool open_new(struct storage *s, const struct image_topic *t, int32_t partition)
 {
+    /* What the start refused to open stays closed: opened as new, its damage would be cut away. */
+    const struct unopened *u;
+    LL_FOREACH (s->unopened, u) {
+        if (u->partition == partition && slice_eq(t->name, slice_str(u->topic)))
+            return false;
+    }
     set_nameless_aside(s, t, partition);
     int err = replica_open(s, t->name, t->id, partition, 0, 0, false);
     for (struct replica *r = s->replicas; err == -EEXIST && r != NULL; r = r->hh.next) {

@@ -54,6 +54,14 @@ struct removal {
     struct removal *prev, *next;
 };
 
+/* A partition whose files could not be opened: what the checkpoints said of it is kept for the next start. */
+struct unopened {
+    struct unopened *next;
+    char *topic;
+    int32_t partition;
+    int64_t recovery_point, log_start; /* -1: no line */
+};
+
 struct storage {
     struct service *service;
     struct loop *loop;
@@ -77,6 +85,7 @@ struct storage {
     uint64_t told_full_ms;       /* when the log last said that the disk is full */
     size_t flushes;              /* under way */
     struct removal *removals;
+    struct unopened *unopened;
     struct loop_timer *housekeeping, *retention, *marks_timer, *points_timer, *flush_timer;
     bool commit_comes; /* LOOP_COMMIT of this turn is still ahead: no other turn is needed for what is staged */
     bool draining, drained;
