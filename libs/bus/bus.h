@@ -25,7 +25,7 @@ struct bus_options {
      * (the lane is added); NULL: it only calls. */
     const char *address;
     uint32_t credit_calls;      /* per peer and lane, in flight towards us; 0: the default 16384 */
-    uint64_t credit_bytes;      /* 0: the default 64 MiB */
+    uint64_t credit_bytes;      /* 0: the default 128 MiB */
     uint32_t heartbeat_ms;      /* 0: the default 500; a link without a sign of life for 6 of them ends */
     uint64_t payload_max_bytes; /* of one payload that arrives, a longer one ends the connection; 0: 128 MiB */
 };

@@ -36,9 +36,10 @@ static struct caller *get_caller(struct link_core *l, struct peer *p, Karst__Bus
     return c;
 }
 
+/* One call may be larger than all credit. It goes alone, but for those that park: they may be there always. */
 static bool has_room(const struct credit *used, const struct credit *granted, uint64_t cost)
 {
-    return used->calls < granted->calls && (used->calls == 0 || used->bytes + cost <= granted->bytes);
+    return used->calls < granted->calls && (used->calls == used->parked || used->bytes + cost <= granted->bytes);
 }
 
 static void credit_take(struct credit *k, const struct call *c)

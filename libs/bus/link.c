@@ -8,7 +8,7 @@
 
 #include "libs/bus/link_internal.h"
 
-enum { CREDIT_CALLS = 16384, CREDIT_BYTES = 64 << 20, HEARTBEAT_MS = 500 };
+enum { CREDIT_CALLS = 16384, CREDIT_BYTES = 128 << 20, HEARTBEAT_MS = 500 };
 
 struct link_core *link_new(const struct link_options *options, uint64_t now_ms)
 {

@@ -51,7 +51,7 @@ struct link_options {
     uint64_t incarnation;              /* not 0 */
     const char *cluster_id;            /* copied */
     uint32_t credit_calls;             /* 0: 16384 */
-    uint64_t credit_bytes;             /* 0: 64 MiB */
+    uint64_t credit_bytes;             /* 0: 128 MiB, so that the largest Kafka request fits beside others */
     uint32_t heartbeat_ms;             /* 0: 500 */
     uint32_t version_min, version_max; /* 0: LINK_VERSION */
 };

@@ -144,6 +144,7 @@ struct rpc {
     struct served *link; /* NULL: its session has ended */
     uint64_t correlation_id;
     enum rpc_state state;
+    bool parks;
     bool gone;        /* the caller has cancelled, or the session has ended */
     bool gone_staged; /* in core->gone */
     struct deadline deadline;
@@ -172,9 +173,9 @@ struct served {
     uint64_t send_sequence, receive_sequence, received_ms, heartbeat_reply;
     bool staged, welcome, goodbye, peer_goodbye;
     uint64_t rpc_bytes;
-    size_t rpc_count;
-    struct rpc *rpcs;    /* hash */
-    struct rpc *waiting; /* in order of arrival */
+    size_t rpc_count, rpc_parked; /* all; those of kinds that park */
+    struct rpc *rpcs;             /* hash */
+    struct rpc *waiting;          /* in order of arrival */
     struct outgoing *out;
     struct served *next_staged;
     UT_hash_handle hh; /* by conn */

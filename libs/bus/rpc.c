@@ -54,6 +54,7 @@ static void unlink_rpc(struct rpc *r)
     stop_waiting(r);
     HASH_DELETE(hh, s->rpcs, r);
     s->rpc_count--;
+    s->rpc_parked -= r->parks;
     s->rpc_bytes -= r->cost;
     r->link = NULL;
 }

@@ -245,12 +245,15 @@ static bool on_call(struct link_core *l, struct served *s, struct message *m, co
 {
     uint64_t cost = call_cost(call);
 
-    if (s->rpc_count >= l->options.credit_calls || (s->rpc_count > 0 && s->rpc_bytes + cost > l->options.credit_bytes))
+    if (s->rpc_count >= l->options.credit_calls ||
+        (s->rpc_count > s->rpc_parked && s->rpc_bytes + cost > l->options.credit_bytes))
         return false;
     struct rpc *r = link_rpc_new(l, s, m, call);
     const struct kind *k = kind_allowed(s, call);
     r->cost = cost;
+    r->parks = k != NULL && k->parks;
     s->rpc_bytes += cost;
+    s->rpc_parked += r->parks;
     r->deadline.at_ms = l->now_ms + call->remaining_ms;
     if (take_payloads(r) < 0)
         rpc_fail(r, KARST__BUS__OUTCOME__OUTCOME_MALFORMED);

@@ -319,6 +319,29 @@ Test(link, bytes_are_credit_too)
     net_free(&net);
 }
 
+/* Consumers park all the time: a large request that waited for all of them would keep every other one waiting. */
+Test(link, a_call_larger_than_the_credit_goes_beside_parked_ones)
+{
+    struct link_options few = {.credit_bytes = 10000};
+    begin(NULL, &few);
+    size_t parked = net_call(&net, READ, 5000, 0);
+    net_settle(&net);
+    size_t small = net_call(&net, APPEND, 5000, 100);
+    net_settle(&net);
+    size_t big = net_call(&net, APPEND, 5000, 50000);
+    net_settle(&net);
+    cr_assert_eq(net.rpc_count, 2, "not beside another append");
+    net_answer(&net, 1);
+    net_settle(&net);
+    ended(small, IS(OK));
+    cr_assert_eq(net.rpc_count, 2, "beside the parked read");
+    net_answer_all(&net);
+    net_settle(&net);
+    ended(big, IS(OK));
+    ended(parked, IS(OK));
+    net_free(&net);
+}
+
 Test(link, what_waits_for_credit_is_bounded)
 {
     struct link_options few = {.credit_calls = 4};
