@@ -149,12 +149,66 @@ static bool old_crc_holds(struct slice message)
            get_u32(message.data + CRC_AT) == bytes_crc32(message.data + BODY_AT, message.size - BODY_AT);
 }
 
+/* Goes through the batches of a segment up to the first bad one: notes them in indexes, epochs and (replay) producer
+ * state. 0 with *ret_good the bytes that are whole, and *ret_why NULL or what is wrong behind them; -errno of the disk.
+ */
+static int check_batches(struct log *l, struct segment *s, struct scan *sc, bool replay, int64_t *next_offset,
+                         uint64_t *ret_good, const char **ret_why)
+{
+    struct batch b;
+    struct slice bytes;
+    uint64_t position = 0;
+    int err;
+    *ret_good = 0;
+    *ret_why = NULL;
+    while ((err = scan_next(sc, &b, &position)) == 1) {
+        if (b.base_offset < *next_offset || batch_last_offset(&b) - s->base > INT32_MAX) {
+            *ret_why = "offsets out of order";
+            return 0;
+        }
+        if ((err = scan_body(sc, &b, position, &bytes)) < 0)
+            return err;
+        if (b.magic == RECORDS_MAGIC ? !batch_crc_holds(&b, bytes) : !old_crc_holds(bytes)) {
+            *ret_why = "CRC mismatch";
+            return 0;
+        }
+        err = segment_note(s, &b, position, (uint32_t)l->config.index_interval_bytes);
+        if (err < 0 && err != -ENOSPC)
+            return err;
+        epochs_assign(&l->epochs, b.leader_epoch, b.base_offset);
+        if (replay && b.base_offset >= l->snapshot_offset)
+            log_replay_producer(l, &b, bytes);
+        *next_offset = batch_next_offset(&b);
+        *ret_good = position + b.size;
+    }
+    if (err == -ENODATA)
+        *ret_why = "a batch is cut short";
+    else if (err == -EBADMSG)
+        *ret_why = "bytes that are no batch";
+    return *ret_why != NULL ? 0 : err;
+}
+
+/* Durable at once: what was flushed up to here is not flushed again, and the next records go to a new segment or
+ * behind. */
+static int cut_segment(struct log *l, struct segment *s, uint64_t size_bytes)
+{
+    int fd = segment_fd(s);
+    int err = fd < 0 ? fd : file_ftruncate(l->fs, fd, size_bytes);
+    if (err == 0)
+        err = file_fdatasync(l->fs, fd);
+    if (err == 0)
+        s->size_bytes = size_bytes;
+    return err;
+}
+
 /* Checks every batch of a segment and builds its indexes, the epochs and (replay) producer state again. 1: something
  * was cut; 0; -errno. */
 static int rebuild_segment(struct log *l, struct segment *s, int64_t *next_offset, int64_t protected_offset,
                            bool replay)
 {
     struct scan sc;
+    uint64_t good;
+    const char *why;
     int err = index_reset(&s->offsets);
     if (err == 0)
         err = index_reset(&s->times);
@@ -166,37 +220,9 @@ static int rebuild_segment(struct log *l, struct segment *s, int64_t *next_offse
     s->max_offset = s->base;
     s->since_index_bytes = 0;
     s->max_known = s->first_known = true;
-
-    struct batch b;
-    struct slice bytes;
-    uint64_t position = 0, good = 0;
-    const char *why = NULL;
-    while ((err = scan_next(&sc, &b, &position)) == 1) {
-        if (b.base_offset < *next_offset || batch_last_offset(&b) - s->base > INT32_MAX) {
-            why = "offsets out of order";
-            break;
-        }
-        if ((err = scan_body(&sc, &b, position, &bytes)) < 0)
-            break;
-        if (b.magic == RECORDS_MAGIC ? !batch_crc_holds(&b, bytes) : !old_crc_holds(bytes)) {
-            why = "CRC mismatch";
-            break;
-        }
-        err = segment_note(s, &b, position, (uint32_t)l->config.index_interval_bytes);
-        if (err < 0 && err != -ENOSPC)
-            break;
-        epochs_assign(&l->epochs, b.leader_epoch, b.base_offset);
-        if (replay && b.base_offset >= l->snapshot_offset)
-            log_replay_producer(l, &b, bytes);
-        *next_offset = batch_next_offset(&b);
-        good = position + b.size;
-    }
+    err = check_batches(l, s, &sc, replay, next_offset, &good, &why);
     scan_end(&sc);
-    if (err == -ENODATA)
-        why = "a batch is cut short";
-    else if (err == -EBADMSG)
-        why = "bytes that are no batch";
-    else if (err < 0)
+    if (err < 0)
         return err;
     s->since_index_bytes = 0;
     if (why != NULL && *next_offset < protected_offset) {
@@ -210,17 +236,10 @@ static int rebuild_segment(struct log *l, struct segment *s, int64_t *next_offse
         log_notef(l, LOG_WARN,
                   "%s: cut %" PRIu64 " bytes behind offset %" PRId64 ", at byte %" PRIu64 " of segment %" PRId64 ": %s",
                   l->dir, s->size_bytes - good, *next_offset, good, s->base, why);
-        int fd = segment_fd(s);
-        err = fd < 0 ? fd : file_ftruncate(l->fs, fd, good);
-        /* Durable now: what was flushed up to here is not flushed again, and the next records go to a new segment or
-         * behind. */
-        if (err == 0)
-            err = file_fdatasync(l->fs, fd);
-        if (err < 0)
-            return err;
-        s->size_bytes = good;
+        err = cut_segment(l, s, good);
     }
-    err = segment_retire(s);
+    if (err == 0)
+        err = segment_retire(s);
     if (err == -ENOSPC) {
         /* What does not fit stays in memory, or is looked for in the records: a full disk must not keep the log from
          * opening. */
