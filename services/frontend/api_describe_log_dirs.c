@@ -22,7 +22,10 @@ static void fail(struct request *r, enum kafka_error error, const char *message)
 static void handle(struct request *r)
 {
     int32_t broker = r->client.broker_id >= 0 ? r->client.broker_id : request_any_broker(r);
-    request_forward(r, KARST__BUS__ROLE__ROLE_STORAGE, broker, 0, NULL);
+    if (broker < 0)
+        fail(r, KERR_BROKER_NOT_AVAILABLE, NULL);
+    else
+        request_forward(r, KARST__BUS__ROLE__ROLE_STORAGE, broker, 0, NULL);
 }
 
 const struct api_handler api_describe_log_dirs = {
