@@ -38,13 +38,12 @@ static enum kafka_error check_owner(const struct storage *s, const struct replic
     return KERR_NONE;
 }
 
-static struct replica *find_replica(struct storage *s, const Karst__Bus__AppendPartition *request)
+static struct uuid topic_of(const Karst__Bus__AppendPartition *request)
 {
-    struct uuid id;
-    if (request->topic_id.len != sizeof id.b)
-        return NULL;
-    memcpy(id.b, request->topic_id.data, sizeof id.b);
-    return replica_find(s, id, request->partition);
+    struct uuid id = UUID_ZERO;
+    if (request->topic_id.len == sizeof id.b)
+        memcpy(id.b, request->topic_id.data, sizeof id.b);
+    return id;
 }
 
 /* The bytes to patch: the payload's own, or a copy when somebody else holds them too. */
@@ -62,8 +61,11 @@ static uint8_t *own_bytes(struct append_part *p, struct rpc *rpc, size_t i)
 static void stage_part(struct storage *s, struct append_part *p, size_t i, const Karst__Bus__AppendRequest *q)
 {
     struct rpc *rpc = p->call->rpc;
-    struct replica *r = find_replica(s, q->partitions[i]);
-    enum kafka_error error = replica_check_leader(s, r, -1);
+    struct uuid id = topic_of(q->partitions[i]);
+    struct replica *r = replica_find(s, id, q->partitions[i]->partition);
+    enum kafka_error error = r != NULL
+                                 ? replica_check_leader(s, r, -1)
+                                 : replica_missing(s, image_topic_by_id(s->image, id), q->partitions[i]->partition);
     p->log_start = -1;
     p->append.base_offset = p->append.next_offset = p->append.append_time_ms = -1;
     if (r != NULL && r->known)

@@ -55,6 +55,21 @@ static enum kafka_error check_divergence(const struct read_part *p, struct look 
     return KERR_NONE;
 }
 
+static struct uuid topic_of(const Karst__Bus__ReadPartition *request)
+{
+    struct uuid id = UUID_ZERO;
+    if (request->topic_id.len == sizeof id.b)
+        memcpy(id.b, request->topic_id.data, sizeof id.b);
+    return id;
+}
+
+static enum kafka_error missing(const struct read_part *p)
+{
+    const struct storage *s = p->call->storage;
+    const struct image_topic *t = s->image != NULL ? image_topic_by_id(s->image, topic_of(p->request)) : NULL;
+    return replica_missing(s, t, p->request->partition);
+}
+
 static void look_at(const struct read_part *p, size_t max_bytes, bool at_least_one, struct look *k)
 {
     const struct read_call *c = p->call;
@@ -65,7 +80,7 @@ static void look_at(const struct read_part *p, size_t max_bytes, bool at_least_o
                        .log_end = -1,
                        .diverging_epoch = -1,
                        .diverging_end = -1};
-    k->error = replica_check_leader(c->storage, r, p->request->current_leader_epoch);
+    k->error = r != NULL ? replica_check_leader(c->storage, r, p->request->current_leader_epoch) : missing(p);
     if (k->error != KERR_NONE)
         return;
     struct log *l = r->log;
@@ -82,17 +97,12 @@ static void look_at(const struct read_part *p, size_t max_bytes, bool at_least_o
     k->log_end = log_end(l);
 }
 
-static bool is_unknown(const struct read_part *p)
-{
-    return p->replica == NULL || !p->replica->known;
-}
-
 /* Does what was seen end the wait whatever the bytes? An unknown partition does not: Kafka waits out the time beside
  * it. */
 static bool ends_wait(const struct read_part *p, const struct look *k)
 {
     if (k->error != KERR_NONE)
-        return !is_unknown(p);
+        return k->error != KERR_UNKNOWN_TOPIC_OR_PARTITION;
     if (k->diverging_epoch >= 0)
         return true;
     if (p->call->request->replica_id == REPLICA_CONSUMER)
@@ -263,11 +273,9 @@ void read_on_call(void *ctx, struct rpc *rpc)
     bool over = q->min_bytes == 0 || q->max_wait_ms == 0 || s->draining || q->n_partitions == 0;
     for (size_t i = 0; i < c->count; i++) {
         struct read_part *p = &c->parts[i];
-        struct uuid id = UUID_ZERO;
         const Karst__Bus__ReadPartition *from = q->partitions[i];
-        if (from->topic_id.len == sizeof id.b)
-            memcpy(id.b, from->topic_id.data, sizeof id.b);
-        *p = (struct read_part){.call = c, .request = from, .replica = replica_find(s, id, from->partition)};
+        *p =
+            (struct read_part){.call = c, .request = from, .replica = replica_find(s, topic_of(from), from->partition)};
         over = (!over && refresh(p)) || over;
     }
     if (over)

@@ -44,6 +44,14 @@ enum kafka_error replica_check_leader(const struct storage *s, const struct repl
     return r->leader == service_id(s->service) ? KERR_NONE : KERR_NOT_LEADER_OR_FOLLOWER;
 }
 
+enum kafka_error replica_missing(const struct storage *s, const struct image_topic *t, int32_t partition)
+{
+    const struct image_partition *p = t != NULL ? image_partition(t, partition) : NULL;
+    if (p == NULL)
+        return KERR_UNKNOWN_TOPIC_OR_PARTITION;
+    return p->leader == service_id(s->service) ? KERR_KAFKA_STORAGE_ERROR : KERR_NOT_LEADER_OR_FOLLOWER;
+}
+
 static void note(void *ctx UNUSED, int level, const char *text)
 {
     log_write((enum log_level)level, "%s", text);

@@ -125,6 +125,8 @@ void replicas_free(struct storage *s);
 /* Answers whoever waits for it, and takes it out of the table, its folder being removed. */
 void replica_leave(struct replica *r);
 /* May we answer for the partition? NONE, or the client's error; epoch -1: any. */
+/* Why there is no replica: not known (t may be NULL), not ours, or its files could not be opened. */
+enum kafka_error replica_missing(const struct storage *s, const struct image_topic *t, int32_t partition);
 enum kafka_error replica_check_leader(const struct storage *s, const struct replica *r, int32_t epoch);
 
 /* ---- settings.c ---- */
