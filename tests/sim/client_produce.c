@@ -238,7 +238,8 @@ void producer_check(const struct producer *p, const struct consumer *consumer)
         for (int32_t k = 0; k < p->acks[i].count; k++) {
             const struct seen *s = consumer_at(consumer, producer_partition(p->index), p->acks[i].base_offset + k);
             if (s == NULL || s->producer != p->index || s->number != p->acks[i].first + (uint64_t)k)
-                sim_fail(p->sim, "record %llu of producer %d was acknowledged at offset %lld, there is %s (producer %d, %lld)",
+                sim_fail(p->sim,
+                         "record %llu of producer %d was acknowledged at offset %lld, there is %s (producer %d, %lld)",
                          (unsigned long long)p->acks[i].first + (unsigned long long)k, p->index,
                          (long long)p->acks[i].base_offset + k, s ? "another" : "nothing yet", s ? s->producer : -1,
                          s ? (long long)s->number : -1);

@@ -8,7 +8,7 @@
 
 enum { HEALED_MS = 60000, STEP_MS = 50 };
 
-static void step(struct sim *s, struct cluster *c, bool durable)
+static void step(struct sim *s, struct cluster *c, uint64_t power_cuts)
 {
     if (sim_chance(s, 2))
         cluster_kill_one(c);
@@ -16,7 +16,7 @@ static void step(struct sim *s, struct cluster *c, bool durable)
         cluster_stop_one(c);
     if (sim_chance(s, 1))
         cluster_fill_disk(c);
-    if (durable && sim_chance(s, 1))
+    if (sim_chance(s, power_cuts))
         cluster_power_cut(c);
     sim_until(s, sim_now_ms(s) + sim_below(s, STEP_MS));
 }
@@ -42,11 +42,12 @@ static struct cluster_options mix(struct sim *s)
 static void run(struct sim *s, uint64_t steps)
 {
     struct cluster_options o = mix(s);
+    uint64_t power_cuts = o.durable ? one_of(s, (const uint64_t[]){0, 1, 1, 10}) : 0; /* per thousand steps */
     struct cluster *c = cluster_new(s, &o);
     struct clients *clients = clients_new(s, cluster_tcp(c));
     struct watch *watch = watch_new(cluster_machine(c));
     for (uint64_t i = 0; i < steps; i++)
-        step(s, c, o.durable);
+        step(s, c, power_cuts);
     cluster_heal(c);
     clients_finish(clients);
     uint64_t until = sim_now_ms(s) + HEALED_MS;
