@@ -62,7 +62,8 @@ void link_caller_call(struct link_core *l, struct peer *p, struct call *call, co
 
     call->link = c;
     call->parks = kind->parks;
-    if (l->closing || !has_room(&c->queued_use, &c->granted, call->cost) || call->packed.size > LINK_BODY_MAX) {
+    if (l->closing || !has_room(&c->queued_use, &c->granted, call->cost) || call->packed.size > LINK_BODY_MAX ||
+        call->payload_count > LINK_CALL_PAYLOADS_MAX) {
         link_done(l, call, KARST__BUS__OUTCOME__OUTCOME_NOT_SENT);
         link_free_call(l, call);
         return;

@@ -30,11 +30,12 @@
 enum {
     LINK_VERSION = 1, /* of the bus, spoken by this release */
     LINK_LANES = 4,
-    LINK_FRAME0_MAX = 8 << 20, /* bytes of a Batch; a longer one breaks the rules */
-    LINK_BODY_MAX = 6 << 20,   /* of one call or reply, without payloads; a larger one is not sent */
-    LINK_PAYLOADS_MAX = 65536, /* frames behind a Batch */
-    LINK_SERVED_MAX = 1024,    /* connections that are served at once */
-    LINK_CALL_OVERHEAD = 512,  /* a call's cost in credit bytes, beside its payloads */
+    LINK_FRAME0_MAX = 8 << 20,      /* bytes of a Batch; a longer one breaks the rules */
+    LINK_BODY_MAX = 6 << 20,        /* of one call or reply, without payloads; a larger one is not sent */
+    LINK_PAYLOADS_MAX = 65536,      /* frames behind a Batch */
+    LINK_CALL_PAYLOADS_MAX = 32768, /* of one call or reply; one with more is not sent */
+    LINK_SERVED_MAX = 1024,         /* connections that are served at once */
+    LINK_CALL_OVERHEAD = 512,       /* a call's cost in credit bytes, beside its payloads */
     LINK_BACKOFF_MIN_MS = 20,
     LINK_BACKOFF_MAX_MS = 250,
     LINK_BACKOFF_REFUSED_MS = 1000, /* another cluster, version or role: it will not be better soon */

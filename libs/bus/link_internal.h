@@ -48,7 +48,7 @@ bool link_outgoing_is_full(const struct outgoing *o);
 /* prepacked: the message's other fields, packed. Takes counts of the payloads. */
 void link_outgoing_call(struct outgoing *o, uint64_t correlation_id, uint32_t remaining_ms, struct slice prepacked,
                         const struct ref *payloads, size_t payload_count);
-/* false, with nothing done: the body is larger than LINK_BODY_MAX. */
+/* false, with nothing done: the body is larger than LINK_BODY_MAX, or it has too many payloads. */
 NODISCARD bool link_outgoing_reply(struct outgoing *o, uint64_t correlation_id, Karst__Bus__Outcome outcome,
                                    int64_t metadata_offset, Karst__Bus__Reply__BodyCase kind, const void *body,
                                    const struct ref *payloads, size_t payload_count);

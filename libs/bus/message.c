@@ -251,7 +251,7 @@ bool link_outgoing_reply(struct outgoing *o, uint64_t correlation_id, Karst__Bus
     reply.body_case = kind;
     reply.kafka = any.out;
     size_t packed = karst__bus__reply__get_packed_size(&reply);
-    if (packed > LINK_BODY_MAX)
+    if (packed > LINK_BODY_MAX || payload_count > LINK_CALL_PAYLOADS_MAX)
         return false;
     size_t size = 9 + payloads_size(o, payloads, payload_count) + packed;
     if (outcome != KARST__BUS__OUTCOME__OUTCOME_OK)

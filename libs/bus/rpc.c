@@ -193,7 +193,7 @@ void rpc_reply(struct rpc *r, Karst__Bus__Reply__BodyCase kind, const void *body
                             payloads, payload_count))
         answered(r, s);
     else
-        rpc_fail(r, KARST__BUS__OUTCOME__OUTCOME_OVERLOADED);
+        rpc_fail(r, KARST__BUS__OUTCOME__OUTCOME_UNKNOWN); /* too large to be told; it was done all the same */
 }
 
 void rpc_fail(struct rpc *r, Karst__Bus__Outcome outcome)

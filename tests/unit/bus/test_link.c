@@ -342,6 +342,34 @@ Test(link, a_call_larger_than_the_credit_goes_beside_parked_ones)
     net_free(&net);
 }
 
+static void note_outcome(void *ctx, const struct bus_result *result)
+{
+    *(Karst__Bus__Outcome *)ctx = result->outcome;
+}
+
+/* A message of more frames than are allowed would end the session, and with it everybody else's calls. */
+Test(link, a_call_of_too_many_payloads_harms_nobody_else)
+{
+    Karst__Bus__AppendRequest append = KARST__BUS__APPEND_REQUEST__INIT;
+    size_t count = LINK_CALL_PAYLOADS_MAX + 1;
+    struct ref *payloads = xcalloc(count, sizeof *payloads);
+    for (size_t i = 0; i < count; i++)
+        payloads[i] = REF_EMPTY;
+    struct bus_request request = {
+        .kind = APPEND, .body = &append, .payloads = payloads, .payload_count = count, .timeout_ms = 1000};
+    Karst__Bus__Outcome outcome = IS(OK);
+    begin(NULL, NULL);
+    size_t other = net_call(&net, APPEND, 5000, 10);
+    link_call(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, &request, note_outcome, &outcome);
+    net_settle(&net);
+    cr_assert_eq(outcome, IS(NOT_SENT));
+    net_answer_all(&net);
+    net_settle(&net);
+    ended(other, IS(OK));
+    free(payloads);
+    net_free(&net);
+}
+
 Test(link, what_waits_for_credit_is_bounded)
 {
     struct link_options few = {.credit_calls = 4};
