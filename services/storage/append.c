@@ -121,11 +121,14 @@ void append_on_call(void *ctx, struct rpc *rpc)
 
 /* ---- answers ---- */
 
-static void fill_record_errors(struct arena *a, const struct log_append *from, Karst__Bus__AppendResult *to)
+/* *left: how many the answer still has room for. */
+static void fill_record_errors(struct arena *a, const struct log_append *from, size_t *left,
+                               Karst__Bus__AppendResult *to)
 {
-    if (from->record_error_count == 0)
+    to->n_record_errors = MIN((size_t)from->record_error_count, *left);
+    if (to->n_record_errors == 0)
         return;
-    to->n_record_errors = (size_t)from->record_error_count;
+    *left -= to->n_record_errors;
     to->record_errors = arena_alloc(a, to->n_record_errors * sizeof *to->record_errors);
     for (size_t i = 0; i < to->n_record_errors; i++) {
         Karst__Bus__RecordError *e = arena_alloc(a, sizeof *e);
@@ -136,7 +139,8 @@ static void fill_record_errors(struct arena *a, const struct log_append *from, K
     }
 }
 
-static void fill_result(const struct append_part *p, struct arena *a, Karst__Bus__AppendResult *to)
+static void fill_result(const struct append_part *p, struct arena *a, size_t *record_errors_left,
+                        Karst__Bus__AppendResult *to)
 {
     karst__bus__append_result__init(to);
     to->error = p->error;
@@ -151,12 +155,13 @@ static void fill_result(const struct append_part *p, struct arena *a, Karst__Bus
         to->leader_id = p->replica->leader;
         to->leader_epoch = p->replica->leader_epoch;
     }
-    fill_record_errors(a, &p->append, to);
+    fill_record_errors(a, &p->append, record_errors_left, to);
 }
 
 static void answer(struct append_call *c)
 {
-    enum { FEW = 16 };
+    enum { FEW = 16, RECORD_ERRORS_MAX = 10000 };
+    size_t record_errors_left = RECORD_ERRORS_MAX;
     Karst__Bus__AppendResult few[FEW], *few_list[FEW];
     Karst__Bus__AppendResult *results = few, **list = few_list;
     Karst__Bus__AppendReply reply = KARST__BUS__APPEND_REPLY__INIT;
@@ -170,7 +175,7 @@ static void answer(struct append_call *c)
         list = arena_alloc(a, c->count * sizeof *list);
     }
     for (size_t i = 0; i < c->count; i++) {
-        fill_result(&c->parts[i], a, &results[i]);
+        fill_result(&c->parts[i], a, &record_errors_left, &results[i]);
         list[i] = &results[i];
     }
     reply.n_results = c->count;
@@ -194,11 +199,14 @@ static void settle(struct append_part *p)
         return;
     }
     p->log_start = log_start(l);
-    if (log_failed(l) == 0 && log_unflushed_messages(l) >= log_config(l)->flush_messages &&
-        p->append.next_offset > log_recovery_point(l)) {
-        LL_PREPEND2(p->replica->waiting_flush, p, next_waiting);
-        p->call->unflushed++;
+    if (log_unflushed_messages(l) < log_config(l)->flush_messages || p->append.next_offset <= log_recovery_point(l))
+        return;
+    if (log_failed(l) != 0) { /* written, but no flush will come: an index could not be written */
+        refuse(p, KERR_KAFKA_STORAGE_ERROR, "The records could not be flushed.");
+        return;
     }
+    LL_PREPEND2(p->replica->waiting_flush, p, next_waiting);
+    p->call->unflushed++;
 }
 
 void append_answer_turn(struct storage *s)

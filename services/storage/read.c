@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 enum { REPLICA_CONSUMER = -1, NOT_COMPARED = -2 };
+enum { GIVEN_MAX = 16384 }; /* partitions of one answer with records; the others' come with the next */
 
 struct read_call {
     struct read_call *prev, *next; /* of storage->reads, when parked */
@@ -208,7 +209,7 @@ static void answer(struct read_call *c)
                 continue;
             results[i].payload = (int32_t)payload_count++;
             at_least_one = false;
-            left -= MIN(left, k.range.size_bytes);
+            left = payload_count < GIVEN_MAX ? left - MIN(left, k.range.size_bytes) : 0;
             if (c->request->read_committed) {
                 struct aborted_list x = {a, &results[i], 0};
                 log_aborted(p->replica->log, p->request->fetch_offset, &k.range, add_aborted, &x);
