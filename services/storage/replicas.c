@@ -230,16 +230,31 @@ static void set_nameless_aside(struct storage *s, const struct image_topic *t, i
     }
 }
 
+/* What the start refused to open stays closed: opened as new, its damage would be cut away. But where nothing was ever
+ * flushed there is nothing to keep, and a power cut may have torn no more than partition.metadata, which is written
+ * again from the image. */
+static bool may_open(struct storage *s, const struct image_topic *t, int32_t partition)
+{
+    struct unopened *u, *next;
+    LL_FOREACH_SAFE(s->unopened, u, next)
+    {
+        if (u->partition != partition || !slice_eq(t->name, slice_str(u->topic)))
+            continue;
+        if (u->recovery_point > 0 || u->log_start > 0)
+            return false;
+        LL_DELETE(s->unopened, u);
+        free(u->topic);
+        free(u);
+    }
+    return true;
+}
+
 /* The folder of a new partition may still hold an older topic of the same name, which was deleted while we were away.
  */
 static bool open_new(struct storage *s, const struct image_topic *t, int32_t partition)
 {
-    /* What the start refused to open stays closed: opened as new, its damage would be cut away. */
-    const struct unopened *u;
-    LL_FOREACH (s->unopened, u) {
-        if (u->partition == partition && slice_eq(t->name, slice_str(u->topic)))
-            return false;
-    }
+    if (!may_open(s, t, partition))
+        return false;
     set_nameless_aside(s, t, partition);
     int err = replica_open(s, t->name, t->id, partition, 0, 0, false);
     for (struct replica *r = s->replicas; err == -EEXIST && r != NULL; r = r->hh.next) {
