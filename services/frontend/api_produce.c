@@ -29,6 +29,7 @@ enum {
     ID_FROM = 13,
     CODEC_ZSTD = 4,
     BATCH_LENGTH_MIN = 14,
+    RECORDS_MAX_BYTES = 128 << 20, /* of one partition: what the bus carries in one piece (docs/bus.md) */
     ANSWER_SLACK_MS = 5000
 };
 
@@ -243,6 +244,8 @@ static enum kafka_error check_records(const struct request *r, struct slice reco
     struct batch batch;
     struct slice rest = records;
 
+    if (records.size > RECORDS_MAX_BYTES)
+        return KERR_MESSAGE_TOO_LARGE;
     if (batch_next(&rest, &batch, NULL) != 1)
         return KERR_INVALID_RECORD;
     if (r->version < ZSTD_FROM && batch_codec(&batch) == CODEC_ZSTD)

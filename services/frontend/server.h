@@ -14,8 +14,8 @@
 #include <netinet/in.h>
 
 enum {
-    HOLD_MS = 5000,                 /* requests wait so long at the start for a first image with a live broker */
-    DECODE_LIMIT_BYTES = 128 << 20, /* of the structs of one request */
+    HOLD_MS = 5000,                /* requests wait so long at the start for a first image with a live broker */
+    DECODE_LIMIT_BYTES = 16 << 20, /* of the structs of one request; answers may have several times that */
     SLOTS_GROWTH = 64
 };
 

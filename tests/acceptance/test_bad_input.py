@@ -98,6 +98,45 @@ def test_array_counts_that_lie(karst):
             assert answer(s) == b""
 
 
+def peak_bytes(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return next(int(line.split()[1]) << 10 for line in f if line.startswith("VmHWM"))
+
+
+def test_more_names_than_anybody_has(karst):
+    """FindCoordinator for seven million groups in 7 MB: the answer alone would be hundreds of megabytes."""
+    pid = next(p["pid"] for p in karst.status() if p["role"] == "frontend")
+    before = peak_bytes(pid)
+    count, varint = 7_000_000 + 1, b""
+    while count > 127:
+        varint, count = varint + bytes([count & 127 | 128]), count >> 7
+    with connect(karst) as s:
+        s.sendall(frame(10, 4, b"\0\0" + varint + bytes([count]) + b"\1" * 7_000_000 + b"\0"))
+        assert answer(s) == b""
+    assert peak_bytes(pid) < max(before, 100 << 20)
+
+
+def test_more_partitions_than_one_call_takes(karst):
+    """One produce with 40,000 batches: refused alone. Nothing of the others' that is under way is lost with it."""
+    create(karst, "bad-many")
+    records = ask.batch([(b"k", b"v")]).hex()
+
+    def body(count):
+        return {"Acks": -1, "TimeoutMs": 5000,
+                "TopicData": [{"Name": "bad-many", "PartitionData": [{"Index": 0, "Records": records}] * count}]}
+
+    with ask.Connection("127.0.0.1", karst.port) as other, ask.Connection("127.0.0.1", karst.port) as hostile:
+        parked, header = other.send("Fetch", 12, {"MaxWaitMs": 3000, "MinBytes": 1, "MaxBytes": 1000, "Topics": [
+            {"Topic": "bad-many", "Partitions": [{"Partition": 0, "FetchOffset": 0, "PartitionMaxBytes": 1000}]}]})
+        answers = hostile.ask("Produce", 9, body(40_000))["Responses"][0]["PartitionResponses"]
+        assert {p["ErrorCode"] for p in answers} == {6}
+        answers = hostile.ask("Produce", 9, body(2))["Responses"][0]["PartitionResponses"]
+        assert [(p["ErrorCode"], p["BaseOffset"]) for p in answers] == [(0, 0), (0, 1)], "and nothing of it was written"
+        data = other.receive(struct.unpack(">i", other.receive(4))[0])
+        fetched = parked.read(ask.Codec(other.headers["headerResponseHeader"], header).read(data)[1])[0]
+        assert fetched["Responses"][0]["Partitions"][0]["ErrorCode"] == 0
+
+
 def test_unknown_api(karst):
     for key in (999, -1, 32767):
         with connect(karst) as s:
