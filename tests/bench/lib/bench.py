@@ -49,7 +49,7 @@ class Bench:
         self.path = os.path.join(folder, datetime.datetime.now().strftime("%Y%m%d-%H%M%S.jsonl"))
         commit = harness.run(["git", "-C", ROOT, "describe", "--always", "--dirty"]).out.strip()
         self.note({"run": " ".join(sys.argv[1:]), "at": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-                   "commit": commit, "machine": report.machine()})
+                   "commit": commit, "machine": report.machine(), "load_average": os.getloadavg()[0]})
 
     def note(self, line):
         self.lines.append(line)

@@ -54,13 +54,18 @@ def hash_of(name):
 
 
 def symbols(found):
-    """Lines: per thread name its part of all samples, and the functions that were running."""
-    total, threads = sum(found.values()) or 1, collections.defaultdict(collections.Counter)
+    """Lines: per thread name its part of all samples; what of it was in which system call; and the functions that were running."""
+    total = sum(found.values()) or 1
+    threads, calls = collections.defaultdict(collections.Counter), collections.defaultdict(collections.Counter)
     for stack, n in found.items():
         threads[stack[0]][stack[-1] if len(stack) > 1 else "?"] += n
+        entry = next((i for i, f in enumerate(stack) if f == "do_syscall_64"), len(stack))
+        call = re.sub("^__(x64_)?sys_|^do_", "", stack[entry + 1]) if entry + 1 < len(stack) else None
+        calls[stack[0]][f"in {call}" if call else "outside of system calls"] += n
     lines = []
     for thread, functions in sorted(threads.items(), key=lambda t: -sum(t[1].values())):
         lines.append(f"{100 * sum(functions.values()) / total:5.1f} %  {thread}")
+        lines += [f"    {100 * n / total:5.1f} %  {name}" for name, n in calls[thread].most_common(8)] + ["    --"]
         lines += [f"    {100 * n / total:5.1f} %  {name}" for name, n in functions.most_common(25)]
     return lines
 

@@ -121,7 +121,8 @@ def machine():
 
 def about(lines):
     runs = [line for line in lines if "run" in line]
-    return [f"- `scripts/bench {r['run']}` at {r['at']}, commit {r['commit']}, {r['machine']}" for r in runs]
+    return [f"- `scripts/bench {r['run']}` at {r['at']}, commit {r['commit']}, {r['machine']}; "
+            f"load average {r['load_average']:.1f} when it began" for r in runs]
 
 
 def text(lines, workloads):
