@@ -40,6 +40,10 @@ struct doomed {
     int64_t due_ms;
 };
 
+/* producer.id.expiration.check.interval.ms, a key that Kafka keeps to itself. Times are those of the records: whoever
+ * writes old ones would lose its state, and with it the recognition of what it sends again, at every look. */
+enum { LOG_EXPIRE_EVERY_MS = 600000 };
+
 struct log {
     const struct file_system *fs;
     char *dir;
@@ -60,6 +64,7 @@ struct log {
 
     struct staged staged;
     struct producers *producers;
+    int64_t expire_due_ms;   /* wall; expired producers are looked for then */
     int64_t snapshot_offset; /* of the newest producer snapshot; -1: none */
     struct epochs epochs;
     size_t epochs_staged; /* how many of its entries are committed, while something is staged */

@@ -266,8 +266,10 @@ void log_tick(struct log *l, int64_t now_wall_ms)
         segment_free(d->segment);
         free(d);
     }
-    if (!log_has_staged(l))
+    if (!log_has_staged(l) && now_wall_ms >= l->expire_due_ms) {
+        l->expire_due_ms = now_wall_ms + LOG_EXPIRE_EVERY_MS;
         producers_expire(l->producers, now_wall_ms, l->config.producer_id_expiration_ms);
+    }
     for (size_t i = 0; i < l->segment_count; i++)
         segment_idle(l->segments[i]);
 }

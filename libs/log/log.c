@@ -117,6 +117,7 @@ int log_open(const struct log_options *o, struct log **ret_log)
     l->note_ctx = o->note_ctx;
     l->jitter_seed = o->jitter_seed;
     l->snapshot_offset = -1;
+    l->expire_due_ms = o->now_wall_ms + LOG_EXPIRE_EVERY_MS;
     l->producers = producers_new();
     log_clear_hints(l);
 

@@ -193,7 +193,7 @@ void producers_expire(struct producers *p, int64_t now_wall_ms, int64_t expirati
 {
     struct producer *e, *next;
     HASH_ITER (hh, p->by_id, e, next) {
-        if (e->txn_first_offset < 0 && now_wall_ms - e->last_timestamp >= expiration_ms) {
+        if (e->txn_first_offset < 0 && e->last_timestamp <= now_wall_ms - expiration_ms) {
             HASH_DEL(p->by_id, e);
             free(e);
         }
@@ -262,7 +262,7 @@ static void load_entry(struct producers *p, const uint8_t *at, int64_t now_wall_
 {
     struct batch b = {.producer_id = get_i64(at), .producer_epoch = get_i16(at + 8)};
     int64_t timestamp = get_i64(at + 26), txn_first = get_i64(at + 38);
-    if (b.producer_id < 0 || (txn_first < 0 && now_wall_ms - timestamp >= expiration_ms))
+    if (b.producer_id < 0 || (txn_first < 0 && timestamp <= now_wall_ms - expiration_ms))
         return;
     struct producer *e = find_or_add(p, &b);
     e->last_timestamp = timestamp;

@@ -312,6 +312,28 @@ Test(log, sequences)
     log_abandon(l);
 }
 
+/* What counts is the time of the records (as in Kafka), looked at every ten minutes: who writes records of last week is
+ * recognised when it sends one again. */
+Test(log, a_producer_of_old_records_is_known_for_a_while)
+{
+    struct log_options o = help_options(help_dir("old_records"));
+    struct log *l = help_open(&o);
+    struct help_batch b = HELP_BATCH;
+    struct log_append a;
+    b.producer_id = 1;
+    b.producer_epoch = 0;
+    b.sequence = 0;
+    b.timestamp = HELP_NOW_MS - 7 * 86400000LL;
+    cr_assert_eq(help_append(l, &b, &a), KERR_NONE);
+    log_tick(l, HELP_NOW_MS + 10000);
+    cr_assert_eq(help_append(l, &b, &a), KERR_NONE);
+    cr_assert(a.duplicate);
+    log_tick(l, HELP_NOW_MS + 600000);
+    cr_assert_eq(help_append(l, &b, &a), KERR_NONE);
+    cr_assert_not(a.duplicate, "the look has come");
+    log_abandon(l);
+}
+
 Test(log, sequences_wrap)
 {
     struct log_options o = help_options(help_dir("wrap"));
