@@ -141,6 +141,29 @@ Test(log, bad_batches_are_refused)
     log_abandon(l);
 }
 
+/* A header that claims more or fewer records than there are would stop every reader of the partition. */
+Test(log, records_are_as_many_as_the_header_says)
+{
+    struct log_options o = help_options(help_dir("counts"));
+    struct log *l = help_open(&o);
+    struct help_batch b = HELP_BATCH;
+    b.count = 3;
+    struct buf bytes = help_batch(&b);
+    struct log_append a = {.bytes = bytes.data, .size = bytes.size, .now_wall_ms = HELP_NOW_MS};
+    static const int32_t counts[] = {1, 2, 4, 1000, INT32_MAX, 3};
+    for (size_t i = 0; i < COUNTOF(counts); i++) {
+        put_i32(bytes.data + BATCH_RECORD_COUNT, counts[i]);
+        put_i32(bytes.data + BATCH_LAST_OFFSET_DELTA, counts[i] - 1);
+        put_u32(bytes.data + BATCH_CRC, bytes_crc32c(0, bytes.data + BATCH_ATTRIBUTES, bytes.size - BATCH_ATTRIBUTES));
+        cr_assert_eq(log_stage(l, &a), counts[i] == 3 ? KERR_NONE : KERR_INVALID_RECORD, "%d", counts[i]);
+        cr_assert_eq(a.record_error_count, 0);
+    }
+    cr_assert_eq(log_commit(l), 0);
+    cr_assert_eq(log_end(l), 3);
+    buf_free(&bytes);
+    log_abandon(l);
+}
+
 Test(log, compacted_topics_need_keys)
 {
     struct log_options o = help_options(help_dir("keys"));
