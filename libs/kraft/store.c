@@ -358,7 +358,9 @@ bool kraft_store_has_staged(const struct kraft_store *s)
 
 int kraft_store_commit(struct kraft_store *s)
 {
-    int error = log_commit(s->log);
+    int error = log_check_alone(s->log);
+    if (error == 0)
+        error = log_commit(s->log);
     if (error == 0)
         error = log_flush(s->log);
     drop_staged(s);

@@ -51,6 +51,8 @@ NODISCARD int kraft_store_read(struct kraft_store *s, int64_t offset, int64_t en
  * of the turn. 0, -errno. */
 NODISCARD int kraft_store_stage(struct kraft_store *s, struct slice batch, int64_t now_wall_ms);
 bool kraft_store_has_staged(const struct kraft_store *s);
+/* -EBUSY: another process has written to the log (Kafka in combined mode does so before it asks for the folder's lock).
+ */
 NODISCARD int kraft_store_commit(struct kraft_store *s);
 
 /* A snapshot of all before end_offset becomes the newest; older ones and the segments below it go. 0 or -errno. */

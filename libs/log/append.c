@@ -9,6 +9,17 @@
 #include "libs/log/internal.h"
 #include <stdlib.h>
 
+int log_check_alone(struct log *l)
+{
+    struct segment *s = log_active(l);
+    struct file_stat st;
+    if (s->preallocated)
+        return 0;
+    int fd = segment_fd(s);
+    int err = fd < 0 ? fd : file_fstat(l->fs, fd, &st);
+    return err < 0 ? err : st.size_bytes == s->size_bytes ? 0 : -EBUSY;
+}
+
 bool log_has_staged(const struct log *l)
 {
     return l->staged.count > 0;

@@ -135,6 +135,9 @@ struct log_append {
  * or control batch of a client), KAFKA_STORAGE_ERROR (offline, or a roll failed) */
 NODISCARD enum kafka_error log_stage(struct log *l, struct log_append *append);
 bool log_has_staged(const struct log *l);
+/* Is the active segment's file as long as we left it? -EBUSY: another process has written to it. For the owner of a log
+ * that a lock does not guard: Kafka in combined mode writes to the metadata log before it asks for .lock. */
+NODISCARD int log_check_alone(struct log *l);
 /* Writes what is staged. 0; -ENOSPC; -errno: offline. */
 NODISCARD int log_commit(struct log *l);
 

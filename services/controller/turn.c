@@ -159,7 +159,8 @@ void quorum_commit(void *ctx)
         return;
     int error = write_staged(q, &actions);
     if (error != 0) {
-        quorum_fail(q, "write the metadata log", error);
+        quorum_fail(q, error == -EBUSY ? "another process has written to the metadata log" : "write the metadata log",
+                    error);
         return;
     }
     ASSERT(kraft_high_watermark(q->kraft) == image_offset(controller_image(q->controller)) + 1);

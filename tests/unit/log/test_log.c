@@ -237,6 +237,24 @@ Test(log, rolls_by_size_and_recovers_after_a_kill)
     cr_assert_eq(log_close(l, HELP_NOW_MS), 0);
 }
 
+Test(log, a_file_that_another_process_writes_to_is_noticed)
+{
+    const char *dir = help_dir("alone");
+    struct log_options o = help_options(dir);
+    struct log *l = help_open(&o);
+    struct help_batch b = HELP_BATCH;
+    cr_assert_eq(log_check_alone(l), 0);
+    cr_assert_eq(help_append(l, &b, NULL), KERR_NONE);
+    cr_assert_eq(log_check_alone(l), 0);
+    char *path = xasprintf("%s/00000000000000000000.log", dir);
+    int fd = file_open(&file_system_real, path, O_RDWR);
+    cr_assert_eq(file_write(&file_system_real, fd, "xxxx", 4, log_size_bytes(l)), 0);
+    cr_assert_eq(log_check_alone(l), -EBUSY);
+    file_close(&file_system_real, fd);
+    free(path);
+    log_abandon(l);
+}
+
 Test(log, a_torn_tail_is_cut_and_damage_is_not)
 {
     const char *dir = help_dir("torn");
