@@ -24,6 +24,13 @@ bool memory_allows(const struct groups *c, size_t more_bytes)
     return more_bytes <= c->config.memory_max_bytes && c->memory_bytes <= c->config.memory_max_bytes - more_bytes;
 }
 
+bool answer_takes(struct groups *c, size_t bytes)
+{
+    if (c->answer_bytes <= ANSWER_BYTES_MAX)
+        c->answer_bytes += bytes;
+    return c->answer_bytes <= ANSWER_BYTES_MAX;
+}
+
 struct slice own(struct groups *c, struct slice s)
 {
     if (s.data == NULL)
@@ -354,6 +361,7 @@ void groups_step(struct groups *c, const struct groups_event *e, struct groups_n
 {
     c->now = now;
     c->action_count = 0;
+    c->answer_bytes = 0;
     arena_reset(c->arena);
     stage_free_finished(c);
     stage_start(c);

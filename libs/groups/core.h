@@ -19,11 +19,12 @@
 #include "libs/groups/groups.h"
 
 enum {
-    PROTOCOLS_MAX = 1000,     /* names in one JoinGroup: far above any client */
-    STRUCT_OVERHEAD = 64,     /* what a hash entry and an allocation cost beside our struct */
-    ID_PREFIX_MAX = 32000,    /* of a member id: Kafka's strings end at 32767 bytes */
-    PARTITIONS_MAX = 1000000, /* in one request: far above any client */
-    RECORD_OVERHEAD = 32,     /* of a record in a batch, at most */
+    PROTOCOLS_MAX = 1000,        /* names in one JoinGroup: far above any client */
+    STRUCT_OVERHEAD = 64,        /* what a hash entry and an allocation cost beside our struct */
+    ID_PREFIX_MAX = 32000,       /* of a member id: Kafka's strings end at 32767 bytes */
+    PARTITIONS_MAX = 1000000,    /* in one request: far above any client */
+    RECORD_OVERHEAD = 32,        /* of a record in a batch, at most */
+    ANSWER_BYTES_MAX = 32 << 20, /* of one answer in memory: more than the bus carries in one */
     AUTHORIZED_OPERATIONS =
         3400, /* of a group without an authorizer: read, delete, describe, describe and alter configs */
     AUTHORIZED_NOT_ASKED = INT32_MIN,
@@ -237,6 +238,7 @@ struct groups {
     struct deferred *answered;
     uint64_t next_number; /* of appends, loads and syncs */
     size_t memory_bytes;
+    size_t answer_bytes; /* of the answer at hand: a small request may ask for one large thing many times */
     uint64_t unreadable;
 };
 
@@ -248,6 +250,7 @@ void own_replace(struct groups *c, struct slice *owned, struct slice s);
 void account(struct groups *c, size_t bytes);
 void unaccount(struct groups *c, size_t bytes);
 bool memory_allows(const struct groups *c, size_t more_bytes);
+bool answer_takes(struct groups *c, size_t bytes); /* false: the answer at hand has become too large */
 
 struct groups_action *action_add(struct groups *c, enum groups_action_kind kind);
 void answer(struct groups *c, const struct groups_request *q, const void *response);

@@ -27,6 +27,15 @@ static void put_members(struct groups *c, const struct group *g, described *out)
         out->protocol_data = arena_dup(c->arena, g->protocol);
 }
 
+static size_t size_of_members(const struct groups *c, const struct group *g)
+{
+    size_t bytes = 0;
+    for (const struct member *m = g->members; m != NULL && c->answer_bytes <= ANSWER_BYTES_MAX; m = m->hh.next)
+        bytes += sizeof(struct member) + m->id.size + m->instance.size + m->client_id.size + m->client_host.size +
+                 m->assignment.size + member_metadata(m, g->protocol).size;
+    return bytes;
+}
+
 /* Before version 6 an unknown group is a dead one (KIP-1043). */
 static void put_unknown(struct groups *c, int16_t version, const char *why, described *out)
 {
@@ -50,6 +59,10 @@ static void describe(struct groups *c, int16_t version, described *out)
     }
     if (g->type != GROUP_CLASSIC) {
         put_unknown(c, version, "Group " SLICE_F " is not a classic group.", out);
+        return;
+    }
+    if (!answer_takes(c, size_of_members(c, g))) {
+        out->error_code = KERR_INVALID_REQUEST;
         return;
     }
     out->group_state = slice_str(group_state_name(g));

@@ -30,7 +30,8 @@ static void put_offset(struct groups *c, const struct offset *o, int32_t partiti
         return;
     out->committed_offset = o->value.offset;
     out->committed_leader_epoch = o->value.leader_epoch;
-    out->metadata = arena_dup(c->arena, o->value.metadata);
+    if (answer_takes(c, o->value.metadata.size))
+        out->metadata = arena_dup(c->arena, o->value.metadata);
 }
 
 /* Of another topic with the same name, that was deleted since. */
@@ -50,6 +51,8 @@ static void put_topic(struct groups *c, const struct group *g, struct slice name
                       const int32_t *partitions, int32_t count, bool require_stable, topic_out *out)
 {
     const struct offset_topic *t = g != NULL ? store_topic(g, name) : NULL;
+    if (!answer_takes(c, (size_t)count * sizeof out->partitions[0]))
+        return;
     out->partitions = arena_calloc(c->arena, (size_t)count + 1, sizeof out->partitions[0]);
     for (int32_t i = 0; i < count; i++) {
         const struct offset *o = t != NULL ? store_find(t, partitions[i]) : NULL;
@@ -94,11 +97,15 @@ static void put_named(struct groups *c, const struct group *g, const group_in *i
 /* All that is committed. Topics that are gone have no id: version 10 leaves them out. */
 static void put_all(struct groups *c, const struct group *g, int16_t version, bool require_stable, group_out *out)
 {
+    if (!answer_takes(c, HASH_COUNT(g->topics) * sizeof out->topics[0]))
+        return;
     out->topics = arena_calloc(c->arena, HASH_COUNT(g->topics) + 1, sizeof out->topics[0]);
     for (const struct offset_topic *t = g->topics; t != NULL; t = t->hh.next) {
         struct uuid id = present_id(c, t->name);
         if (version >= 10 && uuid_is_zero(id))
             continue;
+        if (!answer_takes(c, t->count * sizeof(partition_out)))
+            return;
         topic_out *to = &out->topics[out->topics_count];
         to->name = arena_dup(c->arena, t->name);
         to->topic_id = id;
@@ -206,6 +213,8 @@ void on_fetch(struct groups *c, const struct groups_request *q)
         else
             out[i] = (group_out){.group_id = groups[i].group_id, .error_code = KERR_INVALID_REQUEST};
     }
+    for (int32_t i = 0; i < count && c->answer_bytes > ANSWER_BYTES_MAX; i++)
+        out[i] = (group_out){.group_id = groups[i].group_id, .error_code = KERR_INVALID_REQUEST};
     response *r = arena_alloc(c->arena, sizeof *r);
     kafka_offset_fetch_response_init(r);
     if (single) {

@@ -160,6 +160,42 @@ Test(offsets, fetch_all)
     cr_expect_eq(fetch_all(9, "nowhere", false)->groups[0].error_code, 0);
 }
 
+/* 60 KB that ask for 61 MB: an offset with much metadata, and all offsets of a group, again and again. */
+Test(offsets, one_large_thing_asked_for_many_times)
+{
+    enum { TIMES = 15000 };
+    char big[4097];
+    memset(big, 'm', sizeof big);
+    big[4096] = '\0';
+    commit(&h, 9, "g", -1, "", "t", 0, 1, big);
+    struct kafka_offset_fetch_request q;
+    int32_t *partitions = xcalloc(TIMES, sizeof *partitions);
+    struct kafka_offset_fetch_request_offset_fetch_request_group *groups = xcalloc(TIMES, sizeof *groups);
+    struct kafka_offset_fetch_request_offset_fetch_request_topics t = {
+        .name = SLICE_OF("t"), .partition_indexes = partitions, .partition_indexes_count = TIMES};
+    for (int32_t i = 0; i < TIMES; i++)
+        groups[i] = (struct kafka_offset_fetch_request_offset_fetch_request_group){
+            .group_id = SLICE_OF("g"), .member_id = SLICE_NULL, .member_epoch = -1, .topics_count = -1};
+    kafka_offset_fetch_request_init(&q);
+    q.groups = groups;
+    q.groups_count = TIMES;
+    const struct kafka_offset_fetch_response *r = harness_answer(&h, harness_ask(&h, KAFKA_API_OFFSET_FETCH, 9, &q));
+    cr_expect_eq(r->groups[0].error_code, KERR_INVALID_REQUEST);
+    cr_expect_eq(r->groups[0].topics_count, 0);
+    groups[0].topics = &t;
+    groups[0].topics_count = 1;
+    q.groups_count = 1;
+    r = harness_answer(&h, harness_ask(&h, KAFKA_API_OFFSET_FETCH, 9, &q));
+    cr_expect_eq(r->groups[0].error_code, KERR_INVALID_REQUEST);
+    t.partition_indexes_count = 1000;
+    r = harness_answer(&h, harness_ask(&h, KAFKA_API_OFFSET_FETCH, 9, &q));
+    cr_expect_eq(r->groups[0].error_code, 0);
+    cr_expect_eq(r->groups[0].topics[0].partitions_count, 1000);
+    cr_expect_eq(r->groups[0].topics[0].partitions[999].metadata.size, 4096);
+    free(partitions);
+    free(groups);
+}
+
 Test(offsets, fetch_by_unknown_id)
 {
     struct kafka_offset_fetch_request q;
