@@ -1,7 +1,6 @@
 """One data directory under Karst, then under a real Kafka 4.3.1, then under Karst again; and the tools that read the files."""
 import os
 import re
-import time
 
 import confluent_kafka
 import pytest
@@ -131,9 +130,10 @@ def test_metadata_shell_reads_a_copy(written, folder):
     copy = os.path.join(folder, "copy.log")
     with open(f"{written.data}/__cluster_metadata-0/00000000000000000000.log", "rb") as f, open(copy, "wb") as to:
         to.write(f.read())
-    out = harness.run([harness.KAFKA, "metadata-shell", "--snapshot", copy, "ls", "/image/topics/byName"], timeout=60)
-    if out.status != 0 or "dumped" not in out.out:
-        folder_copy = f"{written.data}/__cluster_metadata-0"
-        time.sleep(0)
-        out = harness.run([harness.KAFKA, "metadata-shell", "--directory", folder_copy, "ls", "/image/topics/byName"], timeout=60)
-    assert "dumped" in out.out, str(out)
+    seen = []
+
+    def shell_shows_it():  # on a busy machine the shell may print before it has read all of the file
+        seen.append(harness.run([harness.KAFKA, "metadata-shell", "--snapshot", copy, "ls", "/image/topics/byName"], timeout=60))
+        return "dumped" in seen[-1].out or len(seen) > 4
+    harness.wait_until(shell_shows_it, 300)
+    assert "dumped" in seen[-1].out, str(seen[-1])
