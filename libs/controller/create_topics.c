@@ -100,7 +100,8 @@ struct overrides {
  * request. */
 static struct overrides take_overrides(struct creating *k, const topic_request *t)
 {
-    struct overrides o = {.entries = arena_calloc(k->arena, OVERRIDES_MAX + 1, sizeof(struct config_entry))};
+    struct overrides o = {.entries = arena_calloc(k->arena, (size_t)MIN(t->configs_count, OVERRIDES_MAX) + 1,
+                                                  sizeof(struct config_entry))};
     for (int32_t i = 0; i < t->configs_count && o.count < OVERRIDES_MAX; i++) {
         size_t at = 0;
         while (at < o.count && !slice_eq(o.entries[at].name, t->configs[i].name))

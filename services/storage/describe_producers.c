@@ -8,15 +8,22 @@ typedef struct kafka_describe_producers_response_topic_response topic_answer;
 typedef struct kafka_describe_producers_response_partition_response answer;
 typedef struct kafka_describe_producers_response_producer_state state;
 
+/* Of one answer: the bus carries no more, and one partition may be named any number of times. */
+enum { PRODUCERS_MAX = 100000 };
+
 struct list {
     struct arena *arena;
     state *at;
-    size_t count, capacity;
+    size_t count, capacity, max;
+    bool is_cut;
 };
 
 static void add_producer(void *ctx, const struct log_producer *p)
 {
     struct list *l = ctx;
+    l->is_cut = l->is_cut || l->count == l->max;
+    if (l->is_cut)
+        return;
     if (l->count == l->capacity) {
         size_t more = l->capacity ? 2 * l->capacity : 8;
         state *at = arena_alloc(l->arena, more * sizeof *at);
@@ -35,10 +42,11 @@ static void add_producer(void *ctx, const struct log_producer *p)
     };
 }
 
-static void answer_one(struct storage *s, struct arena *a, struct slice topic, int32_t partition, answer *to)
+static void answer_one(struct storage *s, struct arena *a, struct slice topic, int32_t partition, size_t *left,
+                       answer *to)
 {
     const struct replica *r = replica_by_name(s, topic, partition);
-    struct list l = {.arena = a};
+    struct list l = {.arena = a, .max = *left};
     kafka_describe_producers_response_partition_response_init(to);
     to->partition_index = partition;
     enum kafka_error error = replica_check_leader(s, r, -1);
@@ -47,6 +55,12 @@ static void answer_one(struct storage *s, struct arena *a, struct slice topic, i
         error = KERR_NONE;
     if (error == KERR_NONE)
         log_producers(r->log, add_producer, &l);
+    *left -= l.count;
+    if (l.is_cut) {
+        error = KERR_INVALID_REQUEST;
+        to->error_message = SLICE_OF("There are too many producers for one answer.");
+        *left = l.count = 0;
+    }
     to->error_code = (int16_t)error;
     to->active_producers = l.at;
     to->active_producers_count = (int32_t)l.count;
@@ -60,6 +74,7 @@ void describe_producers_on_call(void *ctx, struct rpc *rpc)
         return;
     struct arena *a = rpc_arena(rpc);
     struct kafka_describe_producers_response response;
+    size_t left = PRODUCERS_MAX;
     kafka_describe_producers_response_init(&response);
     response.topics = arena_calloc(a, (size_t)q->topics_count + 1, sizeof *response.topics);
     response.topics_count = q->topics_count;
@@ -69,7 +84,7 @@ void describe_producers_on_call(void *ctx, struct rpc *rpc)
         to->partitions_count = q->topics[t].partition_indexes_count;
         to->partitions = arena_calloc(a, (size_t)to->partitions_count + 1, sizeof *to->partitions);
         for (int32_t p = 0; p < to->partitions_count; p++)
-            answer_one(s, a, to->name, q->topics[t].partition_indexes[p], &to->partitions[p]);
+            answer_one(s, a, to->name, q->topics[t].partition_indexes[p], &left, &to->partitions[p]);
     }
     rpc_reply_kafka(rpc, &response, 0);
 }

@@ -116,6 +116,21 @@ def test_more_names_than_anybody_has(karst):
     assert peak_bytes(pid) < max(before, 100 << 20)
 
 
+def test_small_requests_for_large_answers(karst):
+    """What a service needs for its answer is bounded too: one partition's producers 150,000 times, 50,000 bad topics."""
+    create(karst, "bad-large")
+    with ask.Connection("127.0.0.1", karst.port, 60) as c:
+        for i in range(33):
+            c.ask("Produce", 9, {"Acks": -1, "TimeoutMs": 5000, "TopicData": [{"Name": "bad-large", "PartitionData": [
+                {"Index": 0, "Records": ask.batch([(b"k", b"v")], producer=5000 + i, epoch=0, sequence=0).hex()}]}]})
+        rows = c.ask("DescribeProducers", 0, {"Topics": [{"Name": "bad-large", "PartitionIndexes": [0] * 150_000}]})["Topics"][0]["Partitions"]
+        assert (rows[0]["ErrorCode"], len(rows[0]["ActiveProducers"])) == (0, 33)
+        assert (rows[-1]["ErrorCode"], rows[-1]["ActiveProducers"]) == (42, [])
+        rows = c.ask("CreateTopics", 7, {"timeoutMs": 20000, "Topics": [{"Name": f"bad-{i}", "NumPartitions": 0, "ReplicationFactor": -1,
+                                                                          "Assignments": [], "Configs": []} for i in range(50_000)]})["Topics"]
+        assert {r["ErrorCode"] for r in rows} == {37}
+
+
 def test_more_partitions_than_one_call_takes(karst):
     """One produce with 40,000 batches: refused alone. Nothing of the others' that is under way is lost with it."""
     create(karst, "bad-many")
