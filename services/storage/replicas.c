@@ -37,7 +37,7 @@ enum kafka_error replica_check_leader(const struct storage *s, const struct repl
         return KERR_UNKNOWN_TOPIC_OR_PARTITION;
     if (s->offline || log_failed(r->log) != 0)
         return KERR_KAFKA_STORAGE_ERROR;
-    if (epoch >= 0 && epoch < r->leader_epoch)
+    if (epoch != -1 && epoch < r->leader_epoch) /* as Kafka: any other negative one is an old one */
         return KERR_FENCED_LEADER_EPOCH;
     if (epoch > r->leader_epoch)
         return KERR_UNKNOWN_LEADER_EPOCH;
