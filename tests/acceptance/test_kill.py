@@ -59,22 +59,21 @@ def test_twenty_kills_under_load(own_karst):
     harness.wait_until(lambda: sum(map(len, load.acked)) > 200, 20, "the load")
     victims = list(harness.ROLES) * (KILLS // len(harness.ROLES))
     rng.shuffle(victims)
-    slow = []
+    pauses = []
     for role in victims:
         pid = own_karst.pids()[role]
         os.kill(pid, signal.SIGKILL)
         killed = time.monotonic()
         before = load.last_ack
         harness.wait_until(lambda: load.last_ack > max(before, killed), 30, f"an acknowledgement after {role} was killed (seed {seed})")
-        pause = load.last_ack - killed
-        if pause > 2:
-            slow.append((role, round(pause, 2)))
+        pauses.append((round(load.last_ack - killed, 2), role))
         time.sleep(rng.uniform(0.2, 1.2))
         harness.wait_until(lambda: all(p["pid"] and harness.alive(p["pid"]) for p in own_karst.status()), 20, "all processes again")
     load.stopping.set()
     load.join(90)
     assert load.left == 0 and not load.errors, (load.left, load.errors[:5])
-    assert not slow, f"the load stood still for more than 2 s (seed {seed}): {slow}"
+    print("pauses in seconds, longest first:", sorted(pauses, reverse=True))
+    assert max(pauses)[0] <= 2, f"the load stood still for more than 2 s (seed {seed})"
     assert sum(p["restarts"] for p in own_karst.status()) == KILLS
     check_contents(own_karst, load)
 
