@@ -231,6 +231,14 @@ static void write_checkpoint(void *ctx)
     c->err = logdir_write_checkpoint(&file_system_real, c->storage->dir, c->name, c->offsets, c->count);
 }
 
+static void checkpoint_free(struct checkpoint *c)
+{
+    for (size_t i = 0; i < c->count; i++)
+        free((char *)(uintptr_t)c->offsets[i].topic);
+    free(c->offsets);
+    free(c);
+}
+
 static int finish_checkpoint(struct checkpoint *c)
 {
     struct storage *s = c->storage;
@@ -239,10 +247,7 @@ static int finish_checkpoint(struct checkpoint *c)
         *c->last_crc = c->crc;
     else
         log_error("%s/%s: %s", s->dir, c->name, strerror(-err));
-    for (size_t i = 0; i < c->count; i++)
-        free((char *)(uintptr_t)c->offsets[i].topic);
-    free(c->offsets);
-    free(c);
+    checkpoint_free(c);
     if (err < 0 && err != -ENOSPC)
         directory_failed(s, err);
     return err;
@@ -263,14 +268,17 @@ static void write_later(struct checkpoint *c)
 {
     struct storage *s = c->storage;
     if (s->checkpointing || s->draining || s->offline || c->crc == *c->last_crc) {
-        for (size_t i = 0; i < c->count; i++)
-            free((char *)(uintptr_t)c->offsets[i].topic);
-        free(c->offsets);
-        free(c);
+        checkpoint_free(c);
         return;
     }
     s->checkpointing = true;
     loop_work(s->loop, write_checkpoint, on_written, c);
+}
+
+static int write_now(struct checkpoint *c)
+{
+    write_checkpoint(c);
+    return finish_checkpoint(c);
 }
 
 void directory_on_marks(void *ctx)
@@ -283,13 +291,13 @@ void directory_on_points(void *ctx)
 {
     struct storage *s = ctx;
     write_later(gather(s, LOGDIR_RECOVERY_POINTS, log_recovery_point, &s->points_crc));
-    write_later(gather(s, LOGDIR_LOG_STARTS, checkpointed_start, &s->starts_crc));
-}
-
-static int write_now(struct checkpoint *c)
-{
-    write_checkpoint(c);
-    return finish_checkpoint(c);
+    /* Here and now, as DeleteRecords does it: two writers of one file would take each other's .tmp away. Rare: only
+     * after a retention. */
+    struct checkpoint *starts = gather(s, LOGDIR_LOG_STARTS, checkpointed_start, &s->starts_crc);
+    if (s->draining || s->offline || starts->crc == s->starts_crc)
+        checkpoint_free(starts);
+    else
+        (void)write_now(starts);
 }
 
 int directory_write_starts(struct storage *s)
