@@ -56,12 +56,31 @@ static const struct listener *own_listener(const struct frontend *f, const char 
     BUG("a connection came by a listener that is none");
 }
 
+static bool any_active(const struct image *image)
+{
+    int32_t count;
+    const struct image_broker *const *brokers = image_brokers(image, &count);
+
+    for (int32_t i = 0; i < count; i++)
+        if (image_broker_is_active(image, brokers[i]->id))
+            return true;
+    return false;
+}
+
+/* While the last storage node is started again, its broker stays in the answers: it is at our own address, which is
+ * alive. A client that is told of no broker at all forgets those it knew (KIP-899, KIP-1102): librdkafka finds them
+ * again only after a second, and never when it may not bootstrap again. */
+static bool is_listed(const struct image *image, int32_t broker_id)
+{
+    return image_broker_is_active(image, broker_id) || (image_broker(image, broker_id) != NULL && !any_active(image));
+}
+
 bool request_broker_address(const struct request *r, int32_t broker_id, struct slice *ret_host, uint16_t *ret_port,
                             struct slice *ret_rack)
 {
     const struct image_broker *broker = image_broker(r->image, broker_id);
 
-    if (broker == NULL || !image_broker_is_active(r->image, broker_id))
+    if (broker == NULL || !is_listed(r->image, broker_id))
         return false;
     if (ret_rack != NULL)
         *ret_rack = broker->rack;
@@ -86,7 +105,7 @@ int32_t request_any_broker(const struct request *r)
     if (r->client.broker_id >= 0 && image_broker_is_active(r->image, r->client.broker_id))
         return r->client.broker_id;
     for (int32_t i = 0; i < count; i++)
-        if (image_broker_is_active(r->image, brokers[i]->id))
+        if (is_listed(r->image, brokers[i]->id))
             return brokers[i]->id;
     return -1;
 }
