@@ -51,6 +51,16 @@ class Load(threading.Thread):
         self.sent = i
 
 
+def tell_who_stands_still(cluster, load):
+    """The load stopped: does a client that knows nothing get through? Then it is the load's own client that waits."""
+    print("waiting in the client:", len(load.producer), "errors:", load.errors[-3:], "acknowledged:", [a[-1:] for a in load.acked])
+    print(cluster.status())
+    print(harness.run(["kcat", "-b", cluster.address, "-L", "-m", "5"]).out)
+    for partition in range(PARTITIONS):
+        probe = harness.run(["sh", "-c", f"echo probe | kcat -b {cluster.address} -P -t load -p {partition} -X message.timeout.ms=5000"])
+        print("a record of a new client to partition", partition, "ended with status", probe.status, probe.err)
+
+
 def test_twenty_kills_under_load(own_karst):
     seed = int(os.environ.get("KARST_TEST_SEED", random.randrange(1 << 30)))
     rng = random.Random(seed)
@@ -68,7 +78,12 @@ def test_twenty_kills_under_load(own_karst):
         os.kill(pid, signal.SIGKILL)
         killed = time.monotonic()
         before = load.last_ack
-        harness.wait_until(lambda: load.last_ack > max(before, killed), 30, f"an acknowledgement after {role} was killed (seed {seed})")
+        try:
+            harness.wait_until(lambda: load.last_ack > max(before, killed), 30,
+                               f"an acknowledgement after {role} was killed (seed {seed})")
+        except AssertionError:
+            tell_who_stands_still(own_karst, load)
+            raise
         pauses.append((round(load.last_ack - killed, 2), role))
         time.sleep(rng.uniform(0.2, 1.2))
         harness.wait_until(lambda: all(p["pid"] and harness.alive(p["pid"]) for p in own_karst.status()), 20, "all processes again")
