@@ -134,6 +134,23 @@ static void name_quorum(struct config *c)
     arena_free(a);
 }
 
+/* The constellation is a whole node; half of one would be something else than what was asked for. */
+static int check_roles(const struct config *c, char **ret_error)
+{
+    struct arena *a = arena_new(0);
+    struct config_list roles = config_list(c, "process.roles", a);
+    bool broker = false, controller = false;
+    for (size_t i = 0; i < roles.count; i++) {
+        broker = broker || strcmp(roles.items[i], "broker") == 0;
+        controller = controller || strcmp(roles.items[i], "controller") == 0;
+    }
+    arena_free(a);
+    if (broker && controller)
+        return 0;
+    *ret_error = xasprintf("process.roles=%s: broker,controller was expected", config_raw(c, "process.roles"));
+    return -EINVAL;
+}
+
 static int check_listeners(const struct config *c, char **ret_error)
 {
     struct arena *a = arena_new(0);
@@ -180,6 +197,9 @@ int effective_load(const struct up_options *o, const char *data, struct config *
             set_missing(c, for_one_node[i][0], for_one_node[i][1]);
         for (size_t i = 0; o->config == NULL && i < COUNTOF(without_file); i++)
             set_missing(c, without_file[i][0], without_file[i][1]);
+        r = check_roles(c, ret_error);
+    }
+    if (r == 0) {
         map_controller_listener(c);
         if (o->listen || config_raw(c, "listeners") == NULL)
             r = apply_listen(c, o->listen ? o->listen : "127.0.0.1:9092", ret_error);

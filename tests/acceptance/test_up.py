@@ -212,6 +212,7 @@ def test_malformed_config_stops_the_start(own_folder):
     for key, value, expected in (("num.partitions", "many", "Invalid value many for configuration num.partitions: Not a number of type INT"),
                                  ("log.segment.bytes", "5", "Value must be at least 1048576"),
                                  ("listeners", "PLAINTEXT:9092", "NAME://HOST:PORT was expected"),
+                                 ("process.roles", "broker", "process.roles=broker: broker,controller was expected"),
                                  ("listeners", "SSL://127.0.0.1:9092", "does not serve yet")):
         karst = harness.Karst(own_folder, config={key: value})
         command = [x for x in karst.up_command("-d") if key != "listeners" or x not in ("--listen", karst.address)]

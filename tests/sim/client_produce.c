@@ -89,7 +89,7 @@ static void ask_id(struct producer *p)
 /* ---- batches ---- */
 
 /* Not always in order: one that was written before its first answer was lost may be acknowledged as a duplicate while
- * the one in front of it, written too, is refused for now. */
+ * the one in front of it, written too, is refused and sent again. */
 static void note_ack(struct producer *p, struct unacked *u, int64_t base_offset)
 {
     if (p->ack_count == p->ack_room)
@@ -119,7 +119,7 @@ static void on_produced(void *ctx, const void *response)
         note_ack(p, u, row->base_offset);
         return;
     }
-    sim_cover("a produce request was refused for now");
+    sim_cover("a produce request was refused and sent again");
     p->rewind = true;
     /* Behind a batch that failed the next ones are out of order; alone it must not stay so. */
     if (!client_may_retry(row->error_code) && row->error_code != KERR_OUT_OF_ORDER_SEQUENCE_NUMBER)
