@@ -17,7 +17,7 @@ struct hint {
     int64_t offset; /* -1: unused */
     int64_t segment;
     uint64_t position;
-    uint32_t size; /* of that batch; 0: not known */
+    uint32_t size; /* of that batch; 0: not known, nor if it is there */
 };
 struct hints {
     struct hint at[LOG_HINTS];

@@ -13,6 +13,22 @@ static const struct hint *find_hint(const struct hints *h, int64_t offset, int64
     return NULL;
 }
 
+/* What a hint does not know. 1: a batch that ends at or behind offset begins there, with its size; 0: none does. */
+static int look_at(struct segment *s, uint64_t position, int64_t offset, uint64_t *ret_size)
+{
+    struct scan sc;
+    struct batch b;
+    int err = scan_begin(&sc, s, position, BATCH_HEADER_SIZE);
+    if (err < 0)
+        return err;
+    err = scan_next(&sc, &b, &position);
+    scan_end(&sc);
+    if (err != 1)
+        return err;
+    *ret_size = b.size;
+    return batch_last_offset(&b) >= offset;
+}
+
 /* The position of the first batch that ends at or behind offset, from segment i on; moves to the next segment when the
  * rest of one was compacted away. 1, 0: there is none. */
 static int find_position(struct log *l, int64_t offset, size_t *i, uint64_t *ret_position, uint64_t *ret_size)
@@ -29,7 +45,9 @@ static int find_position(struct log *l, int64_t offset, size_t *i, uint64_t *ret
     if (h != NULL) {
         *ret_position = h->position;
         *ret_size = h->size;
-        return 1;
+        int err = h->size > 0 ? 1 : look_at(l->segments[*i], h->position, offset, ret_size);
+        if (err != 0)
+            return err;
     }
     for (; *i < l->segment_count; ++*i) {
         struct batch b;
@@ -40,21 +58,6 @@ static int find_position(struct log *l, int64_t offset, size_t *i, uint64_t *ret
             return err;
     }
     return 0;
-}
-
-/* The size of the batch at a position. */
-static int batch_size_at(struct segment *s, uint64_t position, uint64_t *ret_size)
-{
-    struct scan sc;
-    struct batch b;
-    int err = scan_begin(&sc, s, position, BATCH_HEADER_SIZE);
-    if (err < 0)
-        return err;
-    err = scan_next(&sc, &b, &position);
-    scan_end(&sc);
-    if (err == 1)
-        *ret_size = b.size;
-    return err == 1 ? 0 : err == 0 ? -EIO : err;
 }
 
 /* Where the readable bytes of segment i end, when nothing at or behind upper_offset may be given. */
@@ -92,12 +95,8 @@ enum kafka_error log_locate(struct log *l, int64_t offset, int64_t upper_offset,
         err = readable_end(l, i, upper_offset, &end);
         uint64_t there = end > range.position ? end - range.position : 0;
         range.size_bytes = (size_t)MIN(there, (uint64_t)max_bytes);
-        if (err == 0 && there > max_bytes) {
-            if (first == 0)
-                err = batch_size_at(l->segments[i], range.position, &first);
-            if (first > max_bytes)
-                range.size_bytes = at_least_one ? (size_t)MIN(first, there) : 0;
-        }
+        if (err == 0 && there > max_bytes && first > max_bytes)
+            range.size_bytes = at_least_one ? (size_t)MIN(first, there) : 0;
     }
     if (err < 0) {
         log_fail(l, err, "reading");
@@ -107,7 +106,8 @@ enum kafka_error log_locate(struct log *l, int64_t offset, int64_t upper_offset,
     return KERR_NONE;
 }
 
-/* The reader asks next for what begins behind the last whole batch. */
+/* The reader asks next for what begins behind the last whole batch. Whether that is in this segment is looked at when
+ * its header is not here: a segment may end before the next one begins, where compaction took its last records. */
 static void note_read(struct log *l, const struct log_range *range, const uint8_t *bytes)
 {
     struct slice rest = slice_make(bytes, range->size_bytes);
@@ -119,7 +119,7 @@ static void note_read(struct log *l, const struct log_range *range, const uint8_
         return;
     struct hint hint = {batch_next_offset(&b), range->segment, range->position + range->size_bytes - rest.size, 0};
     struct batch torn;
-    if (batch_read_header(rest, &torn) == 0)
+    if (batch_read_header(rest, &torn) == 0 && batch_last_offset(&torn) >= hint.offset)
         hint.size = torn.size;
     if (hint.offset < l->end && find_hint(&l->read, hint.offset, hint.segment) == NULL)
         log_add_hint(&l->read, hint);

@@ -47,22 +47,21 @@ int scan_next(struct scan *sc, struct batch *ret_batch, uint64_t *ret_position)
     if (sc->at >= sc->end)
         return 0;
     uint64_t left = sc->end - sc->at;
-    if (left < BATCH_HEADER_SIZE)
-        return -ENODATA;
-    int err = fill(sc, sc->at, BATCH_HEADER_SIZE);
+    size_t head = (size_t)MIN(left, (uint64_t)BATCH_HEADER_SIZE);
+    int err = fill(sc, sc->at, head);
     if (err < 0)
         return err == -ENODATA ? -EIO : err;
     struct batch b;
-    err = batch_read_header(slice_make(sc->data + (sc->at - sc->data_at), BATCH_HEADER_SIZE), &b);
+    err = batch_read_header(slice_make(sc->data + (sc->at - sc->data_at), head), &b);
     if (err == -EPROTO) {
         b.max_timestamp = b.base_timestamp = RECORDS_NO_TIMESTAMP;
         b.producer_id = RECORDS_NO_PRODUCER;
         b.leader_epoch = -1;
         b.last_offset_delta = b.attributes = 0;
-        err = b.base_offset < 0 ? -EBADMSG : 0;
+        err = b.base_offset < 0 || b.base_offset == INT64_MAX ? -EBADMSG : 0;
     }
     if (err < 0)
-        return -EBADMSG;
+        return err;
     if (b.size > left)
         return -ENODATA;
     *ret_batch = b;

@@ -34,10 +34,11 @@ int32_t batch_last_sequence(const struct batch *b)
 
 int batch_read_header(struct slice bytes, struct batch *ret_batch)
 {
-    if (bytes.size < BATCH_HEADER_SIZE)
+    /* A whole message of magic 0 or 1 may be shorter than today's header. */
+    if (bytes.size < BATCH_OLD_SIZE_MIN || (bytes.size < BATCH_HEADER_SIZE && bytes.data[BATCH_MAGIC] >= RECORDS_MAGIC))
         return -ENODATA;
-    uint8_t h[BATCH_HEADER_SIZE];
-    memcpy(h, bytes.data, sizeof h);
+    uint8_t h[BATCH_HEADER_SIZE] = {0};
+    memcpy(h, bytes.data, MIN(bytes.size, sizeof h));
     int32_t length = get_i32(h + BATCH_LENGTH);
     struct batch b = {
         .base_offset = get_i64(h + BATCH_BASE_OFFSET),
@@ -54,8 +55,7 @@ int batch_read_header(struct slice bytes, struct batch *ret_batch)
         .base_sequence = get_i32(h + BATCH_BASE_SEQUENCE),
         .record_count = get_i32(h + BATCH_RECORD_COUNT),
     };
-    /* The smallest message of magic 0 has 14 bytes behind the length. */
-    if (length < 14 || length > BATCH_SIZE_MAX - BATCH_LENGTH_OVERHEAD)
+    if (length < BATCH_OLD_SIZE_MIN - BATCH_LENGTH_OVERHEAD || length > BATCH_SIZE_MAX - BATCH_LENGTH_OVERHEAD)
         return -EBADMSG;
     if (b.magic != RECORDS_MAGIC) {
         *ret_batch = b;

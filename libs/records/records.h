@@ -30,6 +30,7 @@ enum {
     BATCH_RECORD_COUNT = 57,
     BATCH_HEADER_SIZE = 61,
     BATCH_LENGTH_OVERHEAD = 12, /* what batchLength does not count */
+    BATCH_OLD_SIZE_MIN = 26,    /* of a message of magic 0 without key and value */
     BATCH_SIZE_MAX = INT32_MAX,
 };
 
@@ -90,9 +91,10 @@ int32_t records_sequence_add(int32_t sequence, int32_t n);
 int32_t batch_last_sequence(const struct batch *b);
 
 /* Reads the header at the start of bytes, of which the body need not be there. 0, or
- *   -ENODATA  fewer than BATCH_HEADER_SIZE bytes
- *   -EPROTO   magic is not 2 (batches of Kafka before 0.11); base_offset, size and magic are set in *ret_batch all the
- * same -EBADMSG  a size below the header's, a negative count or delta: no batch */
+ *   -ENODATA  fewer than BATCH_HEADER_SIZE bytes, and not the beginning of what -EPROTO says
+ *   -EPROTO   magic is 0 or 1 (a message of Kafka before 0.11, which may be shorter than BATCH_HEADER_SIZE);
+ *             base_offset, size and magic are set in *ret_batch all the same
+ *   -EBADMSG  a size below the header's, a negative count or delta: no batch */
 NODISCARD int batch_read_header(struct slice bytes, struct batch *ret_batch);
 
 /* The next whole batch of *rest, which then starts behind it; *ret_bytes (may be NULL) is the whole batch. 1, or

@@ -151,6 +151,21 @@ Test(records, headers_that_lie_are_refused)
     buf_free(&out);
 }
 
+Test(records, old_messages_may_be_shorter_than_a_header)
+{
+    uint8_t message[BATCH_OLD_SIZE_MIN] = {0};
+    struct batch b;
+    put_i64(message + BATCH_BASE_OFFSET, 7);
+    put_i32(message + BATCH_LENGTH, (int32_t)sizeof message - BATCH_LENGTH_OVERHEAD);
+    cr_assert_eq(batch_read_header(slice_make(message, sizeof message), &b), -EPROTO);
+    cr_assert_eq(b.base_offset, 7);
+    cr_assert_eq(b.size, sizeof message);
+    cr_assert_eq(b.magic, 0);
+    cr_assert_eq(batch_read_header(slice_make(message, sizeof message - 1), &b), -ENODATA);
+    message[BATCH_MAGIC] = RECORDS_MAGIC;
+    cr_assert_eq(batch_read_header(slice_make(message, sizeof message), &b), -ENODATA);
+}
+
 Test(records, append_time_keeps_the_crc_true)
 {
     struct buf out = {0};
