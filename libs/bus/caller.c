@@ -62,6 +62,8 @@ void link_caller_call(struct link_core *l, struct peer *p, struct call *call, co
 
     call->link = c;
     call->parks = kind->parks;
+    call->in_arena = kind->call_in_arena;
+    call->reply_in_files = kind->reply_in_files;
     if (l->closing || !has_room(&c->queued_use, &c->granted, call->cost) || call->packed.size > LINK_BODY_MAX ||
         call->payload_count > LINK_CALL_PAYLOADS_MAX) {
         link_done(l, call, KARST__BUS__OUTCOME__OUTCOME_NOT_SENT);
@@ -194,15 +196,24 @@ void link_caller_connected(struct link_core *l, struct caller *c)
 /* The end of a session: what was in flight is executed or not, nobody here can know. */
 static void end_in_flight(struct link_core *l, struct caller *c)
 {
+    struct outgoing *held = NULL;
     struct call *call, *next;
 
     DL_FOREACH_SAFE(c->sent, call, next)
     {
         DL_DELETE(c->sent, call);
+        for (size_t i = 0; i < call->payload_count; i++) {
+            if (held == NULL)
+                held = link_outgoing_new(l);
+            link_outgoing_hold(held, &call->payloads[i]);
+        }
+        call->payload_count = 0;
         if (call->state == CALL_SENT)
             link_done(l, call, KARST__BUS__OUTCOME__OUTCOME_UNKNOWN);
         link_free_call(l, call);
     }
+    if (held != NULL)
+        link_hold(l, c->conn, held);
     c->used = (struct credit){0};
     c->cancel_count = 0;
     c->heartbeat_due = false;
@@ -211,6 +222,7 @@ static void end_in_flight(struct link_core *l, struct caller *c)
 static void forget_conn(struct link_core *l, struct caller *c)
 {
     HASH_DELETE(hh, l->callers_by_conn, c);
+    end_in_flight(l, c);
     c->conn = 0;
     c->state = CALLER_DOWN;
 }
@@ -218,9 +230,9 @@ static void forget_conn(struct link_core *l, struct caller *c)
 void link_caller_end(struct link_core *l, struct caller *c, uint32_t backoff_ms)
 {
     if (c->state != CALLER_DOWN) {
-        link_push(l, LINK_CLOSE)->action.conn = c->conn;
+        uint64_t conn = c->conn;
         forget_conn(l, c);
-        end_in_flight(l, c);
+        link_close(l, conn);
     }
     c->retry_at_ms = l->now_ms + backoff_ms;
     stage(l, c);
@@ -239,7 +251,6 @@ void link_caller_lost(struct link_core *l, struct caller *c)
     bool was_up = c->state >= CALLER_UP;
 
     forget_conn(l, c);
-    end_in_flight(l, c);
     c->retry_at_ms = l->now_ms + (was_up ? 0 : next_backoff(c));
     stage(l, c);
 }
@@ -292,17 +303,31 @@ static bool may_send(const struct caller *c, const struct call *call)
            (!call->parks || c->used.parked < (c->granted.calls * 3 + 3) / 4);
 }
 
+/* What travels as bytes is the message's from here on. What the peer reads in the arena stays with the call (I6). */
+static void keep_in_arena(struct call *call, bool in_arena)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < call->payload_count; i++) {
+        if (in_arena && call->payloads[i].kind == REF_ARENA)
+            call->payloads[kept++] = call->payloads[i];
+        else
+            ref_release(&call->payloads[i]);
+    }
+    call->payload_count = kept;
+}
+
 static void add_call(struct link_core *l, struct caller *c, struct outgoing *o, struct call *call)
 {
+    bool in_arena = call->in_arena && link_shares(l, c->conn);
+
     unqueue(c, call);
     credit_take(&c->used, call);
     DL_APPEND(c->sent, call);
     call->state = CALL_SENT;
     link_outgoing_call(o, call->id, (uint32_t)(call->deadline.at_ms - l->now_ms), call->packed, call->payloads,
-                       call->payload_count);
-    for (size_t i = 0; i < call->payload_count; i++)
-        ref_release(&call->payloads[i]);
-    call->payload_count = 0;
+                       call->payload_count, in_arena);
+    keep_in_arena(call, in_arena);
 }
 
 static void send_calls(struct link_core *l, struct caller *c, struct outgoing *o)

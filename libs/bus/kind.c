@@ -8,22 +8,26 @@ enum {
     EVERYBODY = ROLE(CONTROLLER) | ROLE(STORAGE) | ROLE(FRONTEND) | ROLE(GROUP) | ROLE(TXN),
 };
 
-static const struct kind append = {LANE(BULK), ROLE(FRONTEND) | COORDINATORS, 1, BUS_RETRY_NEVER, false, true};
+static const struct kind append = {LANE(BULK), ROLE(FRONTEND) | COORDINATORS, 1, BUS_RETRY_NEVER, false, true, true,
+                                   false};
 static const struct kind read_records = {
-    LANE(BULK), ROLE(FRONTEND) | ROLE(STORAGE) | COORDINATORS, 1, BUS_RETRY_PURE, true, true};
-static const struct kind register_service = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_KEYED, false, false};
-static const struct kind heartbeat = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_PURE, false, false};
-static const struct kind follow = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_PURE, true, false};
-static const struct kind quorum = {LANE(CONTROL), ROLE(CONTROLLER), 1, BUS_RETRY_PURE, true, false};
+    LANE(BULK), ROLE(FRONTEND) | ROLE(STORAGE) | COORDINATORS, 1, BUS_RETRY_PURE, true, true, false, true};
+static const struct kind register_service = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_KEYED, false, false, false, false};
+static const struct kind heartbeat = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_PURE, false, false, false, false};
+static const struct kind follow = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_PURE, true, false, false, false};
+static const struct kind quorum = {LANE(CONTROL), ROLE(CONTROLLER), 1, BUS_RETRY_PURE, true, false, false, false};
 
 /* Kafka's requests: those of coordinators on their lane, all others are cold and go on the control lane. */
 enum { KEY_JOIN_GROUP = 11, KEY_SYNC_GROUP = 14 };
 
-static const struct kind kafka_pure = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_PURE, false, true};
-static const struct kind kafka_never = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_NEVER, false, true};
-static const struct kind coordinator_pure = {LANE(COORDINATOR), EVERYBODY, 1, BUS_RETRY_PURE, false, true};
-static const struct kind coordinator_never = {LANE(COORDINATOR), EVERYBODY, 1, BUS_RETRY_NEVER, false, true};
-static const struct kind coordinator_parked = {LANE(COORDINATOR), EVERYBODY, 1, BUS_RETRY_NEVER, true, true};
+static const struct kind kafka_pure = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_PURE, false, true, false, false};
+static const struct kind kafka_never = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_NEVER, false, true, false, false};
+static const struct kind coordinator_pure = {
+    LANE(COORDINATOR), EVERYBODY, 1, BUS_RETRY_PURE, false, true, false, false};
+static const struct kind coordinator_never = {
+    LANE(COORDINATOR), EVERYBODY, 1, BUS_RETRY_NEVER, false, true, false, false};
+static const struct kind coordinator_parked = {
+    LANE(COORDINATOR), EVERYBODY, 1, BUS_RETRY_NEVER, true, true, false, false};
 
 /* By Kafka's API key (proto/kafka); what only reads is pure. */
 static const struct kind *kafka_kind(int32_t api_key)

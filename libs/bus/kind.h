@@ -10,8 +10,10 @@ struct kind {
     uint32_t senders;       /* bits 1 << Role */
     uint32_t first_version; /* of the bus */
     enum bus_retry retry;
-    bool parks; /* the receiver may keep it until something happens */
-    bool waits; /* not executed on an image older than the sender's */
+    bool parks;          /* the receiver may keep it until something happens */
+    bool waits;          /* not executed on an image older than the sender's */
+    bool call_in_arena;  /* its handler reads payloads that the sender may change under it */
+    bool reply_in_files; /* its callers take files for payloads */
 };
 
 /* NULL: no such kind. */

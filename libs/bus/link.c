@@ -178,6 +178,28 @@ bool link_next(struct link_core *l, struct link_action *ret_action)
     return false;
 }
 
+bool link_shares(const struct link_core *l, uint64_t conn)
+{
+    const struct link_sharing *s = &l->options.sharing;
+
+    return s->shares != NULL && s->shares(s->ctx, conn);
+}
+
+void link_close(struct link_core *l, uint64_t conn)
+{
+    link_push(l, LINK_CLOSE)->action.conn = conn;
+}
+
+void link_hold(struct link_core *l, uint64_t conn, struct outgoing *o)
+{
+    struct slot *s = link_push(l, LINK_HOLD);
+
+    s->outgoing = o;
+    s->action.conn = conn;
+    s->action.frames = o->frames;
+    s->action.frame_count = o->frame_count;
+}
+
 void link_done(struct link_core *l, const struct call *c, Karst__Bus__Outcome outcome)
 {
     struct slot *s = link_push(l, LINK_DONE);
@@ -205,7 +227,10 @@ void link_done_reply(struct link_core *l, const struct call *c, struct message *
     if (reply->n_payloads > 0)
         payloads = arena_try_alloc(m->arena, reply->n_payloads * sizeof *payloads);
     if (!reply_fits(c, reply) || (reply->n_payloads > 0 && payloads == NULL) ||
-        link_message_payloads(m, reply->n_payloads, reply->payloads, payloads) < 0) {
+        link_message_payloads(l, c->link->conn, m, reply->n_payloads, reply->payloads,
+                              c->reply_in_files ? KARST__BUS__PAYLOAD__REFERENCE_FILE
+                                                : KARST__BUS__PAYLOAD__REFERENCE__NOT_SET,
+                              payloads) < 0) {
         link_report(l, "a reply that cannot be read, kind %d to a call of kind %d", (int)reply->body_case,
                     (int)c->kind);
         link_done(l, c, KARST__BUS__OUTCOME__OUTCOME_MALFORMED);

@@ -20,6 +20,9 @@
  * most once, before its deadline, when our image is no older than its sender's was. I5  everything else from a peer is
  * bounded: frame 0, what unpacking takes, links, payloads a message.
  *
+ * I6  what a peer was told of in an arena is held until its reply, or, when the session ends before, until the peer has
+ * hung up: LINK_HOLD. No deadline gives it back.
+ *
  * Use: call any of the functions, then take actions with link_next until there is none. An action must be carried out
  * in order. Time is what link_clock said last, in ms, never going back. Threading: one thread. */
 #ifndef KARST_BUS_LINK_H
@@ -46,6 +49,18 @@ enum {
 
 struct link_core;
 
+/* What connections can carry beside bytes, as the adapter knows it; all NULL: nothing. */
+struct link_sharing {
+    void *ctx;
+    /* May arena slices and files travel on conn? */
+    bool (*shares)(void *ctx, uint64_t conn);
+    /* Gives the peer f's descriptor, once a connection, so that what is sent on conn from here on may name it. False:
+     * it could not be given now. */
+    bool (*pass_file)(void *ctx, uint64_t conn, struct ref_file *f);
+    /* A slice or file that came on conn, as a ref with a count. -EBADMSG: none of that number and these bounds. */
+    int (*resolve)(void *ctx, uint64_t conn, const Karst__Bus__Payload *p, struct ref *ret_ref);
+};
+
 struct link_options {
     Karst__Bus__Role role;
     int32_t id;
@@ -55,6 +70,7 @@ struct link_options {
     uint64_t credit_bytes;             /* 0: 128 MiB, so that the largest Kafka request fits beside others */
     uint32_t heartbeat_ms;             /* 0: 500 */
     uint32_t version_min, version_max; /* 0: LINK_VERSION */
+    struct link_sharing sharing;
 };
 
 NODISCARD struct link_core *link_new(const struct link_options *options, uint64_t now_ms);
@@ -99,8 +115,9 @@ void link_receive(struct link_core *l, uint64_t conn, struct slice frame0, struc
 
 enum link_action_kind {
     LINK_CONNECT, /* open conn to address and lane; link_connected or link_lost follows */
-    LINK_CLOSE,   /* conn, ours: close it and forget what it still brings */
+    LINK_CLOSE,   /* conn, of either end: close it and forget what it still brings */
     LINK_SEND,    /* head and tail are frame 0 in two pieces; frames go behind it. If it cannot leave: link_lost */
+    LINK_HOLD,    /* keep counts of frames until conn's peer has hung up; none if it has. Comes before LINK_CLOSE */
     LINK_EXECUTE, /* give rpc to its handler */
     LINK_GONE,    /* gone_fn(gone_ctx, rpc): the rpc's caller is gone */
     LINK_DONE,    /* done(ctx, &result): a call has ended */

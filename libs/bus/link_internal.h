@@ -37,17 +37,20 @@ enum { OUTGOING_BODY_BYTES = 1 << 20, OUTGOING_PAYLOAD_BYTES = 16 << 20, OUTGOIN
 NODISCARD struct message *link_message_read(struct link_core *l, struct slice frame0, struct ref *frames,
                                             size_t frame_count);
 void link_message_release(struct link_core *l, struct message *m);
-/* Moves the payloads of one call or reply out of m into ret_refs (room for count, in m's arena). -EBADMSG: a number
- * that is none, taken twice, of a kind that this release does not read, or a size that differs. */
-NODISCARD int link_message_payloads(struct message *m, size_t count, Karst__Bus__Payload **payloads,
+/* Moves the payloads of one call or reply out of m, which came on conn, into ret_refs (room for count, in m's arena).
+ * Those of other references than frames and `shared` are -EBADMSG, as are a number that is none, or taken twice, and a
+ * size that differs. */
+NODISCARD int link_message_payloads(struct link_core *l, uint64_t conn, struct message *m, size_t count,
+                                    Karst__Bus__Payload **payloads, Karst__Bus__Payload__ReferenceCase shared,
                                     struct ref *ret_refs);
 
 struct outgoing *link_outgoing_new(struct link_core *l);
 void link_outgoing_free(struct link_core *l, struct outgoing *o); /* takes NULL */
 bool link_outgoing_is_full(const struct outgoing *o);
-/* prepacked: the message's other fields, packed. Takes counts of the payloads. */
+/* prepacked: the message's other fields, packed. Takes counts of the payloads that become frames; in_arena: those of
+ * an arena do not. */
 void link_outgoing_call(struct outgoing *o, uint64_t correlation_id, uint32_t remaining_ms, struct slice prepacked,
-                        const struct ref *payloads, size_t payload_count);
+                        const struct ref *payloads, size_t payload_count, bool in_arena);
 /* false, with nothing done: the body is larger than LINK_BODY_MAX, or it has too many payloads. */
 NODISCARD bool link_outgoing_reply(struct outgoing *o, uint64_t correlation_id, Karst__Bus__Outcome outcome,
                                    int64_t metadata_offset, Karst__Bus__Reply__BodyCase kind, const void *body,
@@ -72,7 +75,7 @@ struct call {
     uint64_t id; /* sequence << CALL_SLOT_BITS | slot */
     struct caller *link;
     enum call_state state; /* CALL_ENDED: the caller has heard, the credit is still held */
-    bool parks;
+    bool parks, in_arena, reply_in_files;
     Karst__Bus__Call__BodyCase kind;
     struct deadline deadline;
     uint64_t cost;
@@ -144,7 +147,7 @@ struct rpc {
     struct served *link; /* NULL: its session has ended */
     uint64_t correlation_id;
     enum rpc_state state;
-    bool parks;
+    bool parks, reply_in_files;
     bool gone;        /* the caller has cancelled, or the session has ended */
     bool gone_staged; /* in core->gone */
     struct deadline deadline;
@@ -246,9 +249,13 @@ enum { POOL_MAX = 64 };
 struct slot *link_push(struct link_core *l, enum link_action_kind kind);
 void link_report(struct link_core *l, const char *format, ...) PRINTF_LIKE(2, 3);
 void link_wake_by(struct link_core *l, uint64_t at_ms);
+bool link_shares(const struct link_core *l, uint64_t conn);
+void link_close(struct link_core *l, uint64_t conn);
+void link_hold(struct link_core *l, uint64_t conn, struct outgoing *o); /* the frames of o, which it takes */
 /* Stages the news of call c's end for its owner. */
 void link_done(struct link_core *l, const struct call *c, Karst__Bus__Outcome outcome);
 void link_done_reply(struct link_core *l, const struct call *c, struct message *m, const Karst__Bus__Reply *reply);
+void link_outgoing_hold(struct outgoing *o, const struct ref *r); /* o of a LINK_HOLD takes over the count */
 void link_free_call(struct link_core *l, struct call *c);
 /* Sends o (NULL: nothing but the head) with this head. */
 void link_send(struct link_core *l, uint64_t conn, struct outgoing *o, const Karst__Bus__Batch *head);

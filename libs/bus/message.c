@@ -23,7 +23,11 @@ enum {
     TAG_REPLY_METADATA_OFFSET = 3 << 3,
     TAG_REPLY_PAYLOADS = 4 << 3 | 2,
     TAG_PAYLOAD_INLINE = 1 << 3,
+    TAG_PAYLOAD_ARENA = 2 << 3 | 2,
+    TAG_PAYLOAD_FILE = 3 << 3 | 2,
     TAG_PAYLOAD_SIZE = 4 << 3,
+    TAG_SLICE_INSTANCE = 1 << 3 | 1, /* of ArenaSlice and FileSlice alike */
+    TAG_SLICE_POSITION = 2 << 3,
 };
 
 /* ---- reading ---- */
@@ -102,20 +106,34 @@ void link_message_release(struct link_core *l, struct message *m)
     l->message_pooled++;
 }
 
-int link_message_payloads(struct message *m, size_t count, Karst__Bus__Payload **payloads, struct ref *ret_refs)
+static int take_frame(struct message *m, const Karst__Bus__Payload *p, struct ref *ret_ref)
 {
+    if (p->inline_frame == 0 || p->inline_frame > m->frame_count)
+        return -EBADMSG;
+    struct ref *frame = &m->frames[p->inline_frame - 1];
+    if (frame->kind == REF_NONE || frame->size_bytes != p->size_bytes)
+        return -EBADMSG;
+    *ret_ref = *frame;
+    *frame = REF_EMPTY;
+    return 0;
+}
+
+int link_message_payloads(struct link_core *l, uint64_t conn, struct message *m, size_t count,
+                          Karst__Bus__Payload **payloads, Karst__Bus__Payload__ReferenceCase shared,
+                          struct ref *ret_refs)
+{
+    const struct link_sharing *sharing = &l->options.sharing;
     size_t taken = 0;
 
     for (; taken < count; taken++) {
         const Karst__Bus__Payload *p = payloads[taken];
-        if (p->reference_case != KARST__BUS__PAYLOAD__REFERENCE_INLINE_FRAME || p->inline_frame == 0 ||
-            p->inline_frame > m->frame_count)
+        int failed = -EBADMSG;
+        if (p->reference_case == KARST__BUS__PAYLOAD__REFERENCE_INLINE_FRAME)
+            failed = take_frame(m, p, &ret_refs[taken]);
+        else if (p->reference_case == shared && link_shares(l, conn))
+            failed = sharing->resolve(sharing->ctx, conn, p, &ret_refs[taken]);
+        if (failed < 0)
             break;
-        struct ref *frame = &m->frames[p->inline_frame - 1];
-        if (frame->kind == REF_NONE || frame->size_bytes != p->size_bytes)
-            break;
-        ret_refs[taken] = *frame;
-        *frame = REF_EMPTY;
     }
     if (taken == count)
         return 0;
@@ -175,38 +193,10 @@ static void add_frame(struct outgoing *o, const struct ref *r)
     o->payload_bytes += r->size_bytes;
 }
 
-/* A Payload in its place; frames are numbered from 1. */
-static size_t payload_size(uint64_t frame, const struct ref *r)
+void link_outgoing_hold(struct outgoing *o, const struct ref *r)
 {
-    return 1 + size_uvarint64(frame) + (r->size_bytes ? 1 + size_uvarint64(r->size_bytes) : 0);
-}
-
-static size_t payloads_size(const struct outgoing *o, const struct ref *payloads, size_t count)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < count; i++) {
-        size_t one = payload_size(o->frame_count + i + 1, &payloads[i]);
-        n += 1 + size_uvarint64(one) + one;
-    }
-    return n;
-}
-
-static uint8_t *put_payloads(uint8_t *p, struct outgoing *o, uint8_t tag, const struct ref *payloads, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        uint64_t frame = o->frame_count + 1;
-        *p++ = tag;
-        p += put_uvarint64(p, payload_size(frame, &payloads[i]));
-        *p++ = TAG_PAYLOAD_INLINE;
-        p += put_uvarint64(p, frame);
-        if (payloads[i].size_bytes) {
-            *p++ = TAG_PAYLOAD_SIZE;
-            p += put_uvarint64(p, payloads[i].size_bytes);
-        }
-        add_frame(o, &payloads[i]);
-    }
-    return p;
+    add_frame(o, r);
+    ref_owner_release(r->owner);
 }
 
 static uint8_t *put_fixed64(uint8_t *p, uint8_t tag, uint64_t v)
@@ -223,17 +213,76 @@ static uint8_t *put_varint(uint8_t *p, uint8_t tag, uint64_t v)
     return p + put_uvarint64(p, v);
 }
 
-void link_outgoing_call(struct outgoing *o, uint64_t correlation_id, uint32_t remaining_ms, struct slice prepacked,
-                        const struct ref *payloads, size_t payload_count)
+/* Does it travel as a reference, not as a frame? */
+static bool is_shared(const struct ref *r, bool in_arena)
 {
-    size_t size = 9 + 1 + size_uvarint64(remaining_ms) + payloads_size(o, payloads, payload_count) + prepacked.size;
+    return r->kind == REF_FILE || (r->kind == REF_ARENA && in_arena);
+}
+
+static size_t slice_size(const struct ref *r)
+{
+    return 9 + 1 + size_uvarint64(r->position);
+}
+
+/* A Payload in its place; frames are numbered from 1. */
+static size_t payload_size(uint64_t frame, const struct ref *r, bool in_arena)
+{
+    size_t reference = is_shared(r, in_arena) ? size_uvarint64(slice_size(r)) + slice_size(r) : size_uvarint64(frame);
+
+    return 1 + reference + (r->size_bytes ? 1 + size_uvarint64(r->size_bytes) : 0);
+}
+
+static size_t payloads_size(const struct outgoing *o, const struct ref *payloads, size_t count, bool in_arena)
+{
+    uint64_t frame = o->frame_count + 1;
+    size_t n = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        size_t one = payload_size(frame, &payloads[i], in_arena);
+        n += 1 + size_uvarint64(one) + one;
+        frame += !is_shared(&payloads[i], in_arena);
+    }
+    return n;
+}
+
+static uint8_t *put_reference(uint8_t *p, struct outgoing *o, const struct ref *r, bool in_arena)
+{
+    if (!is_shared(r, in_arena)) {
+        add_frame(o, r);
+        return put_varint(p, TAG_PAYLOAD_INLINE, o->frame_count);
+    }
+    *p++ = r->kind == REF_FILE ? TAG_PAYLOAD_FILE : TAG_PAYLOAD_ARENA;
+    p += put_uvarint64(p, slice_size(r));
+    p = put_fixed64(p, TAG_SLICE_INSTANCE, r->instance);
+    return put_varint(p, TAG_SLICE_POSITION, r->position);
+}
+
+static uint8_t *put_payloads(uint8_t *p, struct outgoing *o, uint8_t tag, const struct ref *payloads, size_t count,
+                             bool in_arena)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct ref *r = &payloads[i];
+        *p++ = tag;
+        p += put_uvarint64(p, payload_size(o->frame_count + 1, r, in_arena));
+        p = put_reference(p, o, r, in_arena);
+        if (r->size_bytes)
+            p = put_varint(p, TAG_PAYLOAD_SIZE, r->size_bytes);
+    }
+    return p;
+}
+
+void link_outgoing_call(struct outgoing *o, uint64_t correlation_id, uint32_t remaining_ms, struct slice prepacked,
+                        const struct ref *payloads, size_t payload_count, bool in_arena)
+{
+    size_t size =
+        9 + 1 + size_uvarint64(remaining_ms) + payloads_size(o, payloads, payload_count, in_arena) + prepacked.size;
     uint8_t *start = buf_grow(&o->body, 1 + size_uvarint64(size) + size), *p = start;
 
     *p++ = TAG_BATCH_CALLS;
     p += put_uvarint64(p, size);
     p = put_fixed64(p, TAG_CALL_CORRELATION, correlation_id);
     p = put_varint(p, TAG_CALL_REMAINING, remaining_ms);
-    p = put_payloads(p, o, TAG_CALL_PAYLOADS, payloads, payload_count);
+    p = put_payloads(p, o, TAG_CALL_PAYLOADS, payloads, payload_count, in_arena);
     memcpy(p, prepacked.data, prepacked.size);
     ASSERT(p + prepacked.size == o->body.data + o->body.size);
 }
@@ -253,7 +302,7 @@ bool link_outgoing_reply(struct outgoing *o, uint64_t correlation_id, Karst__Bus
     size_t packed = karst__bus__reply__get_packed_size(&reply);
     if (packed > LINK_BODY_MAX || payload_count > LINK_CALL_PAYLOADS_MAX)
         return false;
-    size_t size = 9 + payloads_size(o, payloads, payload_count) + packed;
+    size_t size = 9 + payloads_size(o, payloads, payload_count, false) + packed;
     if (outcome != KARST__BUS__OUTCOME__OUTCOME_OK)
         size += 2;
     if (metadata_offset != 0)
@@ -266,7 +315,7 @@ bool link_outgoing_reply(struct outgoing *o, uint64_t correlation_id, Karst__Bus
         p = put_varint(p, TAG_REPLY_OUTCOME, (uint64_t)outcome);
     if (metadata_offset != 0)
         p = put_varint(p, TAG_REPLY_METADATA_OFFSET, (uint64_t)metadata_offset);
-    p = put_payloads(p, o, TAG_REPLY_PAYLOADS, payloads, payload_count);
+    p = put_payloads(p, o, TAG_REPLY_PAYLOADS, payloads, payload_count, false);
     p += karst__bus__reply__pack(&reply, p);
     ASSERT(p == o->body.data + o->body.size);
     return true;

@@ -1,6 +1,7 @@
 #include "libs/bus/ref.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 void ref_owner_init(struct ref_owner *o, void (*free_fn)(struct ref_owner *o))
 {
@@ -106,4 +107,35 @@ struct slice ref_bytes(const struct ref *r)
 {
     ASSERT(r->kind == REF_INLINE || r->kind == REF_ARENA);
     return r->bytes;
+}
+
+static void free_file(struct ref_owner *o)
+{
+    struct ref_file *f = CONTAINER_OF(o, struct ref_file, owner);
+
+    close(f->fd);
+    free(f);
+}
+
+struct ref_file *ref_file_new(int fd, uint64_t instance)
+{
+    struct ref_file *f = xmalloc(sizeof *f);
+
+    ASSERT(instance != 0);
+    *f = (struct ref_file){.fd = fd, .instance = instance};
+    ref_owner_init(&f->owner, free_file);
+    return f;
+}
+
+struct ref ref_of_file(struct ref_file *f, uint64_t position, uint64_t size_bytes)
+{
+    ref_owner_retain(&f->owner);
+    return (struct ref){
+        .kind = REF_FILE, .owner = &f->owner, .instance = f->instance, .position = position, .size_bytes = size_bytes};
+}
+
+int ref_fd(const struct ref *r)
+{
+    ASSERT(r->kind == REF_FILE);
+    return CONTAINER_OF(r->owner, struct ref_file, owner)->fd;
 }

@@ -1,6 +1,10 @@
-/* ref.h - a payload: bytes that travel beside a call. Callers see no difference between the kinds. This release makes
- * REF_INLINE; REF_ARENA and REF_FILE have their shape here so that adding them touches no caller that goes through
- * ref_bytes.
+/* ref.h - a payload: bytes that travel beside a call.
+ *
+ *   REF_INLINE  bytes in this process's memory; they travel as they are
+ *   REF_ARENA   a slice of a shared arena: bytes that another process of this kernel may read where they lie. Between
+ *               processes that share nothing they travel like inline ones. A receiver cannot write them, and who has
+ *               sent them can: what must not change between a check and its use is copied first
+ *   REF_FILE    a slice of one life of one file: a descriptor, not bytes
  *
  * A ref counts its owner: who holds a ref holds one count, ref_retain adds one, ref_release gives one back. Counts are
  * atomic, as ZeroMQ's I/O thread releases what it has sent. */
@@ -22,7 +26,7 @@ struct ref {
     enum ref_kind kind;
     struct ref_owner *owner; /* NULL: the bytes are static, or an arena's that outlives the use */
     struct slice bytes;      /* REF_INLINE, REF_ARENA: readable now */
-    uint64_t instance;       /* REF_FILE: one life of one segment; REF_ARENA: the arena */
+    uint64_t instance;       /* REF_FILE: one life of one file; REF_ARENA: the arena */
     uint64_t position;       /* REF_FILE, REF_ARENA */
     uint64_t size_bytes;     /* of every kind */
 };
@@ -43,7 +47,19 @@ NODISCARD struct ref ref_take(void *data, size_t size);
 NODISCARD struct ref ref_part(const struct ref *r, size_t at, size_t size);
 void ref_retain(const struct ref *r);
 void ref_release(struct ref *r); /* and sets it to REF_EMPTY */
-/* The bytes of any kind that is readable in this process. */
+/* The bytes of any kind but REF_FILE. */
 struct slice ref_bytes(const struct ref *r);
+
+/* One life of one file. What it holds is never overwritten: who replaces or cuts the file makes a new one. */
+struct ref_file {
+    struct ref_owner owner; /* the last release closes fd */
+    int fd;
+    uint64_t instance; /* not 0, and used once in the life of the process that made it */
+    bool retired;      /* the maker has removed or replaced the file: who was given it is told to let go */
+};
+struct ref_file *ref_file_new(int fd, uint64_t instance); /* takes over fd; count 1 */
+/* Takes a count of its own. */
+NODISCARD struct ref ref_of_file(struct ref_file *f, uint64_t position, uint64_t size_bytes);
+int ref_fd(const struct ref *r); /* of a REF_FILE, as long as r is held */
 
 #endif

@@ -196,6 +196,15 @@ void rpc_reply(struct rpc *r, Karst__Bus__Reply__BodyCase kind, const void *body
         rpc_fail(r, KARST__BUS__OUTCOME__OUTCOME_UNKNOWN); /* too large to be told; it was done all the same */
 }
 
+bool rpc_share_file(struct rpc *r, struct ref_file *f)
+{
+    struct link_core *l = r->core;
+    const struct link_sharing *sharing = &l->options.sharing;
+
+    return r->link != NULL && !r->gone && r->reply_in_files && link_shares(l, r->link->conn) &&
+           sharing->pass_file(sharing->ctx, r->link->conn, f);
+}
+
 void rpc_fail(struct rpc *r, Karst__Bus__Outcome outcome)
 {
     struct served *s = r->link;

@@ -48,6 +48,7 @@ static void refuse(struct link_core *l, uint64_t conn, const Karst__Bus__Batch *
     b.session = to_what->session;
     b.refusal = &refusal;
     link_send(l, conn, NULL, &b);
+    link_close(l, conn);
 }
 
 void link_served_stage(struct link_core *l, struct served *s)
@@ -61,7 +62,7 @@ void link_served_stage(struct link_core *l, struct served *s)
     l->staged_served = s;
 }
 
-static void end(struct link_core *l, struct served *s)
+static void forget(struct link_core *l, struct served *s)
 {
     struct rpc *r, *next;
 
@@ -74,12 +75,18 @@ static void end(struct link_core *l, struct served *s)
     free(s);
 }
 
+static void end(struct link_core *l, struct served *s)
+{
+    link_close(l, s->conn);
+    forget(l, s);
+}
+
 void link_served_lost(struct link_core *l, uint64_t conn)
 {
     struct served *s = find(l, conn);
 
     if (s != NULL)
-        end(l, s);
+        forget(l, s);
 }
 
 void link_served_end_all(struct link_core *l)
@@ -94,7 +101,7 @@ static void break_off(struct link_core *l, struct served *s, const Karst__Bus__B
 {
     link_report(l, "role %d id %" PRId32 " broke the rules of its session: %s; it ends", (int)s->role, s->id, why);
     refuse(l, s->conn, b, KARST__BUS__REFUSAL__REASON__SESSION, why);
-    end(l, s);
+    forget(l, s);
 }
 
 void link_served_rubbish(struct link_core *l, uint64_t conn)
@@ -215,7 +222,7 @@ static const struct kind *kind_allowed(const struct served *s, const Karst__Bus_
     return k;
 }
 
-static int take_payloads(struct rpc *r)
+static int take_payloads(struct rpc *r, const struct kind *k)
 {
     const Karst__Bus__Call *call = r->call;
     int failed = 0;
@@ -225,7 +232,10 @@ static int take_payloads(struct rpc *r)
     r->payloads = arena_try_alloc(r->message->arena, call->n_payloads * sizeof *r->payloads);
     if (r->payloads == NULL)
         return -ENOSPC;
-    failed = link_message_payloads(r->message, call->n_payloads, call->payloads, r->payloads);
+    failed = link_message_payloads(r->core, r->link->conn, r->message, call->n_payloads, call->payloads,
+                                   k != NULL && k->call_in_arena ? KARST__BUS__PAYLOAD__REFERENCE_ARENA
+                                                                 : KARST__BUS__PAYLOAD__REFERENCE__NOT_SET,
+                                   r->payloads);
     if (failed == 0)
         r->payload_count = call->n_payloads;
     return failed;
@@ -252,10 +262,11 @@ static bool on_call(struct link_core *l, struct served *s, struct message *m, co
     const struct kind *k = kind_allowed(s, call);
     r->cost = cost;
     r->parks = k != NULL && k->parks;
+    r->reply_in_files = k != NULL && k->reply_in_files;
     s->rpc_bytes += cost;
     s->rpc_parked += r->parks;
     r->deadline.at_ms = l->now_ms + call->remaining_ms;
-    if (take_payloads(r) < 0)
+    if (take_payloads(r, k) < 0)
         rpc_fail(r, KARST__BUS__OUTCOME__OUTCOME_MALFORMED);
     else if (k == NULL)
         rpc_fail(r, KARST__BUS__OUTCOME__OUTCOME_UNSUPPORTED);

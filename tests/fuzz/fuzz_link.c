@@ -89,6 +89,7 @@ static void act(struct link_core *l)
         case LINK_GONE: a.gone_fn(a.ctx, a.rpc); break;
         case LINK_DONE: a.done(a.ctx, &a.result); break;
         case LINK_CLOSE:
+        case LINK_HOLD:
         case LINK_REPORT: break;
         }
     }

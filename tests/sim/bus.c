@@ -43,8 +43,8 @@ static void do_execute(struct bus *b, struct rpc *r)
 
 static void act_on_net(struct bus *b, const struct link_action *a)
 {
-    if (!process_acts(b->process))
-        return;
+    if (!process_acts(b->process) || (a->kind == LINK_CLOSE && (a->conn & LINK_CONN_SERVED)))
+        return; /* a ROUTER does not end one of its connections */
     struct process *before = process_enter(NULL);
     if (a->kind == LINK_CONNECT)
         net_connect(b->net, b, a->conn, a->address, a->lane);
@@ -61,6 +61,7 @@ static void act(struct bus *b, const struct link_action *a)
     case LINK_CONNECT:
     case LINK_CLOSE:
     case LINK_SEND: act_on_net(b, a); break;
+    case LINK_HOLD: break; /* nothing lies in an arena */
     case LINK_EXECUTE: do_execute(b, a->rpc); break;
     case LINK_GONE: a->gone_fn(a->ctx, a->rpc); break;
     case LINK_DONE: a->done(a->ctx, &a->result); break;

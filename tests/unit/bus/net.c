@@ -1,9 +1,79 @@
 #include "net.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <utlist.h>
 
 static const char cluster[] = "clusterclusterclusterc";
+
+enum { ARENA_ID = 4711, SLICE_AT = 128, FILE_AT = 65536, FILE_BYTES = 100000 };
+
+static void never_freed(struct ref_owner *o)
+{
+    (void)o;
+    BUG("the net's own count was given back");
+}
+
+static bool may_share(void *ctx, uint64_t conn)
+{
+    (void)conn;
+    return ((struct net *)ctx)->shares;
+}
+
+static bool pass_file(void *ctx, uint64_t conn, struct ref_file *f)
+{
+    struct net *n = ctx;
+
+    (void)conn;
+    ref_owner_retain(&f->owner);
+    n->passed[n->passed_count++] = f;
+    return true;
+}
+
+static int resolve(void *ctx, uint64_t conn, const Karst__Bus__Payload *p, struct ref *ret_ref)
+{
+    struct net *n = ctx;
+
+    (void)conn;
+    if (p->reference_case == KARST__BUS__PAYLOAD__REFERENCE_ARENA) {
+        if (p->arena->arena != ARENA_ID || p->arena->offset > sizeof n->arena ||
+            p->size_bytes > sizeof n->arena - p->arena->offset)
+            return -EBADMSG;
+        struct slice bytes = slice_make(n->arena + p->arena->offset, p->size_bytes);
+        *ret_ref = (struct ref){REF_ARENA, NULL, bytes, ARENA_ID, p->arena->offset, p->size_bytes};
+        return 0;
+    }
+    for (size_t i = 0; i < n->passed_count; i++)
+        if (n->passed[i]->instance == p->file->instance) {
+            *ret_ref = ref_of_file(n->passed[i], p->file->position, p->size_bytes);
+            return 0;
+        }
+    return -EBADMSG;
+}
+
+void net_share(struct net *n)
+{
+    n->shares = true;
+}
+
+static void hold(struct net *n, const struct link_action *a)
+{
+    for (size_t i = 0; i < a->frame_count; i++) {
+        ref_retain(&a->frames[i]);
+        n->held[n->held_count++] = a->frames[i];
+    }
+}
+
+void net_hang_up(struct net *n)
+{
+    while (n->held_count > 0)
+        ref_release(&n->held[--n->held_count]);
+}
+
+size_t net_slices(const struct net *n)
+{
+    return (size_t)n->arena_owner.count - 1;
+}
 
 void net_init(struct net *n, const struct link_options *caller, const struct link_options *served)
 {
@@ -21,6 +91,9 @@ void net_init(struct net *n, const struct link_options *caller, const struct lin
             n->options[i].cluster_id = cluster;
     }
     n->options[0].incarnation = 77;
+    for (int i = 0; i < 2; i++)
+        n->options[i].sharing = (struct link_sharing){n, may_share, pass_file, resolve};
+    ref_owner_init(&n->arena_owner, never_freed);
     n->core[0] = link_new(&n->options[0], n->now);
 }
 
@@ -84,6 +157,11 @@ void net_free(struct net *n)
     n->core[0] = link_free(n->core[0]);
     while (n->packets != NULL)
         net_drop(n, n->packets);
+    net_hang_up(n);
+    if (net_slices(n) != 0)
+        BUG("a slice of the arena is held for ever");
+    while (n->passed_count > 0)
+        ref_owner_release(&n->passed[--n->passed_count]->owner);
 }
 
 static void on_done(void *ctx, const struct bus_result *result)
@@ -97,7 +175,16 @@ static void on_done(void *ctx, const struct bus_result *result)
     if (result->reply->body_case == KARST__BUS__REPLY__BODY_APPEND && result->reply->append->n_results == 1)
         c->base_offset = result->reply->append->results[0]->base_offset;
     for (size_t i = 0; i < result->payload_count; i++)
-        buf_append(&c->payload, result->payloads[i].bytes.data, result->payloads[i].bytes.size);
+        if (result->payloads[i].kind == REF_FILE)
+            c->file_bytes += result->payloads[i].size_bytes;
+        else
+            buf_append(&c->payload, result->payloads[i].bytes.data, result->payloads[i].bytes.size);
+}
+
+static struct ref slice_of_arena(struct net *n, size_t size)
+{
+    ref_owner_retain(&n->arena_owner);
+    return (struct ref){REF_ARENA, &n->arena_owner, slice_make(n->arena + SLICE_AT, size), ARENA_ID, SLICE_AT, size};
 }
 
 /* The call's number rides in its first field of numbers, so that who executes it can say which it was. */
@@ -106,7 +193,8 @@ size_t net_call(struct net *n, Karst__Bus__Call__BodyCase kind, uint32_t timeout
     struct seen_call *c = &n->calls[n->call_count];
     Karst__Bus__AppendRequest append = KARST__BUS__APPEND_REQUEST__INIT;
     Karst__Bus__ReadRequest read = KARST__BUS__READ_REQUEST__INIT;
-    struct ref payload = ref_take(xcalloc(1, payload_bytes), payload_bytes);
+    struct ref payload =
+        n->shares ? slice_of_arena(n, payload_bytes) : ref_take(xcalloc(1, payload_bytes), payload_bytes);
     struct bus_request request = {
         .kind = kind, .payloads = &payload, .payload_count = payload_bytes > 0, .timeout_ms = timeout_ms};
 
@@ -158,6 +246,12 @@ void net_answer(struct net *n, size_t i)
     } else {
         Karst__Bus__ReadReply reply = KARST__BUS__READ_REPLY__INIT;
         struct ref parts[2] = {ref_copy(SLICE_OF("hello ")), ref_copy(SLICE_OF("world"))};
+        struct ref_file *f = ref_file_new(open("/dev/null", O_RDONLY | O_CLOEXEC), n->call_count);
+        if (rpc_share_file(r, f)) {
+            ref_release(&parts[1]);
+            parts[1] = ref_of_file(f, FILE_AT, FILE_BYTES);
+        }
+        ref_owner_release(&f->owner);
         rpc_reply(r, KARST__BUS__REPLY__BODY_READ, &reply, parts, 2, 0);
         ref_release(&parts[0]);
         ref_release(&parts[1]);
@@ -217,6 +311,7 @@ void net_actions(struct net *n, int node)
                     n->wires[w].conn[node] = 0;
             break;
         case LINK_SEND: send_packet(n, node, &a); break;
+        case LINK_HOLD: hold(n, &a); break;
         case LINK_EXECUTE: execute(n, a.rpc); break;
         case LINK_GONE: a.gone_fn(a.ctx, a.rpc); break;
         case LINK_DONE: a.done(a.ctx, &a.result); break;

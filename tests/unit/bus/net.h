@@ -30,6 +30,7 @@ struct seen_call {
     Karst__Bus__Outcome outcome;
     int64_t base_offset;
     struct buf payload;
+    uint64_t file_bytes;
     struct net *net;
 };
 
@@ -48,6 +49,14 @@ struct net {
     size_t gone;
     int reports;
     bool stopped[2]; /* takes nothing from the wire */
+    /* A kernel that both share: an arena of node 0, and the files that node 1 has passed. */
+    bool shares;
+    uint8_t arena[4096];
+    struct ref_owner arena_owner; /* one count more than there are slices */
+    struct ref_file *passed[8];
+    size_t passed_count;
+    struct ref held[CALLS];
+    size_t held_count;
 };
 
 void net_init(struct net *n, const struct link_options *caller, const struct link_options *served);
@@ -63,5 +72,9 @@ void net_pass(struct net *n, uint64_t ms);
 void net_answer(struct net *n, size_t i); /* the i-th of rpcs */
 void net_answer_all(struct net *n);
 void net_drop(struct net *n, struct packet *p);
+/* From here on payloads of Appends lie in the arena, and replies to Reads are slices of a file. */
+void net_share(struct net *n);
+void net_hang_up(struct net *n); /* node 1 lets go of all that lies in the arena */
+size_t net_slices(const struct net *n);
 
 #endif
