@@ -352,11 +352,13 @@ static int load_segments(struct log *l, const struct found *f, const struct log_
         if (cut < 0)
             return cut;
         l->end = next;
-        /* A segment begins where the one before ends. One that begins later lost its neighbour's tail in a power cut.
+        /* A segment begins where the one before ends. One that begins later lost its neighbour's tail in a power cut;
+         * one that begins earlier came back when a power cut undid its removal, and would hide what was written since.
          */
-        if (!cut && !last && next >= o->recovery_point && f->bases[i + 1] > next) {
-            log_notef(l, LOG_WARN, "%s: what stood between offset %" PRId64 " and segment %" PRId64 " is gone", l->dir,
-                      next, f->bases[i + 1]);
+        if (!cut && !last && next >= o->recovery_point && f->bases[i + 1] != next) {
+            log_notef(l, LOG_WARN,
+                      "%s: segment %" PRId64 " does not follow the one before it, which ends at offset %" PRId64,
+                      l->dir, f->bases[i + 1], next);
             cut = 1;
         }
         /* An empty rest that was never written to is no cut: a power cut may leave it. */

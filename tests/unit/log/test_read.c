@@ -141,3 +141,24 @@ Test(read, messages_of_magic_0_are_kept_and_served)
         cr_assert_eq(log_close(l, HELP_NOW_MS), 0);
     }
 }
+
+Test(read, a_segment_that_came_back_hides_nothing)
+{
+    /* A truncation removed segment 5; the offsets were written again before it, and a power cut undid the removal. */
+    struct log_options o = help_options(help_dir("comeback"));
+    struct log *l = help_open(&o);
+    append_leaders(l, 0, 4, 10);
+    append_leaders(l, 4, 6, 10);
+    log_abandon(l);
+    struct buf old = {0};
+    add_batch(&old, 5, 2, 10);
+    write_file(o.dir, "00000000000000000005.log", &old);
+    buf_free(&old);
+    o.recovery_point = 4;
+    l = help_open(&o);
+    cr_assert_eq(log_end(l), 10);
+    cr_assert_eq(log_segment_count(l), 1);
+    for (int64_t at = 0; at < 10; at++)
+        cr_assert_eq(read_one(l, at, 1), at < 4 ? 0 : 4);
+    log_abandon(l);
+}
