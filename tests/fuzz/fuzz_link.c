@@ -23,6 +23,37 @@ static void on_done(void *ctx, const struct bus_result *result)
         BUG("OK without a reply");
 }
 
+/* ---- a kernel that is shared: slices of an arena of 64 bytes ---- */
+
+static uint8_t arena[64];
+
+static bool shares(void *ctx, uint64_t conn)
+{
+    (void)ctx;
+    (void)conn;
+    return true;
+}
+
+static bool pass_file(void *ctx, uint64_t conn, struct ref_file *f)
+{
+    (void)ctx;
+    (void)conn;
+    (void)f;
+    return false;
+}
+
+static int resolve(void *ctx, uint64_t conn, const Karst__Bus__Payload *p, struct ref *ret_ref)
+{
+    (void)ctx;
+    (void)conn;
+    if (p->reference_case != KARST__BUS__PAYLOAD__REFERENCE_ARENA || p->arena->offset > sizeof arena ||
+        p->size_bytes > sizeof arena - p->arena->offset)
+        return -EBADMSG;
+    struct slice bytes = slice_make(arena + p->arena->offset, p->size_bytes);
+    *ret_ref = (struct ref){REF_ARENA, NULL, bytes, p->arena->arena, p->arena->offset, p->size_bytes};
+    return 0;
+}
+
 static void answer(struct rpc *r)
 {
     Karst__Bus__ReadReply read = KARST__BUS__READ_REPLY__INIT;
@@ -182,7 +213,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                              .incarnation = 5,
                              .cluster_id = "c",
                              .credit_calls = 32,
-                             .credit_bytes = 4096};
+                             .credit_bytes = 4096,
+                             .sharing = {NULL, shares, pass_file, resolve}};
     struct link_core *l = link_new(&o, 1);
     uint64_t now = 1;
 
