@@ -7,6 +7,7 @@
 Each step has a time limit and its output in build/test-logs/STEP.log; a failed one shows the end of it. The last line is
 "N passed, N failed, N skipped"; the exit status is 1 when something failed.
 """
+import base64
 import concurrent.futures
 import glob
 import os
@@ -21,6 +22,7 @@ import xml.etree.ElementTree
 ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 LOGS = os.path.join(ROOT, "build", "test-logs")
 TAIL_LINES = 60
+FUZZ_INPUT_BYTES = 8192
 # All steps together, however many hang: continuous integration must have its verdict within the hour.
 DEADLINE = time.monotonic() + float(os.environ.get("KARST_TEST_LIMIT_S", 55 * 60))
 
@@ -227,12 +229,26 @@ def fuzzers():
     return sorted(os.path.basename(p)[:-2] for p in glob.glob(os.path.join(ROOT, "tests/fuzz/fuzz_*.c")))
 
 
+def fuzz_report(output):
+    """Of a failed fuzzer's output, its report without the corpus news before it, and the input: CI keeps nothing else."""
+    lines = output.rstrip().splitlines()
+    found = (i for i, line in enumerate(lines) if re.search(r"BUG|ERROR|Sanitizer|runtime error", line))
+    lines = lines[next(found, -TAIL_LINES):][:TAIL_LINES - 1]
+    unit = re.search(r"Test unit written to (\S+)", output)
+    if unit and os.path.exists(os.path.join(ROOT, unit[1])):
+        with open(os.path.join(ROOT, unit[1]), "rb") as f:
+            lines.append("the input, in base64: " + base64.b64encode(f.read(FUZZ_INPUT_BYTES)).decode())
+    return "\n".join(lines)
+
+
 def fuzz(seconds):
     def smoke(name):
         corpus = os.path.join(ROOT, "build", "fuzz-corpus", name)
         os.makedirs(corpus, exist_ok=True)
-        simple(f"fuzz {name}", [f"build/fuzz/bin/{name}", f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048",
-                                f"-artifact_prefix=build/test-logs/{name}-", corpus], seconds + 60)
+        status, output, took = run(f"fuzz {name}", [f"build/fuzz/bin/{name}", f"-max_total_time={seconds}", "-timeout=10",
+                                                    "-rss_limit_mb=2048", f"-artifact_prefix=build/test-logs/{name}-", corpus],
+                                   seconds + 60)
+        RESULTS.one(status == 0, f"fuzz {name}", took, fuzz_report(output))
     if build("fuzz", fuzzers()):
         side_by_side([lambda n=n: smoke(n) for n in fuzzers()])
 
@@ -306,11 +322,26 @@ def step_acceptance():
         acceptance("acceptance", ["tests/acceptance"])
 
 
+def step_bench():
+    """A few workloads for a fraction of a second each, on Karst alone: the harness measures, and the records come through."""
+    simple("bench smoke", ["scripts/bench", "--quick", "--smoke"], 120)
+
+
+def step_instructions():
+    """Counted under valgrind, so a busy machine changes nothing: a request that has become dearer is a failure."""
+    if build("release"):
+        status, output, seconds = run("instructions", ["scripts/bench", "--instructions"], 300)
+        RESULTS.one(status == 0, "instructions a request", seconds, output)
+        for line in output.splitlines() if status == 0 else []:
+            if " less: " in line:
+                RESULTS.say(f"     {line}")
+
+
 STEPS = {"format": step_format, "includes": step_includes, "compatibility": step_compatibility, "unit": step_unit, "ctest": step_ctest,
          "sim": step_sim, "fuzz": step_fuzz, "fuzz-short": step_fuzz_short, "asan": step_asan, "tsan": step_tsan, "wire": step_wire,
-         "acceptance": step_acceptance}
-FULL = ["format", "includes", "compatibility", "unit", "ctest", "sim", "fuzz", "asan", "tsan", "wire", "acceptance"]
-FAST = ["format", "includes", "compatibility", "unit", "ctest", "sim", "fuzz-short"]
+         "acceptance": step_acceptance, "bench": step_bench, "instructions": step_instructions}
+FULL = ["format", "includes", "compatibility", "unit", "ctest", "bench", "sim", "fuzz", "asan", "tsan", "wire", "instructions", "acceptance"]
+FAST = ["format", "includes", "compatibility", "unit", "ctest", "bench", "sim", "fuzz-short"]
 
 
 def main(arguments):
