@@ -9,7 +9,7 @@ static int16_t item_key(const struct item *i)
     return get_i16(i->frame.data);
 }
 
-void item_add(struct pipeline *p, struct conn *c, struct slice frame, struct ref_owner *owner)
+void item_add(struct pipeline *p, struct conn *c, struct slice frame, struct ref_owner *owner, struct piece *piece)
 {
     struct item *i = p->free_items;
 
@@ -17,7 +17,8 @@ void item_add(struct pipeline *p, struct conn *c, struct slice frame, struct ref
         p->free_items = i->next;
     else
         i = xmalloc(sizeof *i);
-    *i = (struct item){.conn = c, .state = ITEM_QUEUED, .frame = frame, .charged = frame.size, .owner = owner};
+    *i = (struct item){
+        .conn = c, .state = ITEM_QUEUED, .frame = frame, .charged = frame.size, .owner = owner, .piece = piece};
     if (c->first == NULL)
         c->first = i;
     else
@@ -27,8 +28,22 @@ void item_add(struct pipeline *p, struct conn *c, struct slice frame, struct ref
         c->start = i;
     c->waiting++;
     p->waiting++;
-    input_charge(p, c, frame.size);
+    if (piece != NULL) {
+        c->input_bytes += frame.size;
+        piece_enter(p, piece);
+    } else {
+        input_charge(p, c, frame.size);
+    }
     conn_update_ready(p, c);
+}
+
+void item_discharge(struct pipeline *p, struct item *i, struct conn *c)
+{
+    if (c != NULL)
+        c->input_bytes -= i->charged;
+    input_discharge(p, NULL, i->charged - (i->piece != NULL ? i->frame.size : 0));
+    if (i->piece != NULL)
+        piece_leave(p, TAKE_PTR(i->piece));
 }
 
 void item_free(struct pipeline *p, struct item *i)
@@ -59,7 +74,7 @@ void items_drop(struct pipeline *p, struct conn *c)
             p->output_used -= i->answer_bytes;
         } else {
             p->waiting--;
-            input_discharge(p, c, i->charged);
+            item_discharge(p, i, c);
         }
         item_free(p, i);
     }
@@ -144,8 +159,19 @@ void pipeline_charge(struct pipeline *p, uint64_t request, uint64_t bytes)
 
 /* ---- answers ---- */
 
-static void out_append(struct conn *c, const struct ref *r)
+/* What r takes of this process's memory. */
+static uint64_t memory_of(const struct ref *r)
 {
+    return r->kind == REF_FILE ? 0 : r->size_bytes;
+}
+
+/* Takes over r's count. */
+static void out_append(struct conn *c, struct ref *r)
+{
+    if (r->size_bytes == 0) {
+        ref_release(r);
+        return;
+    }
     if (c->out_first + c->out_count == c->out_capacity) {
         if (c->out_first > c->out_capacity / 2) {
             memmove(c->out, c->out + c->out_first, c->out_count * sizeof *c->out);
@@ -157,6 +183,7 @@ static void out_append(struct conn *c, const struct ref *r)
     }
     c->out[c->out_first + c->out_count++] = *r;
     c->out_bytes += r->size_bytes;
+    c->out_memory += memory_of(r);
 }
 
 /* Moves the answers whose turn has come to the output. */
@@ -189,7 +216,7 @@ static void end_orphan(struct pipeline *p, struct item *i, struct ref *pieces, s
         DL_DELETE2(p->gone, i, gone_prev, gone_next);
     for (size_t n = 0; n < count; n++)
         ref_release(&pieces[n]);
-    input_discharge(p, NULL, i->charged);
+    item_discharge(p, i, NULL);
     item_free(p, i);
 }
 
@@ -211,28 +238,34 @@ void pipeline_answer(struct pipeline *p, uint64_t request, enum pipeline_end end
     i->end = end;
     c->running--;
     c->waiting--;
-    input_discharge(p, c, i->charged);
+    item_discharge(p, i, c);
     if (count > 0) {
         i->pieces = count == 1 ? &i->only_piece : xmalloc(count * sizeof *pieces);
         memcpy(i->pieces, pieces, count * sizeof *pieces);
         i->piece_count = count;
         for (size_t n = 0; n < count; n++)
-            i->answer_bytes += pieces[n].size_bytes;
+            i->answer_bytes += memory_of(&pieces[n]);
         p->output_used += i->answer_bytes;
     }
     ref_owner_release(TAKE_PTR(i->owner));
     flush_answers(p, c);
 }
 
-int pipeline_output(struct pipeline *p, uint64_t conn, struct iovec *out, int max)
+int pipeline_output(struct pipeline *p, uint64_t conn, struct iovec *out, int max, struct pipeline_file *ret_file)
 {
     const struct conn *c = slots_get(&p->conns, conn);
     int n = 0;
 
     ASSERT(c != NULL);
+    ret_file->size_bytes = 0;
     for (size_t i = 0; i < c->out_count && n < max; i++) {
-        struct slice bytes = ref_bytes(&c->out[c->out_first + i]);
+        const struct ref *r = &c->out[c->out_first + i];
         size_t at = i == 0 ? c->out_at : 0;
+        if (r->kind == REF_FILE) {
+            *ret_file = (struct pipeline_file){ref_fd(r), r->position + at, r->size_bytes - at};
+            break;
+        }
+        struct slice bytes = ref_bytes(r);
         out[n++] = (struct iovec){(void *)(uintptr_t)(bytes.data + at), bytes.size - at};
     }
     return n;
@@ -250,14 +283,17 @@ void pipeline_written(struct pipeline *p, uint64_t conn, size_t size, uint64_t n
     }
     c->wrote_ms = p->now_ms = now_ms;
     c->out_bytes -= size;
-    p->output_used -= size;
     while (c->out_count > 0) {
         struct ref *r = &c->out[c->out_first];
-        if (r->size_bytes - c->out_at > size) {
-            c->out_at += size;
-            break;
+        uint64_t part = MIN(size, r->size_bytes - c->out_at);
+        if (r->kind != REF_FILE) {
+            c->out_memory -= part;
+            p->output_used -= part;
         }
-        size -= r->size_bytes - c->out_at;
+        size -= part;
+        c->out_at += part;
+        if (c->out_at < r->size_bytes)
+            break;
         c->out_at = 0;
         ref_release(r);
         c->out_first++;

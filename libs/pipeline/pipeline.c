@@ -20,15 +20,16 @@ struct pipeline *pipeline_free(struct pipeline *p)
     while (p->all != NULL)
         pipeline_close(p, p->all->id);
     for (uint32_t i = 0; i < p->items.size; i++)
-        if (p->items.slots[i].item != NULL)
+        if (p->items.slots[i].item != NULL) {
+            item_discharge(p, p->items.slots[i].item, NULL);
             item_free(p, p->items.slots[i].item);
+        }
     while (p->free_items != NULL) {
         struct item *i = p->free_items;
         p->free_items = i->next;
         free(i);
     }
-    if (p->shared != NULL)
-        ref_owner_release(&p->shared->owner);
+    shared_drop(p);
     slots_free(&p->conns);
     slots_free(&p->items);
     free(p);
@@ -102,11 +103,10 @@ void pipeline_close(struct pipeline *p, uint64_t conn)
     if (p->favoured == c)
         p->favoured = NULL;
     items_drop(p, c);
-    if (c->frame != NULL)
-        ref_owner_release(&c->frame->owner);
+    frame_drop(p, c);
     for (size_t i = 0; i < c->out_count; i++)
         ref_release(&c->out[c->out_first + i]);
-    p->output_used -= c->out_bytes;
+    p->output_used -= c->out_memory;
     free(c->out);
     if (--c->address->count == 0) {
         HASH_DEL(p->addresses, c->address);
@@ -143,7 +143,7 @@ void conn_close_input(struct pipeline *p, struct conn *c, const char *reason)
 bool conn_may_read(const struct pipeline *p, const struct conn *c)
 {
     return !c->input_closed && c->waiting < p->o.conn_requests_max &&
-           c->input_bytes <= p->o.conn_input_max_bytes + (c->frame ? c->frame->used : 0) && !c->in_starved;
+           c->input_bytes <= p->o.conn_input_max_bytes + c->frame.used && !c->in_starved;
 }
 
 bool pipeline_attention(struct pipeline *p, struct pipeline_attention *ret_attention)
@@ -174,7 +174,7 @@ static void favour(struct pipeline *p)
     struct conn *c;
     DL_FOREACH2(p->starved, c, starved_next)
     {
-        if (c->frame == NULL)
+        if (c->frame.owner == NULL)
             continue;
         p->favoured = c;
         DL_DELETE2(p->starved, c, starved_prev, starved_next);
@@ -186,7 +186,8 @@ static void favour(struct pipeline *p)
 
 void input_charge(struct pipeline *p, struct conn *c, uint64_t bytes)
 {
-    c->input_bytes += bytes;
+    if (c != NULL)
+        c->input_bytes += bytes;
     p->input_used += bytes;
     if (p->input_used >= p->o.input_budget_bytes)
         p->is_over = true;
@@ -232,7 +233,7 @@ static void close_stalled(struct pipeline *p)
 
     p->checked_ms = p->now_ms;
     DL_FOREACH (p->all, c) {
-        if (p->is_over && c->frame != NULL && !c->in_starved && !c->failed &&
+        if (p->is_over && c->frame.owner != NULL && !c->in_starved && !c->failed &&
             p->now_ms - c->frame_grew_ms >= p->o.stall_ms)
             conn_fail(p, c, "a request was begun and not finished, and memory is short");
         if (output_short && !c->failed && is_stalled_reader(p, c))
@@ -251,7 +252,8 @@ void pipeline_tick(struct pipeline *p, uint64_t now_ms)
         DL_DELETE(p->all, c);
         DL_APPEND(p->all, c);
         c->quiet_since_ms = now_ms;
-        if (c->waiting == 0)
+        /* Answers may be parts of files, which nobody else can give up while they wait. */
+        if (c->waiting == 0 || c->out_count > 0)
             conn_fail(p, c, "idle");
     }
 }
@@ -279,9 +281,16 @@ void pipeline_drain(struct pipeline *p)
 
 /* ---- proof ---- */
 
-static void check_conn(const struct pipeline *p, const struct conn *c)
+/* What the process is charged for i, beside its piece. */
+static uint64_t own_bytes(const struct item *i)
 {
-    uint64_t input = c->frame != NULL ? c->frame->used : 0, out = 0;
+    return i->charged - (i->piece != NULL ? i->frame.size : 0);
+}
+
+/* What the process is charged for c's input, pieces not counted. */
+static uint64_t check_input(const struct conn *c)
+{
+    uint64_t input = c->frame.used, own = c->frame.used;
     uint32_t waiting = 0, running = 0;
     bool seen_start = c->start == NULL;
 
@@ -292,36 +301,55 @@ static void check_conn(const struct pipeline *p, const struct conn *c)
         waiting += i->state != ITEM_ENDED;
         running += i->state == ITEM_RUNNING;
         input += i->state != ITEM_ENDED ? i->charged : 0;
+        own += i->state != ITEM_ENDED ? own_bytes(i) : 0;
     }
     ASSERT(c->first == NULL || c->first->state != ITEM_ENDED); /* I1: what may leave has left */
-    for (size_t i = 0; i < c->out_count; i++)
-        out += c->out[c->out_first + i].size_bytes;
-    ASSERT(out - c->out_at == c->out_bytes);
     ASSERT(input == c->input_bytes && waiting == c->waiting && running == c->running);
-    ASSERT(slots_get(&p->conns, c->id) == c);
+    return own;
+}
+
+static void check_output(const struct conn *c)
+{
+    uint64_t out = 0, memory = 0;
+
+    for (size_t i = 0; i < c->out_count; i++) {
+        const struct ref *r = &c->out[c->out_first + i];
+        uint64_t left = r->size_bytes - (i == 0 ? c->out_at : 0);
+        ASSERT(left > 0);
+        out += left;
+        memory += r->kind != REF_FILE ? left : 0;
+    }
+    ASSERT(out == c->out_bytes && memory == c->out_memory);
 }
 
 void pipeline_check(const struct pipeline *p)
 {
-    uint64_t output = 0, held = 0;
+    uint64_t output = 0, held = 0, claimed = 0;
     uint32_t running = 0;
     const struct conn *c;
+    const struct piece *piece;
 
     DL_FOREACH (p->all, c) {
-        check_conn(p, c);
-        output += c->out_bytes;
-        held += c->input_bytes;
+        ASSERT(slots_get(&p->conns, c->id) == c);
+        check_output(c);
+        held += check_input(c);
+        output += c->out_memory;
+        claimed += c->frame_claim;
         for (const struct item *i = c->first; i != NULL; i = i->next)
             output += i->state == ITEM_ENDED ? i->answer_bytes : 0;
     }
-    ASSERT(output == p->output_used);
+    ASSERT(output == p->output_used && claimed == p->claimed);
     for (uint32_t i = 0; i < p->items.size; i++) {
         const struct item *item = p->items.slots[i].item;
         if (item == NULL)
             continue;
         running++;
         ASSERT(item->state == ITEM_RUNNING);
-        held += item->conn == NULL ? item->charged : 0;
+        held += item->conn == NULL ? own_bytes(item) : 0;
+    }
+    DL_FOREACH (p->pieces, piece) {
+        ASSERT(piece == p->shared || piece->items > 0);
+        held += piece->items > 0 ? piece->input.capacity : 0;
     }
     ASSERT(running == p->running && held == p->input_used);
     ASSERT(!p->is_over || p->input_used > 0);

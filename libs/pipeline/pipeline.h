@@ -15,10 +15,10 @@
  *
  * I1  answers leave a connection in the order of its requests, each whole and at most once.
  * I2  a request runs only when all earlier ones of its connection are answered and at most output_resume_bytes of their
- * answers wait for the client; or when overlaps(key) holds and all that run on the connection have the same key. I3
- * bytes held of what clients sent (frames begun, queued or running) stay at or under input_budget_bytes, beyond one
- * read and, so that somebody always gets on, one frame. I4  a connection that is not told to read has no room to:
- * pipeline_input answers 0. I5  ids are never used twice.
+ * answers wait for the client; or when overlaps(key) holds and all that run on the connection have the same key.
+ * I3  bytes held of what clients sent (frames begun, queued or running, whole pieces of 64 KiB that frames lie in) stay
+ * at or under input_budget_bytes, beyond one read and, so that somebody always gets on, one frame.
+ * I4  a connection that is not told to read has no room to: pipeline_input answers 0. I5  ids are never used twice.
  *
  * Threading: the owning loop's thread only; ref counts of buffers may be given back by any thread. */
 #ifndef KARST_PIPELINE_PIPELINE_H
@@ -32,6 +32,13 @@ struct pipeline;
 
 enum { PIPELINE_FRAME_MIN = 8, PIPELINE_IP_BYTES = 16 };
 
+/* Memory to read to, with one count of owner. */
+struct pipeline_buffer {
+    struct ref_owner *owner;
+    uint8_t *data;
+    size_t capacity;
+};
+
 struct pipeline_options {
     uint32_t frame_max_bytes;     /* socket.request.max.bytes */
     uint64_t input_budget_bytes;  /* queued.max.request.bytes, or a default of the caller's; all connections together */
@@ -41,12 +48,17 @@ struct pipeline_options {
     uint64_t output_resume_bytes;  /* I2 */
     uint32_t connections_max;      /* max.connections */
     uint32_t per_ip_max;           /* max.connections.per.ip */
-    uint64_t idle_ms;              /* connections.max.idle.ms; 0: never */
+    uint64_t idle_ms; /* connections.max.idle.ms; 0: never. A client that does not take its answer is idle too */
     /* While the input budget is used up, a frame that does not grow for so long ends its connection. While more than
      * half of the output budget is used, so does output of which nothing is taken for so long, or that is not all taken
      * in 12 times that. */
     uint64_t stall_ms;
     bool (*overlaps)(int16_t api_key); /* I2 */
+    /* Memory of the caller's for pieces and large frames, at least size bytes; false: no room, the heap serves. NULL:
+     * always the heap. It has alloc_bytes in all, and takes memory only where it is written. */
+    bool (*alloc)(void *alloc_ctx, size_t size, struct pipeline_buffer *ret_buffer);
+    void *alloc_ctx;
+    uint64_t alloc_bytes;
 };
 
 NODISCARD struct pipeline *pipeline_new(const struct pipeline_options *options);
@@ -71,8 +83,16 @@ NODISCARD int pipeline_input(struct pipeline *p, uint64_t conn, struct iovec roo
 /* size bytes were put there. */
 void pipeline_received(struct pipeline *p, uint64_t conn, size_t size, uint64_t now_ms);
 
-/* What is ready to be written: at most max vectors; 0: nothing. */
-NODISCARD int pipeline_output(struct pipeline *p, uint64_t conn, struct iovec *out, int max);
+/* A part of a file. Its bytes take no memory here: they count for I2 and not for output_budget_bytes. */
+struct pipeline_file {
+    int fd; /* until pipeline_written has taken the whole of it */
+    uint64_t position, size_bytes;
+};
+/* What is ready to be written: at most max vectors, and behind these, if ret_file->size_bytes is not 0, a part of a
+ * file. 0 vectors and no file: nothing. */
+NODISCARD int pipeline_output(struct pipeline *p, uint64_t conn, struct iovec *out, int max,
+                              struct pipeline_file *ret_file);
+/* size bytes of these, file included, were taken. */
 void pipeline_written(struct pipeline *p, uint64_t conn, size_t size, uint64_t now_ms);
 
 /* The socket is gone or is being closed: everything of conn is dropped; requests that run are reported by

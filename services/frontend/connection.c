@@ -7,6 +7,8 @@
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -37,6 +39,15 @@ static void close_connection(struct connection *c)
         listeners_resume(f);
 }
 
+/* Each change is a system call of the loop's next poll. */
+static void watch(struct connection *c, int events)
+{
+    if (c->events == events)
+        return;
+    c->events = events;
+    loop_poll_events(c->poll, events);
+}
+
 /* ---- reading ---- */
 
 static void on_readable(struct connection *c)
@@ -46,8 +57,11 @@ static void on_readable(struct connection *c)
     for (int i = 0; i < READS_PER_EVENT; i++) {
         struct iovec room[2];
         int n = pipeline_input(f->pipeline, c->id, room);
-        if (n == 0)
+        if (n == 0) {
+            /* Only now: most clients that have enough under way send no more before an answer is there. */
+            watch(c, c->events & ~LOOP_READABLE);
             return;
+        }
         ssize_t got = readv(c->fd, room, n);
         if (got < 0 && (errno == EAGAIN || errno == EINTR))
             return;
@@ -64,21 +78,12 @@ static void on_readable(struct connection *c)
 
 static void write_out(struct connection *c);
 
-static void watch(struct connection *c, int events)
-{
-    if (c->events == events)
-        return;
-    c->events = events;
-    loop_poll_events(c->poll, events);
-}
-
 static void on_poll(void *ctx, int events)
 {
     struct connection *c = ctx;
 
     if (events & LOOP_WRITABLE) {
         c->blocked = false;
-        watch(c, c->events & ~LOOP_WRITABLE);
         uint64_t id = c->id;
         struct frontend *f = c->frontend;
         write_out(c);
@@ -120,33 +125,53 @@ void connection_open(struct frontend *f, const struct listener *l, int fd, const
 
 /* ---- writing ---- */
 
+/* Sends what is next: the vectors, or else the file. How bytes get to a client is decided here alone. The bytes taken,
+ * which may be fewer than *ret_asked, or -1. */
+static ssize_t send_next(const struct connection *c, struct iovec *vectors, int n, const struct pipeline_file *file,
+                         size_t *ret_asked)
+{
+    if (n == 0) {
+        off_t at = (off_t)file->position;
+        *ret_asked = MIN(file->size_bytes, (uint64_t)WRITE_PER_TURN_BYTES);
+        ssize_t sent = sendfile(c->fd, file->fd, &at, *ret_asked);
+        if (sent == 0)
+            errno = ENODATA; /* the file is shorter than its owner said */
+        return sent == 0 ? -1 : sent;
+    }
+    struct msghdr message = {.msg_iov = vectors, .msg_iovlen = (size_t)n};
+    *ret_asked = 0;
+    for (int i = 0; i < n; i++)
+        *ret_asked += vectors[i].iov_len;
+    return sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT | (file->size_bytes > 0 ? MSG_MORE : 0));
+}
+
 /* c may be gone afterwards. */
 static void write_out(struct connection *c)
 {
     struct frontend *f = c->frontend;
     struct iovec vectors[VECTORS];
-    size_t total = 0;
-    int n;
+    struct pipeline_file file;
+    size_t total = 0, asked;
 
-    while (!c->blocked && (n = pipeline_output(f->pipeline, c->id, vectors, VECTORS)) > 0) {
-        struct msghdr message = {.msg_iov = vectors, .msg_iovlen = (size_t)n};
-        ssize_t sent = sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (!c->blocked) {
+        int n = pipeline_output(f->pipeline, c->id, vectors, VECTORS, &file);
+        if (n == 0 && file.size_bytes == 0)
+            break;
+        ssize_t sent = send_next(c, vectors, n, &file, &asked);
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0 && errno != EAGAIN) {
+            log_debug("closing the connection of %s: cannot send %s: %s", c->address, n > 0 ? "bytes" : "a file",
+                      strerror(errno));
             close_connection(c);
             return;
         }
-        size_t asked = 0;
-        for (int i = 0; i < n; i++)
-            asked += vectors[i].iov_len;
         if (sent > 0)
             pipeline_written(f->pipeline, c->id, (size_t)sent, loop_now_ms(f->loop));
         total += sent > 0 ? (size_t)sent : 0;
         c->blocked = sent < 0 || (size_t)sent < asked || total >= WRITE_PER_TURN_BYTES;
     }
-    if (c->blocked)
-        watch(c, c->events | LOOP_WRITABLE);
+    watch(c, c->blocked ? c->events | LOOP_WRITABLE : c->events & ~LOOP_WRITABLE);
 }
 
 void connections_serve(struct frontend *f)
@@ -162,7 +187,8 @@ void connections_serve(struct frontend *f)
             close_connection(c);
             continue;
         }
-        watch(c, (a.read ? LOOP_READABLE : 0) | (c->events & LOOP_WRITABLE));
+        if (a.read)
+            watch(c, c->events | LOOP_READABLE);
         if (a.write)
             write_out(c);
     }

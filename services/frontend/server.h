@@ -9,6 +9,7 @@
 #include "libs/pipeline/pipeline.h"
 #include "libs/pipeline/session.h"
 #include "libs/service/service.h"
+#include "libs/shm/shm_arena.h"
 #include "services/frontend/frontend.h"
 
 #include <netinet/in.h>
@@ -76,7 +77,9 @@ struct frontend {
     struct loop *loop;
     struct bus *bus;
     const struct config *config;
-    struct arena *arena; /* lives as long as the process: listeners, names */
+    struct arena *arena;   /* lives as long as the process: listeners, names */
+    struct shm_arena *shm; /* where clients' bytes are read to, for storage to see; NULL: none */
+    struct loop_timer *trim_timer;
     struct pipeline *pipeline;
     struct session_cache *sessions;
     struct image *image; /* a count of it; image_empty before the first */

@@ -38,8 +38,9 @@ static void serve(struct pipeline *p, struct arena *arena)
 static void drop_output(struct pipeline *p, uint64_t conn)
 {
     struct iovec v[2];
+    struct pipeline_file file;
 
-    while (pipeline_output(p, conn, v, 2) > 0)
+    while (pipeline_output(p, conn, v, 2, &file) > 0)
         pipeline_written(p, conn, v[0].iov_len, 0);
 }
 

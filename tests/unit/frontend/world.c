@@ -129,16 +129,17 @@ static void turn(void)
 {
     struct pipeline_attention a;
     struct iovec v[8];
+    struct pipeline_file file;
     int n;
 
     requests_serve(&world);
     while (pipeline_attention(world.pipeline, &a))
         is_closed = is_closed || a.close;
-    while (conn != 0 && (n = pipeline_output(world.pipeline, conn, v, 8)) > 0)
+    while (conn != 0 && (n = pipeline_output(world.pipeline, conn, v, 8, &file)) > 0)
         for (int i = 0; i < n; i++) {
             buf_append(&output, v[0].iov_base, v[0].iov_len);
             pipeline_written(world.pipeline, conn, v[0].iov_len, world_now);
-            n = pipeline_output(world.pipeline, conn, v, 8);
+            n = pipeline_output(world.pipeline, conn, v, 8, &file);
             i = -1;
         }
     while (pipeline_attention(world.pipeline, &a))

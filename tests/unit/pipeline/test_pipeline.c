@@ -1,113 +1,9 @@
 /* test_pipeline.c - frames, order of answers, bounds and time of the pipeline core. */
-#include "libs/base/buf.h"
 #include "libs/base/bytes.h"
-#include "libs/pipeline/pipeline.h"
+#include "tests/unit/pipeline/kit.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
-
-enum { KEY_PRODUCE = 0, KEY_OTHER = 3 };
-
-static bool overlaps(int16_t key)
-{
-    return key == KEY_PRODUCE;
-}
-
-static const uint8_t ip_a[16] = {1}, ip_b[16] = {2};
-
-static struct pipeline_options options(void)
-{
-    return (struct pipeline_options){
-        .frame_max_bytes = 1 << 20,
-        .input_budget_bytes = 1 << 20,
-        .output_budget_bytes = 1 << 20,
-        .conn_requests_max = 8,
-        .conn_input_max_bytes = 1 << 20,
-        .output_resume_bytes = 1000,
-        .connections_max = 4,
-        .per_ip_max = 3,
-        .idle_ms = 1000,
-        .stall_ms = 100,
-        .overlaps = overlaps,
-    };
-}
-
-static uint64_t open_conn(struct pipeline *p)
-{
-    uint64_t conn;
-
-    cr_assert_eq(pipeline_open(p, ip_a, -1, 0, &conn), 0);
-    return conn;
-}
-
-/* A frame of an API with a correlation id, padded to size bytes. */
-static void put_frame(struct buf *b, int16_t key, int32_t correlation, uint32_t size)
-{
-    uint8_t *at = buf_grow(b, size + 4);
-
-    memset(at, 'x', size + 4);
-    put_u32(at, size);
-    put_i16(at + 4, key);
-    put_i16(at + 6, 9);
-    put_i32(at + 8, correlation);
-}
-
-/* Offers bytes in pieces of at most chunk, as long as the connection reads. The bytes taken. */
-static size_t feed(struct pipeline *p, uint64_t conn, const struct buf *b, size_t chunk, uint64_t now)
-{
-    size_t done = 0;
-
-    while (done < b->size) {
-        struct iovec room[2];
-        int n = pipeline_input(p, conn, room);
-        if (n == 0)
-            break;
-        size_t want = MIN(chunk, b->size - done), put = 0;
-        for (int i = 0; i < n && put < want; i++) {
-            size_t part = MIN(room[i].iov_len, want - put);
-            memcpy(room[i].iov_base, b->data + done + put, part);
-            put += part;
-        }
-        pipeline_received(p, conn, put, now);
-        pipeline_check(p);
-        done += put;
-    }
-    return done;
-}
-
-static void answer(struct pipeline *p, uint64_t id, const char *text)
-{
-    struct ref r = ref_copy(slice_str(text));
-
-    pipeline_answer(p, id, PIPELINE_ANSWERED, &r, 1);
-    pipeline_check(p);
-}
-
-/* Everything that may be written now. */
-static void take_output(struct pipeline *p, uint64_t conn, size_t chunk, char *out)
-{
-    struct iovec v[4];
-    int n;
-
-    while ((n = pipeline_output(p, conn, v, 4)) > 0) {
-        size_t size = MIN(chunk, v[0].iov_len);
-        memcpy(out, v[0].iov_base, size);
-        out += size;
-        pipeline_written(p, conn, size, 0);
-        pipeline_check(p);
-    }
-    *out = '\0';
-}
-
-static struct pipeline_attention attention_of(struct pipeline *p, uint64_t conn)
-{
-    struct pipeline_attention a, last = {0};
-
-    while (pipeline_attention(p, &a))
-        if (a.conn == conn)
-            last = a;
-    return last;
-}
 
 Test(pipeline, frames_arrive_whole_whatever_the_reads)
 {
@@ -355,13 +251,13 @@ Test(pipeline, limits_of_connections)
 
     open_conn(p);
     open_conn(p);
-    cr_assert_eq(pipeline_open(p, ip_a, -1, 0, &id), -EUSERS);
-    cr_assert_eq(pipeline_open(p, ip_b, 0, 0, &id), -EUSERS, "its override is none");
-    cr_assert_eq(pipeline_open(p, ip_b, -1, 0, &id), 0);
+    cr_assert_eq(pipeline_open(p, KIT_IP_A, -1, 0, &id), -EUSERS);
+    cr_assert_eq(pipeline_open(p, KIT_IP_B, 0, 0, &id), -EUSERS, "its override is none");
+    cr_assert_eq(pipeline_open(p, KIT_IP_B, -1, 0, &id), 0);
     cr_assert(pipeline_is_full(p));
-    cr_assert_eq(pipeline_open(p, ip_b, -1, 0, &id), -EMFILE);
+    cr_assert_eq(pipeline_open(p, KIT_IP_B, -1, 0, &id), -EMFILE);
     pipeline_close(p, first);
-    cr_assert_eq(pipeline_open(p, ip_a, -1, 0, &id), 0);
+    cr_assert_eq(pipeline_open(p, KIT_IP_A, -1, 0, &id), 0);
     cr_assert_neq(id, first);
     pipeline_free(p);
 }
@@ -509,7 +405,7 @@ Test(pipeline, drain_answers_and_closes)
     feed(p, busy, &b, b.size, 0);
     cr_assert(pipeline_next(p, &r));
     pipeline_drain(p);
-    cr_assert_eq(pipeline_open(p, ip_a, -1, 0, &id), -ESHUTDOWN);
+    cr_assert_eq(pipeline_open(p, KIT_IP_A, -1, 0, &id), -ESHUTDOWN);
     struct pipeline_attention a;
     bool closes[2] = {false, false};
     while (pipeline_attention(p, &a))
@@ -530,9 +426,11 @@ Test(pipeline, drain_answers_and_closes)
 Test(pipeline, random_life)
 {
     struct pipeline_options o = options();
-    o.input_budget_bytes = 20000;
+    struct kit_memory memory = {.room = 150000};
+    o.input_budget_bytes = 200000;
     o.per_ip_max = 100;
     o.connections_max = 6;
+    kit_use(&o, &memory);
     struct pipeline *p = pipeline_new(&o);
     uint64_t conns[6] = {0}, running[64], now = 0;
     size_t run_count = 0;
@@ -545,17 +443,19 @@ Test(pipeline, random_life)
         struct pipeline_attention a;
         now += (uint64_t)rand() % 3;
         if (conns[at] == 0) {
-            cr_assert_eq(pipeline_open(p, ip_a, -1, now, &conns[at]), 0);
+            cr_assert_eq(pipeline_open(p, KIT_IP_A, -1, now, &conns[at]), 0);
             pending[at].size = 0;
         }
         switch (rand() % 6) {
         case 0:
-            if (pending[at].size < 20000)
-                put_frame(&pending[at], rand() % 3 ? KEY_PRODUCE : KEY_OTHER, step, 8 + (uint32_t)rand() % 6000);
+            if (pending[at].size < 200000)
+                put_frame(&pending[at], rand() % 3 ? KEY_PRODUCE : KEY_OTHER, step,
+                          8 + (uint32_t)rand() % (rand() % 9 ? 6000 : 200000));
             break;
         case 1: {
             struct buf part = {.data = pending[at].data, .size = (size_t)rand() % (pending[at].size + 1)};
-            buf_consume(&pending[at], feed(p, conns[at], &part, 1 + (size_t)rand() % 3000, now));
+            buf_consume(&pending[at],
+                        feed(p, conns[at], &part, 1 + (size_t)rand() % (rand() % 9 ? 3000 : 100000), now));
             break;
         }
         case 2:
@@ -571,7 +471,8 @@ Test(pipeline, random_life)
             break;
         case 4: {
             struct iovec v[3];
-            if (pipeline_output(p, conns[at], v, 3) > 0)
+            struct pipeline_file file;
+            if (pipeline_output(p, conns[at], v, 3, &file) > 0)
                 pipeline_written(p, conns[at], 1 + (size_t)rand() % v[0].iov_len, now);
             break;
         }
@@ -589,4 +490,6 @@ Test(pipeline, random_life)
     for (size_t i = 0; i < 6; i++)
         buf_free(&pending[i]);
     pipeline_free(p);
+    cr_assert_eq(memory.taken, 0);
+    cr_assert(memory.given > 100 && memory.refused > 10, "%zu %zu", memory.given, memory.refused);
 }
