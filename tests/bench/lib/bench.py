@@ -22,6 +22,7 @@ import traceback
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import flame  # noqa: E402
+import machine  # noqa: E402
 import report  # noqa: E402
 import systems  # noqa: E402
 import workloads  # noqa: E402
@@ -115,10 +116,19 @@ class Bench:
             system.stop()
 
     def rounds(self):
+        filler = machine.Filler(os.environ.get("KARST_BENCH_DIR", "/tmp"))
+        try:
+            self.turns(filler)
+        finally:
+            filler.remove()
+
+    def turns(self, filler):
         makers = self.makers()
         for round_ in range(self.options.rounds):
             for make in makers[round_ % len(makers):] + makers[:round_ % len(makers)]:
                 warm = [w for w in self.chosen if not w.fresh]
+                if not self.options.quick and not self.options.smoke:
+                    filler.fill()
                 if not workloads.free_enough(os.environ.get("KARST_BENCH_DIR", "/tmp")):
                     raise SystemExit("bench: not enough room on the disk")
                 for workload in self.chosen:
