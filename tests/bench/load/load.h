@@ -22,13 +22,13 @@
 #define LOAD_CONNECTIONS_MAX 19000
 #define LOAD_DEPTH_MAX       1024
 
-enum load_mode { LOAD_PRODUCE, LOAD_CONSUME, LOAD_WIRE, LOAD_IDLE };
+enum load_mode { LOAD_PRODUCE, LOAD_CONSUME, LOAD_WIRE, LOAD_FETCH, LOAD_IDLE };
 
 struct load_options {
     enum load_mode mode;
     const char *bootstrap, *topic, *codec, *acks, *set[16];
     uint64_t size, records, keys, producers, consumers, threads, partitions, connections, depth, batch_records,
-        set_count;
+        fetch_bytes, set_count;
     double seconds, rate, linger_ms, lag_s;
     bool compressible, from_end;
 };
@@ -80,6 +80,7 @@ void produce_run(const struct load_options *o, struct load_result *r); /* with o
 void consume_run(const struct load_options *o,
                  struct load_result *r); /* to the end that the topic has when it gets there */
 void wire_run(const struct load_options *o, struct load_result *r);
+void fetch_run(const struct load_options *o, struct load_result *r);
 void idle_run(const struct load_options *o, struct load_result *r);
 
 #endif

@@ -1,9 +1,10 @@
 /* main.c - karst-load: puts load on a Kafka-compatible server and prints one JSON line about it.
  *
- *   karst-load produce --bootstrap HOST:PORT --topic T ...    clients of librdkafka, open loop; --consumers N read at
- * the tail karst-load consume ...                                    N readers from the beginning to the end karst-load
- * wire ...                                       Produce requests of our own over plain sockets: what librdkafka is too
- * slow for karst-load idle ...                                       connections that say hello and then nothing
+ *   produce   clients of librdkafka, open loop; --consumers N read at the tail
+ *   consume   N readers of librdkafka, from the beginning to the end
+ *   wire      Produce requests made beforehand, over plain sockets: what librdkafka is too slow for
+ *   fetch     Fetch requests over plain sockets, whose answers are checked but not kept
+ *   idle      connections that say hello and then nothing
  *
  * Topics must be there. Exit status: 0; 1 with errors in the result; 64 for wrong usage.
  * Signals: SIGPIPE is ignored; SIGINT and SIGTERM end it without a result, but `idle` with one. */
@@ -21,7 +22,7 @@
 #include "tests/bench/load/load.h"
 
 static const char usage[] =
-    "usage: karst-load produce|consume|wire|idle --bootstrap HOST:PORT --topic NAME [OPTION...]\n"
+    "usage: karst-load produce|consume|wire|fetch|idle --bootstrap HOST:PORT --topic NAME [OPTION...]\n"
     "  --size BYTES          of a record's value, at least 16 (100)\n"
     "  --compressible        text instead of random bytes\n"
     "  --codec NAME          none, gzip, snappy, lz4, zstd (none)\n"
@@ -37,8 +38,9 @@ static const char usage[] =
     "  --partitions N        of the topic (1)\n"
     "  --consumers N         produce: at the tail, each reads everything (0); consume: (1)\n"
     "  --lag S               produce: how long the tail may take at the end (10)\n"
-    "  --connections N       wire, idle (1)\n"
+    "  --connections N       wire, fetch, idle (1)\n"
     "  --depth N             wire: requests in flight a connection (1)\n"
+    "  --fetch-bytes N       fetch: at most, of a partition (1048576)\n"
     "  --set KEY=VALUE       of librdkafka\n";
 
 enum { TEXT, COUNT, REAL, FLAG, SET };
@@ -68,6 +70,7 @@ static const struct {
     {"lag", REAL, offsetof(struct load_options, lag_s), 0, 3600},
     {"connections", COUNT, offsetof(struct load_options, connections), 1, LOAD_CONNECTIONS_MAX},
     {"depth", COUNT, offsetof(struct load_options, depth), 1, LOAD_DEPTH_MAX},
+    {"fetch-bytes", COUNT, offsetof(struct load_options, fetch_bytes), 1, 1 << 30},
     {"set", SET, 0, 0, 0},
 };
 #define OPTIONS (sizeof option_table / sizeof option_table[0])
@@ -113,15 +116,15 @@ static void take(struct load_options *o, size_t i, const char *text)
 
 static void parse(int argc, char **argv, struct load_options *o)
 {
-    static const char *const modes[] = {"produce", "consume", "wire", "idle"};
+    static const char *const modes[] = {"produce", "consume", "wire", "fetch", "idle"};
     struct option table[OPTIONS + 1] = {0};
     for (size_t i = 0; i < OPTIONS; i++)
         table[i] = (struct option){option_table[i].name, option_table[i].kind == FLAG ? no_argument : required_argument,
                                    NULL, (int)i};
     unsigned mode = 0;
-    while (argc >= 2 && mode < 4 && strcmp(argv[1], modes[mode]) != 0)
+    while (argc >= 2 && mode < COUNTOF(modes) && strcmp(argv[1], modes[mode]) != 0)
         mode++;
-    if (argc < 2 || mode == 4)
+    if (argc < 2 || mode == COUNTOF(modes))
         wrong("no mode");
     *o = (struct load_options){.mode = (enum load_mode)mode,
                                .codec = "none",
@@ -134,6 +137,7 @@ static void parse(int argc, char **argv, struct load_options *o)
                                .partitions = 1,
                                .connections = 1,
                                .depth = 1,
+                               .fetch_bytes = 1 << 20,
                                .lag_s = 10};
     o->batch_records = o->mode == LOAD_WIRE ? 1 : 10000;
     o->consumers = o->mode == LOAD_CONSUME ? 1 : 0;
@@ -200,6 +204,7 @@ int main(int argc, char **argv)
     case LOAD_PRODUCE: produce_run(&options, &result); break;
     case LOAD_CONSUME: consume_run(&options, &result); break;
     case LOAD_WIRE: wire_run(&options, &result); break;
+    case LOAD_FETCH: fetch_run(&options, &result); break;
     case LOAD_IDLE: idle_run(&options, &result); break;
     }
     print_result(&result);

@@ -201,6 +201,7 @@ void produce_frame_make(const struct load_options *o, struct produce_frame *ret_
     append_uvarint(b, 2);
     ret_frame->partition_at = b->size;
     append_u32(b, 0);
+    ret_frame->head_size = b->size;
     append_uvarint(b, batch.size + 1);
     buf_append(b, batch.data, batch.size);
     append_byte(b, 0); /* tags of the partition, the topic, the request */
@@ -208,6 +209,34 @@ void produce_frame_make(const struct load_options *o, struct produce_frame *ret_
     append_byte(b, 0);
     end_request(b);
     buf_free(&batch);
+}
+
+void fetch_request_make(struct buf *b, const struct load_options *o, const uint32_t *partitions, const int64_t *offsets,
+                        uint64_t count)
+{
+    b->size = 0;
+    begin_request(b, 1, 11);
+    append_u32(b, UINT32_MAX); /* not a replica */
+    append_u32(b, 500);        /* ms to wait */
+    append_u32(b, 1);          /* bytes to wait for */
+    append_u32(b, (uint32_t)MIN(o->fetch_bytes * count, (uint64_t)INT32_MAX));
+    append_byte(b, 0);
+    append_u32(b, 0); /* no session */
+    append_u32(b, UINT32_MAX);
+    append_u32(b, 1);
+    append_u16(b, (unsigned)strlen(o->topic));
+    buf_append(b, o->topic, strlen(o->topic));
+    append_u32(b, (uint32_t)count);
+    for (uint64_t i = 0; i < count; i++) {
+        append_u32(b, partitions[i]);
+        append_u32(b, UINT32_MAX); /* any leader epoch */
+        append_u64(b, (uint64_t)offsets[i]);
+        append_u64(b, UINT64_MAX); /* log start: only replicas say it */
+        append_u32(b, (uint32_t)o->fetch_bytes);
+    }
+    append_u32(b, 0); /* nothing to forget */
+    append_u16(b, 0); /* no rack */
+    end_request(b);
 }
 
 int produce_answer_error(const uint8_t *p, size_t size, int32_t *ret_correlation)

@@ -3,32 +3,43 @@
  * room for one more in flight; with rate 0 every connection always has --depth in flight.
  *
  * A request is one record due: with --batch-records N, --rate counts records, and all N of a batch are due together.
- * Answers come in the order of requests; each connection remembers when its own were due, in a ring. */
+ * Answers come in the order of requests; each connection remembers when its own were due, in a ring.
+ *
+ * All requests but their heads are the same. Large ones are never copied here: the head is sent, and then the rest from
+ * a file in memory with sendfile, so that the client's part of the processor stays small beside the server's. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "libs/base/bytes.h"
 #include "tests/bench/load/socket.h"
 
-#define OUT_BYTES (256 << 10) /* of requests that a connection has not sent yet; one is always allowed */
-#define IN_BYTES  4096        /* an answer fits many times */
-#define DRAIN_S   30
-#define EVENTS    256
-#define SPIN_US                                                                                                        \
-    2000 /* epoll_pwait2 is newer than the C library here: the last milliseconds are waited for by polling */
+#define LARGE_BYTES (16 << 10) /* requests from here on are not copied */
+#define IN_BYTES    4096       /* an answer fits many times */
+#define DRAIN_S     30
+#define EVENTS      256
+/* epoll_pwait2 is newer than the C library here: the last milliseconds are waited for by polling. */
+#define SPIN_US 2000
+
+struct asked {
+    uint64_t due_us;
+    uint32_t correlation;
+};
 
 struct connection {
     int fd;
     uint32_t in_flight, ring_at;
-    bool broken, blocked,
-        queued; /* blocked: waits for room in the socket; queued: has output that this turn must send */
-    struct buf out;
-    size_t in_size;
+    bool broken, blocked, queued; /* blocked: waits for room in the socket; queued: this turn must send its output */
+    struct buf out;               /* heads of requests that are not sent; small requests have nothing behind them */
+    uint64_t unsent;              /* large requests, the first of which has sent_bytes of itself sent */
+    size_t sent_bytes, in_size;
     uint8_t in[IN_BYTES];
-    uint64_t *due_us; /* --depth of them */
+    struct asked *asked; /* --depth of them, a ring from ring_at on */
 };
 
 struct wire {
@@ -36,6 +47,8 @@ struct wire {
     struct load_result *result;
     struct connection *connections;
     struct produce_frame frame;
+    size_t head_size; /* of a request, the part of its own: all of a small one */
+    int rest;         /* the file of what is behind it */
     struct schedule schedule;
     uint32_t *queued; /* connections with output */
     uint64_t queued_count, next, in_flight, sent, broken, last_us;
@@ -64,19 +77,19 @@ static void connection_break(struct wire *w, uint64_t i, const char *why)
 
 static bool has_room(const struct wire *w, const struct connection *c)
 {
-    return !c->broken && c->in_flight < w->options->depth &&
-           (c->out.size == 0 || c->out.size + w->frame.bytes.size <= OUT_BYTES);
+    return !c->broken && c->in_flight < w->options->depth;
 }
 
 static void put_request(struct wire *w, uint64_t i, uint64_t due_us)
 {
     struct connection *c = &w->connections[i];
-    uint8_t *p = buf_grow(&c->out, w->frame.bytes.size);
-    memcpy(p, w->frame.bytes.data, w->frame.bytes.size);
+    uint8_t *p = buf_grow(&c->out, w->head_size);
+    memcpy(p, w->frame.bytes.data, w->head_size);
     put_u32(p + w->frame.correlation_at, (uint32_t)w->sent);
     put_u32(p + w->frame.partition_at, (uint32_t)(w->sent % w->options->partitions));
-    c->due_us[(c->ring_at + c->in_flight) % w->options->depth] = due_us;
+    c->asked[(c->ring_at + c->in_flight) % w->options->depth] = (struct asked){due_us, (uint32_t)w->sent};
     c->in_flight++;
+    c->unsent++;
     w->in_flight++;
     w->sent++;
     if (!c->queued) {
@@ -103,20 +116,49 @@ static uint64_t hand_out(struct wire *w, uint64_t now_us)
     return due_us;
 }
 
+static int send_small(struct connection *c)
+{
+    ssize_t n = send(c->fd, c->out.data, c->out.size, MSG_NOSIGNAL);
+    if (n < 0)
+        return -errno;
+    buf_consume(&c->out, (size_t)n);
+    return 0;
+}
+
+static int send_large(struct wire *w, struct connection *c)
+{
+    while (c->unsent > 0) {
+        size_t head = c->sent_bytes < w->head_size ? w->head_size - c->sent_bytes : 0;
+        off_t at = (off_t)c->sent_bytes;
+        ssize_t n = head > 0 ? send(c->fd, c->out.data, head, MSG_NOSIGNAL | MSG_MORE)
+                             : sendfile(c->fd, w->rest, &at, w->frame.bytes.size - c->sent_bytes);
+        if (n < 0)
+            return -errno;
+        if (head > 0)
+            buf_consume(&c->out, (size_t)n);
+        c->sent_bytes += (size_t)n;
+        if (c->sent_bytes == w->frame.bytes.size) {
+            c->sent_bytes = 0;
+            c->unsent--;
+        }
+    }
+    return 0;
+}
+
 static void send_out(struct wire *w, uint64_t i)
 {
     struct connection *c = &w->connections[i];
-    if (c->broken || c->out.size == 0)
+    if (c->broken || c->unsent == 0)
         return;
-    ssize_t n = send(c->fd, c->out.data, c->out.size, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n < 0 && errno != EAGAIN) {
-        connection_break(w, i, strerror(errno));
+    int err = w->rest >= 0 ? send_large(w, c) : send_small(c);
+    if (err != 0 && err != -EAGAIN) {
+        connection_break(w, i, strerror(-err));
         return;
     }
-    if (n > 0)
-        buf_consume(&c->out, (size_t)n);
-    if ((c->out.size > 0) != c->blocked) {
-        c->blocked = c->out.size > 0;
+    if (w->rest < 0 && c->out.size == 0)
+        c->unsent = 0;
+    if ((c->unsent > 0) != c->blocked) {
+        c->blocked = c->unsent > 0;
         watch(w, i, c->blocked ? EPOLLIN | EPOLLOUT : EPOLLIN, EPOLL_CTL_MOD);
     }
 }
@@ -134,16 +176,16 @@ static void take_answer(struct wire *w, struct connection *c, const uint8_t *p, 
 {
     int32_t correlation;
     int error = produce_answer_error(p, size, &correlation);
-    uint64_t due_us = c->due_us[c->ring_at];
+    struct asked asked = c->asked[c->ring_at];
     c->ring_at = (c->ring_at + 1) % (uint32_t)w->options->depth;
     c->in_flight--;
     w->in_flight--;
     w->last_us = now_us;
-    if (error != 0) {
-        load_fail(w->result, "Produce: error %d", error);
+    if (error != 0 || correlation != (int32_t)asked.correlation) {
+        load_fail(w->result, "Produce: error %d, or the answer to another request", error);
         return;
     }
-    hist_note(&w->result->acked, now_us > due_us ? now_us - due_us : 0);
+    hist_note(&w->result->acked, now_us > asked.due_us ? now_us - asked.due_us : 0);
     w->result->records += w->options->batch_records;
     w->result->bytes += w->options->batch_records * w->options->size;
 }
@@ -205,10 +247,26 @@ static bool connect_all(struct wire *w)
         struct connection *c = &w->connections[i];
         if ((c->fd = socket_connect(&address, w->result)) < 0 || !socket_greet(c->fd, w->options->topic, w->result))
             return false;
-        c->due_us = xcalloc(w->options->depth, sizeof *c->due_us);
+        fcntl(c->fd, F_SETFL, O_NONBLOCK);
+        c->asked = xcalloc(w->options->depth, sizeof *c->asked);
         watch(w, i, EPOLLIN, EPOLL_CTL_ADD);
     }
     return true;
+}
+
+/* The request; in a file, too, when it is large. */
+static void make_request(struct wire *w)
+{
+    const struct buf *b = &w->frame.bytes;
+    produce_frame_make(w->options, &w->frame);
+    w->head_size = b->size;
+    w->rest = -1;
+    if (b->size < LARGE_BYTES)
+        return;
+    w->head_size = w->frame.head_size;
+    w->rest = memfd_create("request", MFD_CLOEXEC);
+    if (w->rest < 0 || write(w->rest, b->data, b->size) != (ssize_t)b->size)
+        BUG("no file in memory");
 }
 
 void wire_run(const struct load_options *o, struct load_result *r)
@@ -216,7 +274,7 @@ void wire_run(const struct load_options *o, struct load_result *r)
     struct wire w = {.options = o, .result = r};
     w.connections = xcalloc(o->connections, sizeof *w.connections);
     w.queued = xcalloc(o->connections, sizeof *w.queued);
-    produce_frame_make(o, &w.frame);
+    make_request(&w);
     if (!connect_all(&w))
         return;
     uint64_t start_us = w.last_us = load_now_us(), batches = (o->records + o->batch_records - 1) / o->batch_records,
