@@ -61,16 +61,26 @@ static inline void put_i64(uint8_t *p, int64_t v)
     put_u64(p, (uint64_t)v);
 }
 
+/* Copies bytes that another process may change meanwhile: each is read once, and what follows sees the copy alone (the
+ * barrier keeps the compiler from reading the source again). */
+static inline void bytes_take(uint8_t *to, const uint8_t *from, size_t n)
+{
+    if (n > 0)
+        memcpy(to, from, n);
+    __asm__ volatile("" : : "r"(to) : "memory");
+}
+
 /* Reads an unsigned varint at p, at most to end. The bytes taken, or 0 when cut short or longer than 5 (10) bytes or
- * out of range. */
+ * out of range. Each byte is loaded once: p may lie in memory that another process writes to. */
 static inline size_t get_uvarint32(const uint8_t *p, const uint8_t *end, uint32_t *ret_v)
 {
     uint32_t v = 0;
     for (size_t i = 0; i < 5 && p + i < end; i++) {
-        if (i == 4 && p[i] > 0x0f)
+        uint8_t c = __atomic_load_n(p + i, __ATOMIC_RELAXED);
+        if (i == 4 && c > 0x0f)
             return 0;
-        v |= (uint32_t)(p[i] & 0x7f) << (7 * i);
-        if (p[i] < 0x80) {
+        v |= (uint32_t)(c & 0x7f) << (7 * i);
+        if (c < 0x80) {
             *ret_v = v;
             return i + 1;
         }
@@ -81,10 +91,11 @@ static inline size_t get_uvarint64(const uint8_t *p, const uint8_t *end, uint64_
 {
     uint64_t v = 0;
     for (size_t i = 0; i < 10 && p + i < end; i++) {
-        if (i == 9 && p[i] > 1)
+        uint8_t c = __atomic_load_n(p + i, __ATOMIC_RELAXED);
+        if (i == 9 && c > 1)
             return 0;
-        v |= (uint64_t)(p[i] & 0x7f) << (7 * i);
-        if (p[i] < 0x80) {
+        v |= (uint64_t)(c & 0x7f) << (7 * i);
+        if (c < 0x80) {
             *ret_v = v;
             return i + 1;
         }

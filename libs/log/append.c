@@ -1,9 +1,9 @@
 /* append.c - staging and committing.
  *
- * log_stage checks every batch of an append, patches offset and epoch into the caller's bytes and notes them.
- * log_commit writes them all with one pwritev behind the active segment's end, and only then moves the log end, the
- * indexes and what readers see. Producer and epoch state change at staging, as later batches of the turn are checked
- * against them, and are undone when the write fails. */
+ * log_stage takes every batch of an append into private memory (staging.h), checks it, and patches offset and epoch
+ * into the private header. log_commit writes them all with one pwritev behind the active segment's end, and only then
+ * moves the log end, the indexes and what readers see. Producer and epoch state change at staging, as later batches of
+ * the turn are checked against them, and are undone when the write fails. */
 #include "libs/base/bytes.h"
 #include "libs/log/check.h"
 #include "libs/log/internal.h"
@@ -22,7 +22,7 @@ int log_check_alone(struct log *l)
 
 bool log_has_staged(const struct log *l)
 {
-    return l->staged.count > 0;
+    return l->staged != NULL && l->staged->kept.batches > 0;
 }
 
 int log_marker_of(const struct batch *b, struct slice bytes, int32_t *ret_coordinator_epoch)
@@ -41,38 +41,16 @@ int log_marker_of(const struct batch *b, struct slice bytes, int32_t *ret_coordi
     return type == CONTROL_ABORT || type == CONTROL_COMMIT ? type : -1;
 }
 
-static void stage_batch(struct log *l, const struct batch *b, uint8_t *bytes)
-{
-    struct staged *s = &l->staged;
-    if (s->count == 0)
-        l->epochs_staged = l->epochs.count;
-    if (s->count == s->capacity) {
-        s->capacity = s->capacity ? s->capacity * 2 : 4;
-        s->iov = xrealloc(s->iov, s->capacity * sizeof *s->iov);
-        s->batches = xrealloc(s->batches, s->capacity * sizeof *s->batches);
-    }
-    s->iov[s->count] = (struct iovec){bytes, b->size};
-    s->batches[s->count++] = *b;
-    s->size_bytes += b->size;
-    l->staged_end = batch_next_offset(b);
-    epochs_assign(&l->epochs, b->leader_epoch, b->base_offset);
-    if (batch_has_producer(b)) {
-        int32_t coordinator_epoch;
-        int marker = log_marker_of(b, slice_make(bytes, b->size), &coordinator_epoch);
-        producers_apply_staged(l->producers, b, marker, coordinator_epoch, &s->undo);
-    }
-}
-
 static bool must_roll(struct log *l, size_t size, int64_t max_timestamp, int64_t last_offset, int64_t now_wall_ms)
 {
     const struct segment *s = log_active(l);
     const struct log_config *c = &l->config;
-    uint64_t segment_size = s->size_bytes + l->staged.size_bytes;
+    uint64_t segment_size = s->size_bytes + l->staged_bytes;
     if (segment_size == 0)
         return last_offset - s->base > INT32_MAX;
     int64_t since = s->first_timestamp;
     if (s->size_bytes == 0)
-        since = l->staged.batches[0].max_timestamp;
+        since = l->staged->batches[0].batch.max_timestamp;
     int64_t waited = since >= 0 ? max_timestamp - since : now_wall_ms - s->born_ms;
     uint32_t offsets_max = (uint32_t)c->segment_index_bytes / INDEX_OFFSET_ENTRY;
     uint32_t times_max = (uint32_t)c->segment_index_bytes / INDEX_TIME_ENTRY;
@@ -84,7 +62,8 @@ static bool must_roll(struct log *l, size_t size, int64_t max_timestamp, int64_t
 /* What all batches of an append come to, before any is staged. */
 struct sum {
     int64_t max_timestamp;
-    int64_t deltas; /* offsets that they take */
+    int64_t deltas;   /* offsets that they take */
+    int64_t expected; /* the least base offset of the next batch of a leader */
     size_t count;
 };
 
@@ -94,54 +73,69 @@ static enum kafka_error refuse(struct log_append *a, enum kafka_error error, con
     return error;
 }
 
-static enum kafka_error check_all(struct log *l, struct log_append *a, struct sum *ret_sum)
+/* Takes one batch, header first. 1, or as batch_next; *ret_error is the client's, if it has one. */
+static int take_batch(struct log *l, struct log_append *a, struct slice *rest, struct sum *sum,
+                      enum kafka_error *ret_error)
 {
-    struct slice rest = slice_make(a->bytes, a->size), bytes;
-    struct sum sum = {.max_timestamp = RECORDS_NO_TIMESTAMP};
-    struct batch b;
-    int64_t expected = l->staged_end;
+    const struct log_config *c = &l->config;
+    const struct batch *b;
+    int more = staging_take_header(l->staged, rest, &b);
+    if (more != 1)
+        return more;
+    if (a->origin == LOG_FROM_CLIENT && rest->size > 0)
+        *ret_error = refuse(a, KERR_INVALID_RECORD, "A produce request must hold exactly one whole batch a partition.");
+    else
+        *ret_error = check_header(c, b, a);
+    if (*ret_error != KERR_NONE)
+        return 1;
+    bool patched = c->log_append_time && a->origin == LOG_FROM_CLIENT;
+    bool whole = patched || batch_is_control(b) || check_needs_copy(c, b, a);
+    const struct staged_batch *t = staging_take_body(l->pool, l->staged, whole);
+    *ret_error = check_body(c, &t->batch, t->header, t->bytes, a);
+    if (*ret_error == KERR_NONE && a->origin == LOG_FROM_LEADER && t->batch.base_offset < sum->expected)
+        *ret_error = refuse(a, KERR_INVALID_RECORD, "The batches do not follow the log's end.");
+    sum->expected = batch_next_offset(&t->batch);
+    sum->max_timestamp = MAX(sum->max_timestamp, t->batch.max_timestamp);
+    sum->deltas += (int64_t)t->batch.last_offset_delta + 1;
+    sum->count++;
+    return 1;
+}
+
+static enum kafka_error check_all(struct log *l, struct log_append *a, struct sum *sum)
+{
+    struct slice rest = slice_make(a->bytes, a->size);
+    enum kafka_error error = KERR_NONE;
     int more;
-    while ((more = batch_next(&rest, &b, &bytes)) == 1) {
-        if (a->origin == LOG_FROM_CLIENT && rest.size > 0)
-            return refuse(a, KERR_INVALID_RECORD, "A produce request must hold exactly one whole batch a partition.");
-        enum kafka_error error = check_batch(&l->config, &b, bytes, a);
+    *sum = (struct sum){.max_timestamp = RECORDS_NO_TIMESTAMP, .expected = l->staged_end};
+    while ((more = take_batch(l, a, &rest, sum, &error)) == 1) {
         if (error != KERR_NONE)
             return error;
-        if (a->origin == LOG_FROM_LEADER && b.base_offset < expected)
-            return refuse(a, KERR_INVALID_RECORD, "The batches do not follow the log's end.");
-        expected = batch_next_offset(&b);
-        sum.max_timestamp = MAX(sum.max_timestamp, b.max_timestamp);
-        sum.deltas += (int64_t)b.last_offset_delta + 1;
-        sum.count++;
     }
-    if (more < 0 || sum.count == 0)
+    if (more < 0 || sum->count == 0)
         return refuse(a, KERR_INVALID_RECORD, "The records are empty, cut short, or no batch of magic 2.");
     if (a->size > (size_t)l->config.segment_bytes)
         return refuse(a, KERR_RECORD_LIST_TOO_LARGE, "The batches are larger than segment.bytes.");
-    if (a->origin != LOG_FROM_LEADER && l->staged_end > INT64_MAX - sum.deltas)
+    if (a->origin != LOG_FROM_LEADER && l->staged_end > INT64_MAX - sum->deltas)
         return refuse(a, KERR_INVALID_RECORD, "The log has no offsets left.");
     if (a->origin == LOG_FROM_LEADER)
-        sum.deltas = expected - l->staged_end;
-    *ret_sum = sum;
+        sum->deltas = sum->expected - l->staged_end;
     return KERR_NONE;
 }
 
 /* Sequence, epoch and duplicates of the one batch of a client. */
-static enum kafka_error check_producer(struct log *l, struct log_append *a, bool *ret_duplicate)
+static enum kafka_error check_producer(struct log *l, struct log_append *a)
 {
-    struct batch b;
+    size_t count;
+    const struct batch *b = &staging_taken(l->staged, &count)->batch;
     struct producer_batch seen;
-    *ret_duplicate = false;
-    if (a->origin != LOG_FROM_CLIENT || batch_read_header(slice_make(a->bytes, a->size), &b) < 0 ||
-        !batch_has_producer(&b))
+    if (a->origin != LOG_FROM_CLIENT || !batch_has_producer(b))
         return KERR_NONE;
-    enum kafka_error error = producers_check(l->producers, &b, ret_duplicate, &seen);
+    enum kafka_error error = producers_check(l->producers, b, &a->duplicate, &seen);
     if (error == KERR_INVALID_PRODUCER_EPOCH)
         return refuse(a, error, "The producer's epoch is older than the one that was seen last.");
     if (error != KERR_NONE)
         return refuse(a, error, "The batch's sequence does not follow the last one of its producer.");
-    if (*ret_duplicate) {
-        a->duplicate = true;
+    if (a->duplicate) {
         a->base_offset = seen.last_offset - seen.offset_delta;
         a->next_offset = seen.last_offset + 1;
         a->append_time_ms = seen.timestamp;
@@ -167,31 +161,51 @@ static int make_room(struct log *l, const struct log_append *a, const struct sum
     return err;
 }
 
-static void patch_and_stage(struct log *l, struct log_append *a)
+static void keep_batch(struct log *l, const struct staged_batch *t)
+{
+    const struct batch *b = &t->batch;
+    if (l->staged_bytes == 0)
+        l->epochs_staged = l->epochs.count;
+    l->staged_bytes += b->size;
+    l->staged_end = batch_next_offset(b);
+    epochs_assign(&l->epochs, b->leader_epoch, b->base_offset);
+    if (batch_has_producer(b)) {
+        int32_t coordinator_epoch;
+        int marker = log_marker_of(b, t->bytes, &coordinator_epoch);
+        void *undo = staging_alloc(l->pool, l->staged, producers_undo_size());
+        producers_apply_staged(l->producers, b, marker, coordinator_epoch, undo, &l->undo);
+    }
+}
+
+static void patch_and_keep(struct log *l, struct log_append *a)
 {
     bool append_time = l->config.log_append_time && a->origin == LOG_FROM_CLIENT;
-    size_t at = 0;
-    while (at < a->size) {
-        uint8_t *bytes = a->bytes + at;
-        struct batch b;
-        if (batch_read_header(slice_make(bytes, a->size - at), &b) < 0)
-            BUG("a batch changed between its check and its staging");
+    size_t count;
+    struct staged_batch *taken = staging_taken(l->staged, &count);
+    for (struct staged_batch *t = taken; t < taken + count; t++) {
         if (a->origin != LOG_FROM_LEADER) {
-            b.base_offset = l->staged_end;
-            b.leader_epoch = a->leader_epoch;
-            batch_set_offset(bytes, b.base_offset, b.leader_epoch);
+            t->batch.base_offset = l->staged_end;
+            t->batch.leader_epoch = a->leader_epoch;
+            batch_set_offset(t->header, l->staged_end, a->leader_epoch);
         }
         if (append_time) {
-            b.max_timestamp = a->now_wall_ms;
-            batch_set_append_time(bytes, b.size, a->now_wall_ms);
+            t->batch.max_timestamp = a->now_wall_ms;
+            batch_set_append_time(t->header, t->batch.size, a->now_wall_ms);
         }
-        if (at == 0)
-            a->base_offset = b.base_offset;
-        stage_batch(l, &b, bytes);
-        at += b.size;
+        keep_batch(l, t);
     }
+    staging_keep(l->staged);
+    a->base_offset = taken->batch.base_offset;
     a->next_offset = l->staged_end;
     a->append_time_ms = append_time ? a->now_wall_ms : RECORDS_NO_TIMESTAMP;
+}
+
+/* What is staged and not kept goes; a log with nothing staged holds no staging. */
+static void drop_taken(struct log *l)
+{
+    staging_drop(l->pool, l->staged);
+    if (l->staged->batch_count == 0)
+        l->staged = staging_put(l->pool, l->staged);
 }
 
 enum kafka_error log_stage(struct log *l, struct log_append *a)
@@ -204,21 +218,25 @@ enum kafka_error log_stage(struct log *l, struct log_append *a)
     a->record_error_count = 0;
     if (l->failed != 0)
         return refuse(a, KERR_KAFKA_STORAGE_ERROR, "The partition's log directory is offline.");
+    if (l->staged == NULL)
+        l->staged = staging_get(l->pool);
     struct sum sum;
-    bool duplicate;
     enum kafka_error error = check_all(l, a, &sum);
     if (error == KERR_NONE)
-        error = check_producer(l, a, &duplicate);
-    if (error != KERR_NONE || duplicate)
+        error = check_producer(l, a);
+    if (error != KERR_NONE || a->duplicate) {
+        drop_taken(l);
         return error;
+    }
     int err = make_room(l, a, &sum);
     if (err < 0) {
         if (err != -ENOSPC)
             log_fail(l, err, "rolling");
+        drop_taken(l);
         return refuse(a, KERR_KAFKA_STORAGE_ERROR, "The log could not be written.");
     }
     a->undos = l->undos;
-    patch_and_stage(l, a);
+    patch_and_keep(l, a);
     return KERR_NONE;
 }
 
@@ -228,8 +246,8 @@ static int note_staged(struct log *l)
 {
     struct segment *s = log_active(l);
     int first = 0;
-    for (size_t i = 0; i < l->staged.count; i++) {
-        const struct batch *b = &l->staged.batches[i];
+    for (size_t i = 0; i < l->staged->kept.batches; i++) {
+        const struct batch *b = &l->staged->batches[i].batch;
         uint64_t position = s->size_bytes;
         s->size_bytes += b->size;
         int err = segment_note(s, b, position, (uint32_t)l->config.index_interval_bytes);
@@ -244,7 +262,7 @@ static void undo_staged(struct log *l)
 {
     struct segment *s = log_active(l);
     l->undos++;
-    producers_undo(l->producers, &l->staged.undo);
+    producers_undo(l->producers, &l->undo);
     if (l->epochs.count > l->epochs_staged)
         l->epochs.count = l->epochs_staged;
     l->staged_end = l->end;
@@ -260,17 +278,19 @@ static void undo_staged(struct log *l)
 
 int log_commit(struct log *l)
 {
-    if (l->staged.count == 0)
+    if (!log_has_staged(l))
         return l->failed;
     struct segment *s = log_active(l);
+    size_t count;
+    struct iovec last, *vectors = staging_vectors(l->staged, &count, &last);
     int fd = segment_fd(s);
-    int err = fd < 0 ? fd : file_write_all(l->fs, fd, l->staged.iov, l->staged.count, s->size_bytes);
+    int err = fd < 0 ? fd : file_write_all(l->fs, fd, vectors, count, s->size_bytes);
     if (err < 0) {
         undo_staged(l);
         if (err != -ENOSPC)
             log_fail(l, err, "appending");
     } else {
-        producers_settle(&l->staged.undo);
+        l->undo = NULL;
         l->end = l->staged_end;
         if (!l->hold_high_watermark)
             l->high_watermark = l->end;
@@ -281,8 +301,10 @@ int log_commit(struct log *l)
         if (side < 0)
             log_fail(l, side, "writing an index");
     }
-    l->staged.count = 0;
-    l->staged.size_bytes = 0;
+    l->staged_bytes = 0;
+    staging_done(l->staged, last);
+    if (l->staged->batch_count == 0)
+        l->staged = staging_put(l->pool, l->staged);
     return err;
 }
 

@@ -89,22 +89,35 @@ static enum kafka_error check_client(const struct log_config *c, const struct ba
     return KERR_NONE;
 }
 
-enum kafka_error check_batch(const struct log_config *c, const struct batch *b, struct slice bytes,
-                             struct log_append *a)
+enum kafka_error check_header(const struct log_config *c, const struct batch *b, struct log_append *a)
 {
     enum kafka_error error = a->origin == LOG_FROM_CLIENT ? check_client(c, b, a) : KERR_NONE;
-    if (error != KERR_NONE)
-        return error;
-    if (a->origin != LOG_FROM_LEADER && b->size > (uint32_t)c->max_message_bytes)
-        return refuse(a, KERR_MESSAGE_TOO_LARGE, "The batch is larger than max.message.bytes.");
-    if (!batch_crc_holds(b, bytes))
+    if (error == KERR_NONE && a->origin != LOG_FROM_LEADER && b->size > (uint32_t)c->max_message_bytes)
+        error = refuse(a, KERR_MESSAGE_TOO_LARGE, "The batch is larger than max.message.bytes.");
+    return error;
+}
+
+/* Is there a rule about single records that the header alone does not answer? */
+static bool looks_at_records(const struct log_config *c, const struct batch *b, const struct log_append *a)
+{
+    if (a->origin != LOG_FROM_CLIENT)
+        return false;
+    bool times = !c->log_append_time && (time_too_late(c, b->max_timestamp, a->now_wall_ms) ||
+                                         c->message_timestamp_before_max_ms != INT64_MAX);
+    return batch_codec(b) == COMPRESS_NONE || times || c->cleanup_compact;
+}
+
+bool check_needs_copy(const struct log_config *c, const struct batch *b, const struct log_append *a)
+{
+    return batch_codec(b) != COMPRESS_NONE && looks_at_records(c, b, a);
+}
+
+enum kafka_error check_body(const struct log_config *c, const struct batch *b, const uint8_t *header,
+                            struct slice bytes, struct log_append *a)
+{
+    if (!batch_crc_holds_apart(b, header, bytes))
         return refuse(a, KERR_CORRUPT_MESSAGE, "The batch's CRC does not match its bytes.");
     if (batch_codec(b) > COMPRESS_ZSTD)
         return refuse(a, KERR_UNSUPPORTED_COMPRESSION_TYPE, "The batch names an unknown compression codec.");
-    if (a->origin != LOG_FROM_CLIENT)
-        return KERR_NONE;
-    bool times = !c->log_append_time && (time_too_late(c, b->max_timestamp, a->now_wall_ms) ||
-                                         c->message_timestamp_before_max_ms != INT64_MAX);
-    bool cheap = batch_codec(b) == COMPRESS_NONE;
-    return cheap || times || c->cleanup_compact ? check_records(c, b, bytes, a) : KERR_NONE;
+    return looks_at_records(c, b, a) ? check_records(c, b, bytes, a) : KERR_NONE;
 }

@@ -8,6 +8,7 @@
 #include "libs/log/logdir.h"
 #include "libs/log/producers.h"
 #include "libs/log/segment.h"
+#include "libs/log/staging.h"
 
 enum { LOG_HINTS = 8 };
 
@@ -22,15 +23,6 @@ struct hint {
 struct hints {
     struct hint at[LOG_HINTS];
     size_t next;
-};
-
-/* Batches that passed their checks and wait for log_commit, all for the active segment. */
-struct staged {
-    struct iovec *iov;
-    struct batch *batches; /* with their offsets */
-    size_t count, capacity;
-    uint64_t size_bytes;
-    struct producer_undo *undo;
 };
 
 /* A segment whose files are renamed to *.deleted and go at due_ms. */
@@ -62,7 +54,11 @@ struct log {
     int64_t roll_jitter_ms;
     uint64_t jitter_seed;
 
-    struct staged staged;
+    struct log_pool *pool;
+    bool own_pool;
+    struct staging *staged; /* batches that wait for log_commit, all for the active segment; NULL: none */
+    uint64_t staged_bytes;
+    struct producer_undo *undo; /* in the staging's memory */
     struct producers *producers;
     int64_t expire_due_ms;   /* wall; expired producers are looked for then */
     int64_t snapshot_offset; /* of the newest producer snapshot; -1: none */

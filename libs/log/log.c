@@ -113,6 +113,8 @@ int log_open(const struct log_options *o, struct log **ret_log)
     l->dir = xstrdup(o->dir);
     l->config = o->config;
     l->topic_id = o->topic_id;
+    l->own_pool = o->pool == NULL;
+    l->pool = l->own_pool ? log_pool_new() : o->pool;
     l->note = o->note;
     l->note_ctx = o->note_ctx;
     l->jitter_seed = o->jitter_seed;
@@ -166,11 +168,11 @@ struct log *log_abandon(struct log *l)
         segment_free(d->segment);
         free(d);
     }
-    producers_settle(&l->staged.undo);
+    staging_put(l->pool, l->staged);
+    if (l->own_pool)
+        log_pool_free(l->pool);
     producers_free(l->producers);
     epochs_free(&l->epochs);
-    free(l->staged.iov);
-    free(l->staged.batches);
     free(l->segments);
     free(l->dir);
     free(l);

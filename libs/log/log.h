@@ -10,9 +10,18 @@
  * I3  what is before the recovery point is flushed: it survives a power cut.
  * I4  staged bytes are not seen by any read until log_commit has written them.
  *
- * Staging: log_stage checks a batch, assigns its offset in the caller's own bytes and notes an iovec; log_commit writes
- * all of the turn with one pwritev. Only then is a result final. When the write fails, file and memory go back to what
- * they were.
+ * Staging: log_stage copies a batch's header, checks and patches the copy, and notes it with the rest of the batch
+ * where the caller has it; log_commit writes all of the turn with one pwritev. Only then is a result final. When the
+ * write fails, file and memory go back to what they were.
+ *
+ * The caller's bytes are never written to, and may lie in memory that another process writes to. Each field of a header
+ * is read once, and what was checked is what is written. Batches up to STAGING_COPY_MAX, those that are decompressed,
+ * control batches and those that get LogAppendTime are copied whole first. Of the others the CRC and the records are
+ * checked where they lie: whoever changes such bytes between the check and the end of log_commit gets them written with
+ * the CRC of before. The bounds hold all the same, offsets and sizes are the checked ones, so nobody else's batch is
+ * touched; the reader that gets the changed batch finds that its CRC does not hold. (A start after a crash finds it,
+ * too, and cuts the log there if it was not flushed: a peer with shared memory is trusted not to do that to its
+ * partitions.)
  *
  * Errors: -ENOSPC from log_commit: the disk is full, the log is as before and goes on. Any other -errno of the disk:
  * the log is offline for good (log_failed), its folder must be taken offline; every later call fails with -EIO.
@@ -49,6 +58,12 @@ struct log_config {
 };
 void log_config_init(struct log_config *config);
 
+/* What the logs of one thread share, so that it is there once: memory for what is staged in a turn, and the numbers of
+ * the lives of their files. Outlives them. */
+struct log_pool;
+NODISCARD struct log_pool *log_pool_new(void);
+struct log_pool *log_pool_free(struct log_pool *p); /* takes NULL; returns NULL */
+
 /* What a log tells people (a cut tail, a rebuilt index): level is enum log_level of libs/base/log.h. */
 typedef void log_note_fn(void *ctx, int level, const char *text);
 
@@ -63,8 +78,9 @@ struct log_options {
     int64_t high_watermark;   /* from the folder's checkpoint, cut to the log's bounds; only with: */
     bool hold_high_watermark; /* log_set_high_watermark moves it; else it is the log end */
     int64_t now_wall_ms;
-    uint64_t jitter_seed; /* for segment.jitter.ms */
-    log_note_fn *note;    /* may be NULL */
+    uint64_t jitter_seed;  /* for segment.jitter.ms */
+    struct log_pool *pool; /* NULL: the log has one of its own */
+    log_note_fn *note;     /* may be NULL */
     void *note_ctx;
 };
 
@@ -113,7 +129,7 @@ struct log_record_error {
 };
 
 struct log_append {
-    uint8_t *bytes; /* patched in place; must live until log_commit */
+    const uint8_t *bytes; /* must live until log_commit; may lie in memory that another process writes to */
     size_t size;
     enum log_origin origin;
     int32_t leader_epoch; /* set into the batches, but for LOG_FROM_LEADER */

@@ -145,10 +145,15 @@ void producers_apply(struct producers *p, const struct batch *b, int marker, int
         set_txn_first(p, e, b->base_offset);
 }
 
-void producers_apply_staged(struct producers *p, const struct batch *b, int marker, int32_t coordinator_epoch,
-                            struct producer_undo **undo)
+size_t producers_undo_size(void)
 {
-    struct producer_undo *u = xmalloc(sizeof *u);
+    return sizeof(struct producer_undo);
+}
+
+void producers_apply_staged(struct producers *p, const struct batch *b, int marker, int32_t coordinator_epoch,
+                            void *memory, struct producer_undo **undo)
+{
+    struct producer_undo *u = memory;
     const struct producer *e = find(p, b->producer_id);
     u->existed = e != NULL;
     if (e != NULL)
@@ -162,8 +167,7 @@ void producers_apply_staged(struct producers *p, const struct batch *b, int mark
 
 void producers_undo(struct producers *p, struct producer_undo **undo)
 {
-    for (struct producer_undo *u = *undo, *next; u != NULL; u = next) {
-        next = u->next;
+    for (const struct producer_undo *u = *undo; u != NULL; u = u->next) {
         struct producer *e = find(p, u->was.id);
         if (e != NULL) {
             set_txn_first(p, e, u->was.txn_first_offset);
@@ -175,16 +179,6 @@ void producers_undo(struct producers *p, struct producer_undo **undo)
                 free(e);
             }
         }
-        free(u);
-    }
-    *undo = NULL;
-}
-
-void producers_settle(struct producer_undo **undo)
-{
-    for (struct producer_undo *u = *undo, *next; u != NULL; u = next) {
-        next = u->next;
-        free(u);
     }
     *undo = NULL;
 }

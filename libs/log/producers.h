@@ -31,11 +31,12 @@ enum kafka_error producers_check(const struct producers *p, const struct batch *
 /* Notes an appended batch (with its offset) that has a producer. marker: for a control batch, commit or abort, with the
  * coordinator's epoch; anything else ignores those two. */
 void producers_apply(struct producers *p, const struct batch *b, int marker, int32_t coordinator_epoch);
-/* The same, but to be undone or settled: the copy of what was there is put in front of *undo. */
+/* The same, but to be undone: what was there is copied to memory of the caller's, producers_undo_size() bytes, and put
+ * in front of *undo. To settle it, forget *undo. */
+size_t producers_undo_size(void);
 void producers_apply_staged(struct producers *p, const struct batch *b, int marker, int32_t coordinator_epoch,
-                            struct producer_undo **undo);
+                            void *memory, struct producer_undo **undo);
 void producers_undo(struct producers *p, struct producer_undo **undo);
-void producers_settle(struct producer_undo **undo);
 
 void producers_expire(struct producers *p, int64_t now_wall_ms, int64_t expiration_ms);
 /* The first offset of the oldest open transaction; -1: none is open. */

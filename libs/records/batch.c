@@ -92,6 +92,14 @@ bool batch_crc_holds(const struct batch *b, struct slice bytes)
            bytes_crc32c(0, bytes.data + BATCH_ATTRIBUTES, b->size - BATCH_ATTRIBUTES) == b->crc;
 }
 
+bool batch_crc_holds_apart(const struct batch *b, const uint8_t *header, struct slice bytes)
+{
+    if (b->size < BATCH_HEADER_SIZE || bytes.size < b->size)
+        return false;
+    uint32_t crc = bytes_crc32c(0, header + BATCH_ATTRIBUTES, BATCH_HEADER_SIZE - BATCH_ATTRIBUTES);
+    return bytes_crc32c(crc, bytes.data + BATCH_HEADER_SIZE, b->size - BATCH_HEADER_SIZE) == b->crc;
+}
+
 void batch_set_offset(uint8_t *bytes, int64_t base_offset, int32_t leader_epoch)
 {
     put_i64(bytes + BATCH_BASE_OFFSET, base_offset);

@@ -106,6 +106,9 @@ NODISCARD int batch_next(struct slice *rest, struct batch *ret_batch, struct sli
 /* Does the CRC of a whole batch hold? bytes has at least b->size bytes. */
 bool batch_crc_holds(const struct batch *b, struct slice bytes);
 
+/* The same when the header is a copy that lies elsewhere: of bytes only what follows the header is read. */
+bool batch_crc_holds_apart(const struct batch *b, const uint8_t *header, struct slice bytes);
+
 /* Set in the bytes what a leader sets. The CRC stays true. */
 void batch_set_offset(uint8_t *bytes, int64_t base_offset, int32_t leader_epoch);
 /* LogAppendTime: sets the timestamp type bit and maxTimestamp, and the CRC anew over size bytes. */

@@ -7,6 +7,8 @@
 #include "services/storage/storage.h"
 #include <stdlib.h>
 
+enum { POOL_PARTS = 4, POOL_CALLS = 256 }; /* what of finished calls is kept for the next ones: some 200 KiB */
+
 struct append_call {
     struct append_call *next;
     struct storage *storage;
@@ -46,16 +48,42 @@ static struct uuid topic_of(const Karst__Bus__AppendPartition *request)
     return id;
 }
 
-/* The bytes to patch: the payload's own, or a copy when somebody else holds them too. */
-static uint8_t *own_bytes(struct append_part *p, struct rpc *rpc, size_t i)
+/* ---- memory: calls come and go with every turn ---- */
+
+static struct append_call *call_new(struct storage *s, struct rpc *rpc, size_t count)
 {
-    uint8_t *own = rpc_payload_own(rpc, i);
-    struct slice bytes = ref_bytes(rpc_payload(rpc, i));
-    if (own != NULL || bytes.size == 0)
-        return own;
-    p->copy = xmalloc(bytes.size);
-    memcpy(p->copy, bytes.data, bytes.size);
-    return p->copy;
+    struct append_call *c = s->append_pool;
+    if (count <= POOL_PARTS && c != NULL) {
+        s->append_pool = c->next;
+        s->append_pooled--;
+    } else {
+        c = xmalloc(sizeof *c + MAX(count, (size_t)POOL_PARTS) * sizeof c->parts[0]);
+    }
+    *c = (struct append_call){.storage = s, .rpc = rpc, .count = count};
+    memset(c->parts, 0, count * sizeof c->parts[0]);
+    return c;
+}
+
+static void call_free(struct append_call *c)
+{
+    struct storage *s = c->storage;
+    for (size_t i = 0; i < c->count; i++)
+        free(c->parts[i].append.record_errors);
+    if (c->count > POOL_PARTS || s->append_pooled == POOL_CALLS) {
+        free(c);
+        return;
+    }
+    c->next = s->append_pool;
+    s->append_pool = c;
+    s->append_pooled++;
+}
+
+void append_free(struct storage *s)
+{
+    struct append_call *c, *next;
+    LL_FOREACH_SAFE(s->append_pool, c, next)
+    free(c);
+    s->append_pool = NULL;
 }
 
 static void stage_part(struct storage *s, struct append_part *p, size_t i, const Karst__Bus__AppendRequest *q)
@@ -80,10 +108,11 @@ static void stage_part(struct storage *s, struct append_part *p, size_t i, const
     }
     if (check_owner(s, r, q->owner, p) != KERR_NONE)
         return;
+    struct slice bytes = ref_bytes(rpc_payload(rpc, i)); /* the rpc keeps them until it is answered */
     p->log_start = log_start(r->log);
     p->append = (struct log_append){
-        .bytes = own_bytes(p, rpc, i),
-        .size = rpc_payload(rpc, i)->size_bytes,
+        .bytes = bytes.data,
+        .size = bytes.size,
         .origin = q->owner != NULL ? LOG_FROM_COORDINATOR : LOG_FROM_CLIENT,
         .leader_epoch = r->leader_epoch,
         .now_wall_ms = loop_wall_ms(s->loop),
@@ -106,10 +135,7 @@ void append_on_call(void *ctx, struct rpc *rpc)
         rpc_fail(rpc, KARST__BUS__OUTCOME__OUTCOME_OVERLOADED);
         return;
     }
-    struct append_call *c = xcalloc(1, sizeof *c + q->n_partitions * sizeof c->parts[0]);
-    c->storage = s;
-    c->rpc = rpc;
-    c->count = q->n_partitions;
+    struct append_call *c = call_new(s, rpc, q->n_partitions);
     for (size_t i = 0; i < c->count; i++) {
         c->parts[i].call = c;
         stage_part(s, &c->parts[i], i, q);
@@ -181,11 +207,7 @@ static void answer(struct append_call *c)
     reply.n_results = c->count;
     reply.results = list;
     rpc_reply(c->rpc, KARST__BUS__REPLY__BODY_APPEND, &reply, NULL, 0, 0);
-    for (size_t i = 0; i < c->count; i++) {
-        free(c->parts[i].copy);
-        free(c->parts[i].append.record_errors);
-    }
-    free(c);
+    call_free(c);
 }
 
 /* After the commit: what is behind the log end was not written. */

@@ -176,6 +176,7 @@ static int open_state(struct storage *s)
     s->bus = service_bus(s->service);
     s->config = service_config(s->service);
     s->arena = arena_new(0);
+    s->pool = log_pool_new();
     s->lock_fd = -1;
     raise_descriptor_limit();
     /* Records of a megabyte come and go with every call: the heap keeps room for some instead of asking the kernel for
@@ -201,6 +202,8 @@ static int open_state(struct storage *s)
 static void close_state(struct storage *s)
 {
     replicas_free(s);
+    append_free(s);
+    s->pool = log_pool_free(s->pool);
     directory_free(s);
     s->image = image_release(s->image);
     buf_free(&s->scratch);

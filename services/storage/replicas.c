@@ -87,6 +87,7 @@ int replica_open(struct storage *s, struct slice topic, struct uuid topic_id, in
         .log_start_offset = log_start,
         .now_wall_ms = loop_wall_ms(s->loop),
         .note = note,
+        .pool = s->pool,
     };
     settings_of_topic(s, r->topic, &o.config);
     s->settings_changed = true;

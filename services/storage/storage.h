@@ -80,10 +80,13 @@ struct storage {
     struct replica *replicas;
     struct image *image;
     struct replica *touched;
+    struct log_pool *pool;       /* of all logs */
     struct append_call *appends; /* of this turn */
-    struct read_call *reads;     /* parked */
-    uint64_t told_full_ms;       /* when the log last said that the disk is full */
-    size_t flushes;              /* under way */
+    struct append_call *append_pool;
+    size_t append_pooled;
+    struct read_call *reads; /* parked */
+    uint64_t told_full_ms;   /* when the log last said that the disk is full */
+    size_t flushes;          /* under way */
     struct removal *removals;
     struct unopened *unopened;
     struct loop_timer *housekeeping, *retention, *marks_timer, *points_timer, *flush_timer;
@@ -140,11 +143,11 @@ struct append_part {
     enum kafka_error error;
     const char *message;
     int64_t log_start;
-    uint8_t *copy; /* of bytes that were not ours alone */
     bool staged;
     struct append_part *next_waiting;
 };
 void append_on_call(void *ctx, struct rpc *rpc);
+void append_free(struct storage *s);
 /* The turn's appends, after their logs were committed: those that need no flush are answered. */
 void append_answer_turn(struct storage *s);
 /* A flush of the replica has ended. */

@@ -134,6 +134,7 @@ static ssize_t f_pwritev(void *ctx, int fd, const struct iovec *iov, int count, 
 {
     struct help_faults *f = ctx;
     int error = fails(f, "pwritev");
+    f->vectors = count;
     if (error != 0) {
         if (f->shorten && iov[0].iov_len > 1) {
             struct iovec half = {iov[0].iov_base, iov[0].iov_len / 2};

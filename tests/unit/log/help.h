@@ -38,6 +38,7 @@ struct help_faults {
     int times;        /* how many fail then */
     bool shorten;     /* a failing pwritev writes half first */
     int count;        /* calls so far */
+    int vectors;      /* of the last pwritev */
 };
 struct file_system help_faulty(struct help_faults *f);
 
