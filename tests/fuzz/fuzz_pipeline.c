@@ -1,8 +1,10 @@
-// link: pipeline wire bus base
+// link: pipeline shm wire bus base
 /* fuzz_pipeline.c - what a hostile client sends: bytes in short reads through the framing, every frame decoded as the
- * API that it names, at every version there is. The first byte says how short the reads are. */
+ * API that it names, at every version there is. The first byte says how short the reads are, and whether they go to an
+ * arena of shared memory (which is small: often full) or to the heap. */
 #include "libs/pipeline/decode.h"
 #include "libs/pipeline/pipeline.h"
+#include "libs/shm/shm_arena.h"
 
 #include <stdlib.h>
 
@@ -44,10 +46,23 @@ static void drop_output(struct pipeline *p, uint64_t conn)
         pipeline_written(p, conn, v[0].iov_len, 0);
 }
 
+enum { ARENA_BYTES = 256 << 10 };
+
+static bool alloc_shared(void *ctx, size_t size, struct pipeline_buffer *ret_buffer)
+{
+    struct shm_block *b = shm_arena_alloc(ctx, size);
+
+    if (b == NULL)
+        return false;
+    *ret_buffer = (struct pipeline_buffer){&b->owner, b->data, b->capacity};
+    return true;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const uint8_t ip[PIPELINE_IP_BYTES] = {0};
-    const struct pipeline_options options = {
+    static struct shm_arena *shm;
+    struct pipeline_options options = {
         .frame_max_bytes = 1 << 20,
         .input_budget_bytes = 64 << 10,
         .output_budget_bytes = 64 << 10,
@@ -63,6 +78,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size == 0)
         return 0;
+    int error;
+    if (shm == NULL && (shm = shm_arena_new(1, ARENA_BYTES, &error)) == NULL)
+        abort();
+    if (data[0] & 0x80) {
+        options.alloc = alloc_shared;
+        options.alloc_ctx = shm;
+        options.alloc_bytes = ARENA_BYTES;
+    }
     struct pipeline *p = pipeline_new(&options);
     struct arena *arena = arena_new(16 << 20);
     if (pipeline_open(p, ip, -1, 0, &conn) != 0)
@@ -71,7 +94,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct iovec room[2];
         if (pipeline_input(p, conn, room) == 0)
             break;
-        size_t n = MIN(room[0].iov_len, (size_t)data[0] + 1);
+        size_t n = MIN(room[0].iov_len, (size_t)(data[0] & 0x7f) * 4 + 1);
         n = MIN(n, size - at);
         memcpy(room[0].iov_base, data + at, n);
         pipeline_received(p, conn, n, 0);
@@ -82,5 +105,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     pipeline_free(p);
     arena_free(arena);
+    (void)shm_arena_trim(shm);
+    if (shm_arena_used(shm) != 0)
+        abort();
     return 0;
 }
