@@ -1,5 +1,5 @@
 /* fetch_reply.c - the answer of a Fetch out of what the nodes have said. Records go from the bus to the socket as they
- * are. */
+ * are: bytes of a message, or a part of a file that goes to the client with sendfile. */
 #include "services/frontend/fetch.h"
 
 #include <sys/random.h>
@@ -56,10 +56,11 @@ void fetch_take_result(struct fetch *f, struct fetch_part *part, const Karst__Bu
     }
     if (from->payload < 0 || (size_t)from->payload >= result->payload_count)
         return;
-    uint64_t size = result->payloads[from->payload].size_bytes;
-    if (size > FETCH_ROOM_MIN_BYTES && size > pipeline_output_room(f->r->frontend->pipeline))
+    const struct ref *records = &result->payloads[from->payload];
+    if (records->kind != REF_FILE && records->size_bytes > FETCH_ROOM_MIN_BYTES &&
+        records->size_bytes > pipeline_output_room(f->r->frontend->pipeline))
         return; /* others do not read their answers; the client asks again */
-    part->records = result->payloads[from->payload];
+    part->records = *records;
     request_keep(f->r, &part->records);
     part->data.records = slice_make("", part->records.size_bytes);
     f->has_data = f->has_data || part->records.size_bytes > 0;
