@@ -133,7 +133,7 @@ static ssize_t send_next(const struct connection *c, struct iovec *vectors, int 
     if (n == 0) {
         off_t at = (off_t)file->position;
         *ret_asked = MIN(file->size_bytes, (uint64_t)WRITE_PER_TURN_BYTES);
-        ssize_t sent = sendfile(c->fd, file->fd, &at, *ret_asked);
+        ssize_t sent = sendfile(c->fd, file->fd, &at, *ret_asked); /* SIGPIPE is ignored (libs/service) */
         if (sent == 0)
             errno = ENODATA; /* the file is shorter than its owner said */
         return sent == 0 ? -1 : sent;
