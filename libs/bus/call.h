@@ -65,6 +65,8 @@ void rpc_on_gone(struct rpc *r, bus_handler_fn *fn, void *ctx);
 void rpc_reply(struct rpc *r, Karst__Bus__Reply__BodyCase kind, const void *body, const struct ref *payloads,
                size_t payload_count, int64_t metadata_offset);
 void rpc_fail(struct rpc *r, Karst__Bus__Outcome outcome);
+/* Can the caller take files at all? For whoever would have to open one first. */
+NODISCARD bool rpc_shares_files(const struct rpc *r);
 /* May payloads of the reply, given in this turn, be slices of f? Its descriptor is with the caller then. False: copy.
  */
 NODISCARD bool rpc_share_file(struct rpc *r, struct ref_file *f);

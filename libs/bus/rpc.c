@@ -196,13 +196,16 @@ void rpc_reply(struct rpc *r, Karst__Bus__Reply__BodyCase kind, const void *body
         rpc_fail(r, KARST__BUS__OUTCOME__OUTCOME_UNKNOWN); /* too large to be told; it was done all the same */
 }
 
+bool rpc_shares_files(const struct rpc *r)
+{
+    return r->link != NULL && !r->gone && r->reply_in_files && link_shares(r->core, r->link->conn);
+}
+
 bool rpc_share_file(struct rpc *r, struct ref_file *f)
 {
-    struct link_core *l = r->core;
-    const struct link_sharing *sharing = &l->options.sharing;
+    const struct link_sharing *sharing = &r->core->options.sharing;
 
-    return r->link != NULL && !r->gone && r->reply_in_files && link_shares(l, r->link->conn) &&
-           sharing->pass_file(sharing->ctx, r->link->conn, f);
+    return rpc_shares_files(r) && sharing->pass_file(sharing->ctx, r->link->conn, f);
 }
 
 void rpc_fail(struct rpc *r, Karst__Bus__Outcome outcome)
