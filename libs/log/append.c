@@ -267,6 +267,7 @@ static void undo_staged(struct log *l)
         l->epochs.count = l->epochs_staged;
     l->staged_end = l->end;
     int fd = segment_fd(s);
+    /* Nobody was ever given what lies behind size_bytes, not even of a file that was given away. */
     int err = fd < 0 ? fd : file_ftruncate(l->fs, fd, s->size_bytes);
     /* Bytes of an unanswered append would come back as records at the next start; after a power cut, too, when the
      * flushes to come begin behind this segment. */

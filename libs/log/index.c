@@ -1,4 +1,4 @@
-/* index.c - index files: written in bunches, searched by halves and at last in one block. */
+/* index.c - index files: written in bunches, searched in one block where the entry should be, and else by halves. */
 #include "libs/log/index.h"
 #include "libs/base/bytes.h"
 #include <stdlib.h>
@@ -175,27 +175,54 @@ int index_truncate(struct index *x, int32_t value)
     return index_trim(x);
 }
 
-/* Among entries low .. high - 1 of the file, of which the first is known to be <= key, or low == 0. */
-static int floor_in_block(struct index *x, uint32_t low, uint32_t high, int64_t key, int64_t *ret_key,
-                          int32_t *ret_value)
+/* Where in the file the last entry <= key may be: among entries low .. high - 1, or nowhere. */
+struct window {
+    uint32_t low, high;
+};
+
+/* Looks at entries from .. to - 1 of the window at once. 1: the last one <= key is there; 0: it is not, and the window
+ * is what is left. */
+static int look_in_block(struct index *x, struct window *w, uint32_t from, uint32_t to, int64_t key, int64_t *ret_key,
+                         int32_t *ret_value)
 {
     uint8_t block[INDEX_BLOCK * INDEX_TIME_ENTRY];
     int fd = index_fd(x);
     if (fd < 0)
         return fd;
-    ASSERT(high - low <= INDEX_BLOCK);
-    int err = file_read_all(x->fs, fd, block, (size_t)(high - low) * x->entry_size, (uint64_t)low * x->entry_size);
+    ASSERT(w->low <= from && from < to && to <= w->high && to - from <= INDEX_BLOCK);
+    int err = file_read_all(x->fs, fd, block, (size_t)(to - from) * x->entry_size, (uint64_t)from * x->entry_size);
     if (err < 0)
         return err;
-    for (uint32_t i = high - low; i > 0; i--) {
-        const uint8_t *e = block + (size_t)(i - 1) * x->entry_size;
-        if (entry_key(x, e) <= key) {
-            *ret_key = entry_key(x, e);
-            *ret_value = entry_value(x, e);
-            return 1;
-        }
+    uint32_t i = to - from;
+    while (i > 0 && entry_key(x, block + (size_t)(i - 1) * x->entry_size) > key)
+        i--;
+    if (i == 0) {
+        w->high = from;
+        return 0;
     }
-    return 0;
+    if (i == to - from && to < w->high) {
+        w->low = to - 1;
+        return 0;
+    }
+    const uint8_t *e = block + (size_t)(i - 1) * x->entry_size;
+    *ret_key = entry_key(x, e);
+    *ret_value = entry_value(x, e);
+    return 1;
+}
+
+/* Offsets lie nearly evenly in most segments: the first look goes where the entry would be then. */
+static int guess_floor(struct index *x, struct window *w, int64_t key, int64_t *ret_key, int32_t *ret_value)
+{
+    int64_t last_key;
+    int32_t last_value;
+    int err = index_last(x, &last_key, &last_value);
+    if (err < 0)
+        return err;
+    if (last_key <= 0 || key < 0 || key > INT32_MAX)
+        return 0;
+    uint64_t at = (uint64_t)key * w->high / (uint64_t)last_key;
+    uint32_t from = (uint32_t)MIN(at > INDEX_BLOCK / 2 ? at - INDEX_BLOCK / 2 : 0, (uint64_t)w->high - INDEX_BLOCK);
+    return look_in_block(x, w, from, from + INDEX_BLOCK, key, ret_key, ret_value);
 }
 
 int index_floor(struct index *x, int64_t key, int64_t *ret_key, int32_t *ret_value)
@@ -208,18 +235,23 @@ int index_floor(struct index *x, int64_t key, int64_t *ret_key, int32_t *ret_val
             return 1;
         }
     }
-    uint32_t low = 0, high = x->in_file;
-    while (high - low > INDEX_BLOCK) {
-        uint32_t mid = low + (high - low) / 2;
+    struct window w = {0, x->in_file};
+    if (w.high > INDEX_BLOCK && x->entry_size == INDEX_OFFSET_ENTRY) {
+        int err = guess_floor(x, &w, key, ret_key, ret_value);
+        if (err != 0)
+            return err;
+    }
+    while (w.high - w.low > INDEX_BLOCK) {
+        uint32_t mid = w.low + (w.high - w.low) / 2;
         int64_t k;
         int32_t v;
         int err = index_get(x, mid, &k, &v);
         if (err < 0)
             return err;
         if (k <= key)
-            low = mid;
+            w.low = mid;
         else
-            high = mid;
+            w.high = mid;
     }
-    return high == low ? 0 : floor_in_block(x, low, high, key, ret_key, ret_value);
+    return w.high == w.low ? 0 : look_in_block(x, &w, w.low, w.high, key, ret_key, ret_value);
 }

@@ -181,6 +181,17 @@ NODISCARD enum kafka_error log_locate(struct log *l, int64_t offset, int64_t upp
 /* Copies the bytes of a range. 0 or -errno. */
 NODISCARD int log_copy(struct log *l, const struct log_range *range, uint8_t *to);
 
+/* A range's file, given away: other processes may read the range from it, for as long as they like. */
+struct log_file {
+    int fd;            /* a duplicate, the caller's to close */
+    uint64_t instance; /* of this giving: never 0, drawn from the pool's count, so never used twice */
+};
+/* From here on the bytes of the range never change in that file: what cuts it makes a new one, and the old one stays
+ * whole for whoever holds it. 0 or -errno; -ESTALE: the range is gone. */
+NODISCARD int log_file(struct log *l, const struct log_range *range, struct log_file *ret_file);
+/* Is what was given last of that segment still its file? */
+bool log_has_file(const struct log *l, int64_t segment, uint64_t instance);
+
 struct log_offset {
     int64_t offset;       /* -1: none */
     int64_t timestamp;    /* -1: none */
@@ -211,7 +222,8 @@ NODISCARD int log_roll(struct log *l, int64_t now_wall_ms);
 NODISCARD int log_retain(struct log *l, int64_t now_wall_ms);
 /* DeleteRecords: the log start moves to offset (<= high watermark). 0, -ERANGE, -errno. */
 NODISCARD int log_delete_before(struct log *l, int64_t offset);
-/* Keeps what is before offset only. Staged appends must be committed. 0 or -errno. */
+/* Keeps what is before offset only. Staged appends must be committed. 0 or -errno. The last segment is copied when it
+ * was given away (log_file), and that needs room on the disk. */
 NODISCARD int log_truncate(struct log *l, int64_t offset);
 /* Empties the log and starts it at offset: after a snapshot replaced what was there. 0 or -errno. */
 NODISCARD int log_restart_at(struct log *l, int64_t offset, int64_t now_wall_ms);

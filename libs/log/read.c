@@ -125,12 +125,39 @@ static void note_read(struct log *l, const struct log_range *range, const uint8_
         log_add_hint(&l->read, hint);
 }
 
+/* NULL: the log has no such segment, or it is shorter now. */
+static struct segment *segment_of(const struct log *l, const struct log_range *range)
+{
+    struct segment *s = l->segments[log_segment_at(l, range->segment)];
+    return s->base == range->segment && range->position + range->size_bytes <= s->size_bytes ? s : NULL;
+}
+
+int log_file(struct log *l, const struct log_range *range, struct log_file *ret_file)
+{
+    struct segment *s = segment_of(l, range);
+    if (s == NULL)
+        return -ESTALE;
+    int fd = segment_fd(s);
+    int copy = fd < 0 ? fd : file_dup(l->fs, fd);
+    if (copy < 0)
+        return copy;
+    s->instance = log_pool_instance(l->pool);
+    *ret_file = (struct log_file){copy, s->instance};
+    return 0;
+}
+
+bool log_has_file(const struct log *l, int64_t segment, uint64_t instance)
+{
+    const struct segment *s = l->segments[log_segment_at(l, segment)];
+    return s->base == segment && s->instance == instance;
+}
+
 int log_copy(struct log *l, const struct log_range *range, uint8_t *to)
 {
     if (range->size_bytes == 0)
         return 0;
-    struct segment *s = l->segments[log_segment_at(l, range->segment)];
-    if (s->base != range->segment || range->position + range->size_bytes > s->size_bytes)
+    struct segment *s = segment_of(l, range);
+    if (s == NULL)
         return -ESTALE;
     int fd = segment_fd(s);
     int err = fd < 0 ? fd : file_read_all(l->fs, fd, to, range->size_bytes, range->position);

@@ -154,10 +154,56 @@ int segment_retire(struct segment *s)
     return err;
 }
 
+static int copy_bytes(const struct file_system *fs, int from, int to, uint64_t size_bytes)
+{
+    enum { COPY_STEP = 1 << 18 };
+    uint8_t *step = xmalloc(COPY_STEP);
+    int err = 0;
+    for (uint64_t at = 0; err == 0 && at < size_bytes; at += COPY_STEP) {
+        size_t n = (size_t)MIN(size_bytes - at, (uint64_t)COPY_STEP);
+        err = file_read_all(fs, from, step, n, at);
+        if (err == 0)
+            err = file_write(fs, to, step, n, at);
+    }
+    free(step);
+    return err == -ENODATA ? -EIO : err;
+}
+
+/* The first size bytes become a file of their own, flushed before it takes the name: they may have been flushed before,
+ * and a power cut must not take them. The old file lives on for those who were given it. */
+static int replace_file(struct segment *s, uint64_t size_bytes)
+{
+    char *tmp = xasprintf("%s.tmp", s->path);
+    int from = segment_fd(s), to = from < 0 ? from : file_open(s->fs, tmp, O_RDWR | O_CREAT | O_TRUNC);
+    int err = to < 0 ? to : copy_bytes(s->fs, from, to, size_bytes);
+    if (err == 0)
+        err = file_fdatasync(s->fs, to);
+    if (err == 0)
+        err = file_rename(s->fs, tmp, s->path);
+    if (err == 0) {
+        file_close(s->fs, s->fd);
+        s->fd = to;
+        s->instance = 0;
+        s->preallocated = false;
+    } else if (to >= 0) {
+        file_close(s->fs, to);
+        (void)file_unlink(s->fs, tmp);
+    }
+    free(tmp);
+    return err;
+}
+
+static int cut_file(struct segment *s, uint64_t size_bytes)
+{
+    if (s->instance != 0)
+        return replace_file(s, size_bytes);
+    int fd = segment_fd(s);
+    return fd < 0 ? fd : file_ftruncate(s->fs, fd, size_bytes);
+}
+
 int segment_truncate(struct segment *s, uint64_t size_bytes, int64_t offset)
 {
-    int fd = segment_fd(s);
-    int err = fd < 0 ? fd : file_ftruncate(s->fs, fd, size_bytes);
+    int err = cut_file(s, size_bytes);
     if (err == 0)
         err = index_truncate(&s->offsets, (int32_t)size_bytes);
     if (err == 0)

@@ -3,6 +3,8 @@
  *
  * I1  size_bytes is what is whole and committed; the file may be longer only between a failed write and its undoing.
  * I2  index positions lie below size_bytes.
+ * I3  in a file that was given away no byte below size_bytes changes any more: it is appended to and, when an append
+ *     failed, cut back to size_bytes. Whatever else would change it makes a new file.
  * Descriptors are opened on first use and closed by segment_idle. */
 #ifndef KARST_LOG_SEGMENT_H
 #define KARST_LOG_SEGMENT_H
@@ -17,6 +19,7 @@ struct segment {
     int fd;
     bool used;
     bool preallocated; /* the file is longer than size_bytes, with zeroes */
+    uint64_t instance; /* the number under which the file was given away last; 0: it is ours alone */
     struct index offsets, times;
     /* The largest timestamp so far, and the last offset of its batch; the timestamp is -1 in an empty segment. */
     bool max_known;
@@ -47,7 +50,7 @@ NODISCARD int segment_note(struct segment *s, const struct batch *b, uint64_t po
 NODISCARD int segment_seal_times(struct segment *s);
 /* Sealed, and index files cut to size: at roll and clean stop. */
 NODISCARD int segment_retire(struct segment *s);
-/* Cuts to size bytes, of which the last batch ends at offset - 1. */
+/* Cuts to size bytes, of which the last batch ends at offset - 1. A file that was given away is replaced by a copy. */
 NODISCARD int segment_truncate(struct segment *s, uint64_t size_bytes, int64_t offset);
 /* max_timestamp and max_offset, read from the time index when they are not known. */
 NODISCARD int segment_load_max(struct segment *s);

@@ -62,6 +62,7 @@ static void on_housekeeping(void *ctx)
     struct storage *s = ctx;
     for (struct replica *r = s->replicas; r != NULL; r = r->hh.next)
         log_tick(r->log, loop_wall_ms(s->loop));
+    files_idle(s);
 }
 
 static void on_retention(void *ctx)
@@ -72,6 +73,7 @@ static void on_retention(void *ctx)
             continue;
         int64_t start = log_start(r->log);
         int n = log_retain(r->log, loop_wall_ms(s->loop));
+        files_check(r);
         if (n < 0)
             directory_failed(s, n);
         else if (n > 0)
@@ -148,7 +150,7 @@ static void on_drain(void *ctx)
 
 /* ---- start ---- */
 
-/* A partition has up to four descriptors while it is in use. */
+/* A partition has up to four descriptors while it is in use, and files.c has its own bound. */
 static void raise_descriptor_limit(void)
 {
     struct rlimit limit;

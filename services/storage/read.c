@@ -9,7 +9,8 @@
 #include <stdlib.h>
 
 enum { REPLICA_CONSUMER = -1, NOT_COMPARED = -2 };
-enum { GIVEN_MAX = 16384 }; /* partitions of one answer with records; the others' come with the next */
+enum { SHARE_FROM_BYTES = 65536 }; /* below that passing a reference and sendfile cost more than the copies */
+enum { GIVEN_MAX = 16384 };        /* partitions of one answer with records; the others' come with the next */
 
 struct read_call {
     struct read_call *prev, *next; /* of storage->reads, when parked */
@@ -157,9 +158,24 @@ static void add_aborted(void *ctx, int64_t producer_id, int64_t first_offset)
     x->to->aborted[x->to->n_aborted++] = a;
 }
 
-/* Copies the range into a payload of its own. */
-static enum kafka_error copy_records(struct read_part *p, const struct look *k, struct ref *ret_ref)
+/* A large range goes to a reader on this machine as a slice of the segment's file. */
+static bool share_records(const struct read_part *p, const struct look *k, struct ref *ret_ref)
 {
+    struct rpc *rpc = p->call->rpc;
+    if (k->range.size_bytes < SHARE_FROM_BYTES || !rpc_shares_files(rpc))
+        return false;
+    struct ref_file *f = files_get(p->replica, &k->range);
+    if (f == NULL || !rpc_share_file(rpc, f))
+        return false;
+    *ret_ref = ref_of_file(f, k->range.position, k->range.size_bytes);
+    return true;
+}
+
+/* Copies the range into a payload of its own, if it is not shared. */
+static enum kafka_error give_records(struct read_part *p, const struct look *k, struct ref *ret_ref)
+{
+    if (share_records(p, k, ret_ref))
+        return KERR_NONE;
     uint8_t *bytes = xmalloc(k->range.size_bytes);
     int err = log_copy(p->replica->log, &k->range, bytes);
     if (err < 0) {
@@ -203,7 +219,7 @@ static void answer(struct read_call *c)
         look_at(p, MIN((size_t)p->request->max_bytes, left), at_least_one, &k);
         reply.results[i] = &results[i];
         if (k.error == KERR_NONE && k.range.size_bytes > 0) {
-            k.error = copy_records(p, &k, &payloads[payload_count]);
+            k.error = give_records(p, &k, &payloads[payload_count]);
             fill_result(p, &k, &results[i]);
             if (k.error != KERR_NONE)
                 continue;

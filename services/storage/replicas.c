@@ -130,6 +130,7 @@ void replicas_free(struct storage *s)
     struct replica *r, *next;
     HASH_ITER (hh, s->replicas, r, next) {
         turn_forget(r);
+        files_drop(r);
         replica_free(r);
     }
 }
@@ -161,6 +162,7 @@ void replica_leave(struct replica *r)
     read_wake_all(r);
     append_on_flushed(r, -ECANCELED);
     turn_forget(r);
+    files_drop(r);
     char *path = NULL;
     int64_t delay = log_config(r->log)->file_delete_delay_ms;
     int err = log_delete(TAKE_PTR(r->log), random_uuid(), &path);
@@ -204,6 +206,7 @@ static void set_leader(struct replica *r, const struct image_partition *p)
 static void set_aside(struct replica *r)
 {
     char *path = NULL;
+    files_drop(r);
     int err = log_delete(TAKE_PTR(r->log), random_uuid(), &path);
     if (err == 0) {
         char *stray = xasprintf("%.*s-stray", (int)(strlen(path) - strlen("-delete")), path);

@@ -7,6 +7,7 @@
 #define KARST_SERVICES_STORAGE_STORAGE_H
 
 #include "libs/base/log.h"
+#include "libs/bus/ref.h"
 #include "libs/config/config.h"
 #include "libs/log/log.h"
 #include "libs/log/logdir.h"
@@ -44,6 +45,8 @@ struct replica {
     struct append_part *waiting_flush; /* parts whose answer waits for the recovery point */
 
     struct read_part *readers; /* parked */
+
+    struct given_file *files; /* given away to readers on this machine */
 };
 
 /* A folder of a deleted topic, on its way out. */
@@ -84,9 +87,11 @@ struct storage {
     struct append_call *appends; /* of this turn */
     struct append_call *append_pool;
     size_t append_pooled;
-    struct read_call *reads; /* parked */
-    uint64_t told_full_ms;   /* when the log last said that the disk is full */
-    size_t flushes;          /* under way */
+    struct read_call *reads;  /* parked */
+    uint64_t told_full_ms;    /* when the log last said that the disk is full */
+    size_t flushes;           /* under way */
+    struct given_file *files; /* of all replicas, the one used last at the end */
+    size_t file_count;
     struct removal *removals;
     struct unopened *unopened;
     struct loop_timer *housekeeping, *retention, *marks_timer, *points_timer, *flush_timer;
@@ -167,6 +172,16 @@ void read_wake(struct replica *r);
 /* The replica goes: whoever waits for it is answered. */
 void read_wake_all(struct replica *r);
 void read_answer_all(struct storage *s);
+
+/* ---- files.c ---- */
+/* The file of a range, to be shared with whoever reads on this machine; a count is the cache's. NULL: copy. */
+NODISCARD struct ref_file *files_get(struct replica *r, const struct log_range *range);
+/* Segments may have been removed or replaced. */
+void files_check(struct replica *r);
+/* The replica goes. */
+void files_drop(struct replica *r);
+/* Housekeeping: those that nobody asked for since the last time go. */
+void files_idle(struct storage *s);
 
 /* ---- turn.c ---- */
 void turn_begin(void *ctx);  /* LOOP_SERVE */
