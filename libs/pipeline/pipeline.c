@@ -48,6 +48,10 @@ uint64_t pipeline_input_used(const struct pipeline *p)
 {
     return p->input_used;
 }
+bool pipeline_is_over(const struct pipeline *p)
+{
+    return p->is_over;
+}
 uint32_t pipeline_running(const struct pipeline *p)
 {
     return p->running;

@@ -145,6 +145,8 @@ NODISCARD bool pipeline_gone(struct pipeline *p, uint64_t *ret_request);
 /* How many bytes of answers fit under output_budget_bytes now: handlers with large answers stay below it. */
 uint64_t pipeline_output_room(const struct pipeline *p);
 uint64_t pipeline_input_used(const struct pipeline *p);
+bool pipeline_is_over(
+    const struct pipeline *p); /* the input budget is used up: nobody is read until answers free some */
 uint32_t pipeline_running(const struct pipeline *p);
 
 /* Proves the invariants; for tests and the simulator. */

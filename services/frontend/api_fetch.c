@@ -24,6 +24,8 @@ enum {
     GRACE_MS = 5,
     RESERVE_MS = 50,
     RESERVE_MAX_BYTES = 64 << 20,
+    RELIEVE_FROM = 500,                           /* partitions: some 200 KB */
+    PART_BYTES = sizeof(struct fetch_part) + 128, /* of memory for one partition, what is sent to its node included */
 };
 
 static void send_read(struct fetch_read *read);
@@ -120,6 +122,19 @@ void fetch_drain(struct frontend *frontend)
     }
 }
 
+void fetch_relieve(struct frontend *frontend)
+{
+    struct fetch *f, *largest = NULL;
+
+    DL_FOREACH (frontend->parked, f)
+        if (f->count >= RELIEVE_FROM && !f->is_relieved && (largest == NULL || f->count > largest->count))
+            largest = f;
+    if (largest == NULL)
+        return;
+    largest->is_relieved = true;
+    stop_reads(largest);
+}
+
 static void on_grace_over(void *ctx)
 {
     struct fetch *f = ctx;
@@ -168,7 +183,7 @@ static void on_read(void *ctx, const struct bus_result *result)
     if (result->outcome == KARST__BUS__OUTCOME__OUTCOME_OK &&
         result->reply->body_case == KARST__BUS__REPLY__BODY_READ) {
         take_reply(read, result);
-    } else if (result->outcome != KARST__BUS__OUTCOME__OUTCOME_CANCELLED && !f->is_cancelled &&
+    } else if (result->outcome != KARST__BUS__OUTCOME__OUTCOME_CANCELLED && !f->is_cancelled && !f->is_relieved &&
                loop_now_ms(frontend->loop) + RETRY_MS < f->wait_until_ms) {
         read->retry = loop_timer_start(frontend->loop, RETRY_MS, 0, on_retry, read);
         return;
@@ -293,6 +308,14 @@ static void start(struct fetch *f)
         send_read(read);
 }
 
+/* Room for the partitions, which the client's input is charged with until the answer. */
+static void make_parts(struct fetch *f, size_t count)
+{
+    f->parts = arena_calloc(f->r->arena, count, sizeof *f->parts);
+    if (!request_is_gone(f->r))
+        pipeline_charge(f->r->frontend->pipeline, running_of(f->r)->id, count * PART_BYTES);
+}
+
 static struct session_partition partition_of(const struct request *r, const struct kafka_fetch_request_fetch_topic *t,
                                              const struct kafka_fetch_request_fetch_partition *p)
 {
@@ -317,13 +340,13 @@ static void add_asked(struct fetch *f)
 
     for (int32_t i = 0; i < q->topics_count; i++)
         count += (size_t)q->topics[i].partitions_count;
-    f->parts = arena_calloc(f->r->arena, count, sizeof *f->parts);
+    make_parts(f, count);
     for (int32_t i = 0; i < q->topics_count; i++)
         for (int32_t j = 0; j < q->topics[i].partitions_count; j++)
             f->parts[f->count++].p = partition_of(f->r, &q->topics[i], &q->topics[i].partitions[j]);
 }
 
-/* What the client changes in its session. -ENOSPC: the sessions are full. */
+/* What the client changes in its session. -ENOSPC: it, or all of them, are full. */
 static int update_session(struct fetch *f, struct session *s)
 {
     const fetch_request *q = f->r->body;
@@ -345,12 +368,12 @@ static int update_session(struct fetch *f, struct session *s)
             session_forget(cache, s, &key);
         }
     }
-    return 0;
+    return session_size(s) > FETCH_SESSION_PARTITIONS_MAX ? -ENOSPC : 0;
 }
 
 static void add_remembered(struct fetch *f, struct session *s)
 {
-    f->parts = arena_calloc(f->r->arena, session_size(s), sizeof *f->parts);
+    make_parts(f, session_size(s));
     for (struct session_partition *p = session_first(s); p != NULL; p = session_next(p)) {
         struct fetch_part *part = &f->parts[f->count++];
         part->p = *p;

@@ -10,7 +10,10 @@ typedef struct kafka_fetch_request fetch_request;
 typedef struct kafka_fetch_response fetch_response;
 typedef struct kafka_fetch_response_partition_data partition_data;
 
-enum { FETCH_ROOM_MIN_BYTES = 64 << 10 }; /* given to a Fetch even when answers wait for too many clients */
+enum {
+    FETCH_ROOM_MIN_BYTES = 64 << 10,     /* given to a Fetch even when answers wait for too many clients */
+    FETCH_SESSION_PARTITIONS_MAX = 50000 /* an empty request asks for all of a session: who has more goes without one */
+};
 
 enum fetch_kind {
     FETCH_SESSIONLESS, /* full, or left over from a session that became empty */
@@ -51,6 +54,7 @@ struct fetch {
     uint64_t wait_until_ms;   /* the end of MaxWaitMs */
     struct loop_timer *grace; /* after the first node has brought data, the others get this long */
     bool leaders_changed, has_data, is_cancelled;
+    bool is_relieved;          /* ended early, as it takes much memory while that is short */
     struct fetch *prev, *next; /* all that are parked */
     uint64_t reserved_until_ms;
     bool is_reserving;

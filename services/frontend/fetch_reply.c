@@ -103,7 +103,7 @@ static struct session *create_session(struct fetch *f)
 static int32_t make_session(struct fetch *f)
 {
     struct session_cache *cache = f->r->frontend->sessions;
-    struct session *s = create_session(f);
+    struct session *s = f->count <= FETCH_SESSION_PARTITIONS_MAX ? create_session(f) : NULL;
 
     if (s == NULL)
         return 0;

@@ -15,17 +15,9 @@
 #include "libs/base/log.h"
 
 #include <stdlib.h>
-#include <string.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 
-enum {
-    INPUT_BUDGET_BYTES = 128 << 20,
-    OUTPUT_BUDGET_BYTES = 128 << 20,
-    SHM_BYTES = 256 << 20, /* address space: what the input budget may take, and what begun frames may claim */
-    TRIM_MS = 2000,
-    SESSION_EVICT_MS = 120000
-};
+enum { INPUT_BUDGET_BYTES = 128 << 20, OUTPUT_BUDGET_BYTES = 128 << 20, SESSION_EVICT_MS = 120000 };
 
 static bool overlaps(int16_t api_key)
 {
@@ -60,49 +52,6 @@ static void on_tick(void *ctx)
     arm_tick(f);
 }
 
-/* ---- shared memory ---- */
-
-static bool alloc_shared(void *ctx, size_t size, struct pipeline_buffer *ret_buffer)
-{
-    struct frontend *f = ctx;
-    struct shm_block *b = shm_arena_alloc(f->shm, size);
-
-    if (b == NULL)
-        return false;
-    *ret_buffer = (struct pipeline_buffer){&b->owner, b->data, b->capacity};
-    return true;
-}
-
-static void on_trim(void *ctx)
-{
-    struct frontend *f = ctx;
-
-    if (!shm_arena_trim(f->shm))
-        f->trim_timer = loop_timer_stop(f->trim_timer);
-}
-
-/* While nobody sends anything there is no timer. */
-static void arm_trim(struct frontend *f)
-{
-    if (f->shm != NULL && f->trim_timer == NULL && shm_arena_wants_trim(f->shm))
-        f->trim_timer = loop_timer_start(f->loop, TRIM_MS, TRIM_MS, on_trim, f);
-}
-
-static void make_shared(struct frontend *f)
-{
-    uint64_t id = 0;
-    int error;
-
-    while (id == 0)
-        if (getrandom(&id, sizeof id, 0) != sizeof id)
-            return;
-    f->shm = shm_arena_new(id, SHM_BYTES, &error);
-    if (f->shm == NULL)
-        log_warn("no shared memory, records are copied to storage: %s", strerror(-error));
-}
-
-/* ---- phases ---- */
-
 static void on_serve(void *ctx)
 {
     requests_serve(ctx);
@@ -114,8 +63,10 @@ static void on_reply(void *ctx)
 
     requests_serve(f); /* what answers of this turn have let in */
     connections_serve(f);
+    if (pipeline_is_over(f->pipeline))
+        fetch_relieve(f);
     arm_tick(f);
-    arm_trim(f);
+    shared_serve(f);
     if (f->is_draining && !f->is_drained && pipeline_connections(f->pipeline) == 0 &&
         pipeline_running(f->pipeline) == 0) {
         f->is_drained = true;
@@ -217,7 +168,7 @@ static void make_pipeline(struct frontend *f)
         .idle_ms = (uint64_t)MAX(config_long(c, "connections.max.idle.ms"), (int64_t)0),
         .stall_ms = 5000,
         .overlaps = overlaps,
-        .alloc = f->shm != NULL ? alloc_shared : NULL,
+        .alloc = f->shm != NULL ? shared_alloc : NULL,
         .alloc_ctx = f,
         .alloc_bytes = f->shm != NULL ? shm_arena_size(f->shm) : 0,
     };
@@ -235,7 +186,6 @@ static void release(struct frontend *f)
 {
     loop_timer_stop(f->hold_timer);
     loop_timer_stop(f->tick_timer);
-    loop_timer_stop(f->trim_timer);
     listeners_close(f);
     connections_close(f);
     requests_free(f);
@@ -248,7 +198,7 @@ static void release(struct frontend *f)
     free(f->requests.items);
     free(f->ip_limits);
     buf_free(&f->scratch);
-    shm_arena_free(f->shm);
+    shared_close(f);
 }
 
 int main(int argc, char **argv)
@@ -271,7 +221,7 @@ int main(int argc, char **argv)
     f.arena = arena_new(0);
     f.image = image_empty(service_cluster_id(f.service));
     raise_descriptor_limit();
-    make_shared(&f);
+    shared_open(&f);
     make_pipeline(&f);
     loop_hook(f.loop, LOOP_SERVE, on_serve, &f);
     loop_hook(f.loop, LOOP_REPLY, on_reply, &f);

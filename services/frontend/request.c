@@ -10,12 +10,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-enum {
-    REQUESTS_PER_TURN = 512,
-    FREE_MAX = 256,
-    SCRATCH_MAX_BYTES = 16 << 10,
-    SHARE_MIN_BYTES = 4096 /* fewer bytes are copied to storage: cheaper than naming where they lie */
-};
+enum { REQUESTS_PER_TURN = 512, FREE_MAX = 256, SCRATCH_MAX_BYTES = 16 << 10 };
 
 /* ---- their memory ---- */
 
@@ -82,19 +77,6 @@ void request_keep(struct request *r, const struct ref *ref)
     ref_retain(ref);
     *k = (struct kept){*ref, q->kept};
     q->kept = k;
-}
-
-struct ref request_frame_ref(const struct request *r, struct slice bytes)
-{
-    const struct shm_arena *shm = r->frontend->shm;
-    struct ref ref = ref_inline(bytes, CONTAINER_OF(r, const struct running, r)->frame_owner);
-
-    if (bytes.size >= SHARE_MIN_BYTES && shm_arena_holds(shm, bytes)) {
-        ref.kind = REF_ARENA;
-        ref.instance = shm_arena_id(shm);
-        ref.position = shm_arena_position(shm, bytes.data);
-    }
-    return ref;
 }
 
 /* ---- ending ---- */

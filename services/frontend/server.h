@@ -139,18 +139,31 @@ void requests_open(struct frontend *f);
 void requests_report_gone(struct frontend *f);
 /* Keeps a count of ref until r ends. */
 void request_keep(struct request *r, const struct ref *ref);
-/* A ref on bytes of the request's frame. */
-struct ref request_frame_ref(const struct request *r, struct slice bytes);
 static inline struct running *running_of(struct request *r)
 {
     return CONTAINER_OF(r, struct running, r);
 }
 void requests_free(struct frontend *f);
 
+/* ---- shared.c ---- */
+
+void shared_open(struct frontend *f); /* f->shm stays NULL where there is none */
+void shared_close(struct frontend *f);
+/* pipeline_options.alloc; ctx is the front end, which has f->shm. */
+bool shared_alloc(void *ctx, size_t size, struct pipeline_buffer *ret_buffer);
+/* At the end of a turn: memory that is not used any more goes back to the system some seconds later. While nobody sends
+ * anything there is no timer. */
+void shared_serve(struct frontend *f);
+/* A ref on bytes of the request's frame, for a payload. */
+struct ref request_frame_ref(const struct request *r, struct slice bytes);
+
 /* ---- api_fetch.c ---- */
 
 /* Long polls end: their connections are closed, as Kafka does at its end. */
 void fetch_drain(struct frontend *f);
+/* Requests take all the memory that they may: the largest of the long polls is answered now, unread partitions with
+ * NOT_LEADER_OR_FOLLOWER, so that nobody keeps others waiting by asking for much and waiting long. */
+void fetch_relieve(struct frontend *f);
 
 void auto_create_free(struct frontend *f);
 

@@ -5,17 +5,20 @@
 #include "kafka/fetch.h"
 #include "kafka/metadata.h"
 #include "kafka/produce.h"
+#include "libs/base/bytes.h"
 #include "libs/records/records.h"
 #include "tests/unit/frontend/world.h"
 
 #include <criterion/criterion.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 TestSuite(hot_path, .init = world_open, .fini = world_close);
 
 /* ---- Produce ---- */
 
-static uint8_t batch[BATCH_HEADER_SIZE + 10] = {
-    [BATCH_LENGTH + 3] = sizeof batch - BATCH_LENGTH_OVERHEAD, [BATCH_MAGIC] = RECORDS_MAGIC};
+static uint8_t batch[20000] = {[BATCH_MAGIC] = RECORDS_MAGIC};
+static size_t batch_size = BATCH_HEADER_SIZE + 10;
 
 static void send_produce(int16_t version, int32_t correlation, int16_t acks, const int32_t *partitions, int32_t count)
 {
@@ -23,6 +26,7 @@ static void send_produce(int16_t version, int32_t correlation, int16_t acks, con
     struct kafka_produce_request_topic_produce_data t;
     struct kafka_produce_request_partition_produce_data p[8];
 
+    put_i32(batch + BATCH_LENGTH, (int32_t)batch_size - BATCH_LENGTH_OVERHEAD);
     kafka_produce_request_init(&q);
     kafka_produce_request_topic_produce_data_init(&t);
     q.acks = acks;
@@ -36,7 +40,7 @@ static void send_produce(int16_t version, int32_t correlation, int16_t acks, con
     for (int32_t i = 0; i < count; i++) {
         kafka_produce_request_partition_produce_data_init(&p[i]);
         p[i].index = partitions[i];
-        p[i].records = slice_make(batch, sizeof batch);
+        p[i].records = slice_make(batch, batch_size);
     }
     world_send(KAFKA_API_PRODUCE, version, correlation, &q);
 }
@@ -83,7 +87,7 @@ Test(hot_path, produce_goes_to_the_leaders_and_comes_back_together)
     cr_assert_eq(q->partitions[1]->leader_epoch, 4);
     cr_assert_eq(q->acks, -1);
     cr_assert_eq(world_calls[to_1].payload_count, 2);
-    cr_assert_eq(world_calls[to_1].payloads[0].size_bytes, sizeof batch);
+    cr_assert_eq(world_calls[to_1].payloads[0].size_bytes, batch_size);
     reply_appends(to_1, 10, 0, 2);
     cr_assert_null(world_receive(KAFKA_API_PRODUCE, 13, NULL), "the other node has not answered");
     reply_appends(1 - to_1, 20, 0, 1);
@@ -182,6 +186,40 @@ Test(hot_path, produce_outlives_its_client)
     world_hang_up();
     reply_appends(0, 10, 0, 1);
     cr_assert_eq(pipeline_running(world.pipeline), 0);
+}
+
+/* Records of some size are named to storage where they lie; they stay there as long as anybody holds them. */
+Test(hot_path, produce_in_shared_memory)
+{
+    static const int32_t partitions[] = {0, 1};
+
+    batch_size = 4000;
+    send_produce(9, 1, 1, partitions, 1);
+    cr_assert_eq(world_calls[0].payloads[0].kind, REF_INLINE, "cheaper to copy");
+    batch_size = sizeof batch;
+    memset(batch + BATCH_HEADER_SIZE, 'r', sizeof batch - BATCH_HEADER_SIZE);
+    send_produce(9, 2, 1, partitions, 2);
+    for (int i = 0; i < 2; i++) {
+        const struct ref *r = &world_calls[1].payloads[i];
+        cr_assert(r->kind == REF_ARENA && r->instance == shm_arena_id(world.shm) && r->size_bytes == sizeof batch);
+        cr_assert_eq(shm_arena_position(world.shm, r->bytes.data), r->position);
+        uint8_t there[sizeof batch];
+        cr_assert_eq(pread(shm_arena_fd(world.shm), there, sizeof there, (off_t)r->position), sizeof there);
+        cr_assert_eq(memcmp(there, batch, sizeof there), 0);
+    }
+    struct ref kept = ref_part(&world_calls[1].payloads[0], 100, 500);
+    reply_appends(0, 10, 0, 1);
+    reply_appends(1, 11, 0, 2);
+    cr_assert_eq(produced(9, 1, 0)->base_offset, 10);
+    cr_assert_eq(produced(9, 2, 0)->base_offset, 11);
+    memset(batch + BATCH_HEADER_SIZE, 's', sizeof batch - BATCH_HEADER_SIZE);
+    for (int i = 0; i < 8; i++) {
+        send_produce(9, 3, 1, partitions, 1);
+        reply_appends(2 + (size_t)i, 10, 0, 1);
+    }
+    for (size_t i = 0; i < kept.bytes.size; i++)
+        cr_assert_eq(kept.bytes.data[i], 'r');
+    ref_release(&kept);
 }
 
 /* ---- Fetch ---- */
@@ -359,6 +397,96 @@ Test(hot_path, fetch_ends_at_the_drain)
     fetch_drain(&world);
     cr_assert_null(world.parked);
     cr_assert(world_is_closed());
+}
+
+/* A part of a file goes to the client as it is, between the bytes of the answer. */
+Test(hot_path, fetch_of_a_file)
+{
+    static const struct asked two[] = {{0, 5}, {1, 5}};
+    char text[30000];
+    int fd = memfd_create("segment", MFD_CLOEXEC);
+    Karst__Bus__ReadReply reply = KARST__BUS__READ_REPLY__INIT;
+    Karst__Bus__ReadResult results[2], *list[2] = {&results[0], &results[1]};
+
+    memset(text, 'z', sizeof text);
+    cr_assert_eq(pwrite(fd, text, sizeof text, 100), (ssize_t)sizeof text);
+    struct ref_file *file = ref_file_new(fd, 3);
+    struct ref part = ref_of_file(file, 100, sizeof text);
+    for (int i = 0; i < 2; i++) {
+        karst__bus__read_result__init(&results[i]);
+        results[i].payload = 0;
+        results[i].diverging_epoch = results[i].leader_id = -1;
+    }
+    reply.n_results = 2;
+    reply.results = list;
+    send_fetch(12, 1, 0, -1, two, 2);
+    world_reply_read_ref(0, &reply, &part);
+    const struct kafka_fetch_response *a = fetched(12, 1);
+    for (int i = 0; i < 2; i++) {
+        struct slice records = a->responses[0].partitions[i].records;
+        cr_assert_eq(records.size, sizeof text);
+        cr_assert_eq(memcmp(records.data, text, sizeof text), 0);
+    }
+    ref_release(&part);
+    cr_assert_eq(file->owner.count, 1);
+    ref_owner_release(&file->owner);
+}
+
+/* What a session remembers takes memory with each Fetch. */
+Test(hot_path, fetch_is_charged_for_its_partitions)
+{
+    static const struct asked two[] = {{0, 5}, {1, 5}};
+
+    send_fetch(18, 1, 0, 0, two, 2);
+    reply_reads(0, 9, 2, NULL);
+    int32_t id = fetched(18, 1)->session_id;
+    cr_assert_eq(pipeline_input_used(world.pipeline), 0);
+    send_fetch(18, 2, id, 1, NULL, 0);
+    cr_assert_gt(pipeline_input_used(world.pipeline), 2 * 272);
+    reply_reads(1, 9, 2, NULL);
+    cr_assert_eq(fetched(18, 2)->error_code, 0);
+    cr_assert_eq(pipeline_input_used(world.pipeline), 0);
+}
+
+/* Memory is short: a long poll of many partitions ends, a small one goes on. */
+Test(hot_path, fetch_gives_way_when_it_takes_much)
+{
+    static const struct asked one[] = {{0, 5}};
+    enum { MANY = 600 };
+    struct kafka_fetch_request q;
+    struct kafka_fetch_request_fetch_topic t;
+    struct kafka_fetch_request_fetch_partition p[MANY];
+
+    kafka_fetch_request_init(&q);
+    kafka_fetch_request_fetch_topic_init(&t);
+    q.max_wait_ms = 1000000;
+    q.min_bytes = 1;
+    q.max_bytes = 1000;
+    q.session_epoch = -1;
+    q.topics = &t;
+    q.topics_count = 1;
+    t.topic = SLICE_OF("a");
+    t.partitions = p;
+    t.partitions_count = MANY;
+    for (int32_t i = 0; i < MANY; i++) {
+        kafka_fetch_request_fetch_partition_init(&p[i]);
+        p[i].partition = i;
+    }
+    world_send(KAFKA_API_FETCH, 12, 1, &q);
+    size_t calls = world_call_count;
+    cr_assert_eq(calls, 2);
+    fetch_relieve(&world);
+    fetch_relieve(&world);
+    for (size_t i = 0; i < calls; i++) {
+        cr_assert(world_calls[i].cancelled);
+        world_end_call(i, KARST__BUS__OUTCOME__OUTCOME_CANCELLED);
+    }
+    const struct kafka_fetch_response *a = fetched(12, 1);
+    cr_assert_eq(a->responses[0].partitions_count, MANY);
+    cr_assert_eq(a->responses[0].partitions[0].error_code, KERR_NOT_LEADER_OR_FOLLOWER);
+    send_fetch(12, 2, 0, -1, one, 1);
+    fetch_relieve(&world);
+    cr_assert_not(world_calls[2].cancelled);
 }
 
 /* ---- Metadata ---- */

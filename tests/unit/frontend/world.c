@@ -11,6 +11,7 @@
 #include "libs/records/records.h"
 #include <criterion/criterion.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 struct frontend world;
 struct world_call world_calls[32];
@@ -103,6 +104,9 @@ void world_open(void)
 {
     const struct pipeline_options o = {
         .frame_max_bytes = 1 << 20,
+        .alloc = shared_alloc,
+        .alloc_ctx = &world,
+        .alloc_bytes = 1 << 24,
         .input_budget_bytes = 1 << 24,
         .output_budget_bytes = 1 << 24,
         .conn_requests_max = 100,
@@ -116,6 +120,8 @@ void world_open(void)
     struct config *c = config_new();
     config_set(c, "node.id", "1");
     world = (struct frontend){.config = c, .arena = arena_new(0), .is_open = true, .fetch_max_bytes = 1 << 20};
+    shared_open(&world);
+    cr_assert_not_null(world.shm);
     world.pipeline = pipeline_new(&o);
     world.sessions = session_cache_new(10, 1000);
     world.image = make_image();
@@ -124,24 +130,31 @@ void world_open(void)
     open_client();
 }
 
-/* What the sockets and the turn would do. */
-static void turn(void)
+static void take_output(void)
 {
-    struct pipeline_attention a;
     struct iovec v[8];
     struct pipeline_file file;
     int n;
 
+    while (conn != 0 && ((n = pipeline_output(world.pipeline, conn, v, 8, &file)) > 0 || file.size_bytes > 0)) {
+        size_t size = n > 0 ? v[0].iov_len : file.size_bytes;
+        if (n > 0)
+            buf_append(&output, v[0].iov_base, size);
+        else
+            cr_assert_eq(pread(file.fd, buf_grow(&output, size), size, (off_t)file.position), (ssize_t)size);
+        pipeline_written(world.pipeline, conn, size, world_now);
+    }
+}
+
+/* What the sockets and the turn would do. */
+static void turn(void)
+{
+    struct pipeline_attention a;
+
     requests_serve(&world);
     while (pipeline_attention(world.pipeline, &a))
         is_closed = is_closed || a.close;
-    while (conn != 0 && (n = pipeline_output(world.pipeline, conn, v, 8, &file)) > 0)
-        for (int i = 0; i < n; i++) {
-            buf_append(&output, v[0].iov_base, v[0].iov_len);
-            pipeline_written(world.pipeline, conn, v[0].iov_len, world_now);
-            n = pipeline_output(world.pipeline, conn, v, 8, &file);
-            i = -1;
-        }
+    take_output();
     while (pipeline_attention(world.pipeline, &a))
         is_closed = is_closed || a.close;
     pipeline_check(world.pipeline);
@@ -155,6 +168,9 @@ void world_close(void)
     world_pass(100000);
     requests_free(&world);
     pipeline_free(world.pipeline);
+    (void)shm_arena_trim(world.shm);
+    cr_assert_eq(shm_arena_used(world.shm), 0);
+    shared_close(&world);
     session_cache_free(world.sessions);
     image_release(world.image);
     config_free((struct config *)(uintptr_t)world.config);
@@ -181,6 +197,7 @@ void world_send(int16_t key, int16_t version, int32_t correlation, const void *r
     cr_assert_leq(b.size, room[0].iov_len);
     memcpy(room[0].iov_base, b.data, b.size);
     pipeline_received(world.pipeline, conn, b.size, world_now);
+    pipeline_check(world.pipeline);
     buf_free(&b);
     turn();
 }
@@ -307,18 +324,23 @@ void world_reply_append(size_t i, Karst__Bus__AppendReply *append)
 
 void world_reply_read(size_t i, Karst__Bus__ReadReply *read, const char *records)
 {
-    Karst__Bus__Reply reply = KARST__BUS__REPLY__INIT;
     struct ref payload = records != NULL ? ref_copy(slice_str(records)) : REF_EMPTY;
+
+    world_reply_read_ref(i, read, &payload);
+    ref_release(&payload);
+}
+
+void world_reply_read_ref(size_t i, Karst__Bus__ReadReply *read, struct ref *payload)
+{
+    Karst__Bus__Reply reply = KARST__BUS__REPLY__INIT;
 
     reply.body_case = KARST__BUS__REPLY__BODY_READ;
     reply.read = read;
     const struct bus_result result = {.outcome = KARST__BUS__OUTCOME__OUTCOME_OK,
                                       .reply = &reply,
-                                      .payloads = &payload,
-                                      .payload_count = records != NULL};
+                                      .payloads = payload,
+                                      .payload_count = payload->kind != REF_NONE};
     end_call(&world_calls[i], &result);
-    if (records != NULL)
-        ref_release(&payload);
 }
 
 /* ---- the loop ---- */

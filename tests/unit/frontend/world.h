@@ -41,6 +41,7 @@ void world_end_call(size_t i, Karst__Bus__Outcome outcome);
 void world_reply_append(size_t i, Karst__Bus__AppendReply *reply);
 /* records: one payload. */
 void world_reply_read(size_t i, Karst__Bus__ReadReply *reply, const char *records);
+void world_reply_read_ref(size_t i, Karst__Bus__ReadReply *reply, struct ref *payload); /* REF_EMPTY: none */
 /* Time passes; timers fire. */
 void world_pass(uint64_t ms);
 
