@@ -1,6 +1,7 @@
-/* bench_bus.c - what a call costs between two processes over ipc: round trips, CPU of both, and bytes a second.
+/* bench_bus.c - what a call costs between two processes of one machine, through shared memory and over ZeroMQ: round
+ * trips, CPU of both, and bytes a second.
  *
- *   bench_bus [SECONDS]     each line runs so long; default 1
+ *   bench_bus [SECONDS [ring|zmq]]     each line runs so long, default 1; only over that
  *
  * The child serves Append and answers at once; the parent keeps N calls in flight. CPU is user and system time of all
  * threads of both. */
@@ -61,14 +62,15 @@ static void serve_append(void *ctx, struct rpc *r)
 
 static void serve_ping(void *ctx, struct rpc *r);
 
-static void serve(const char *address)
+static void serve(const char *address, bool share)
 {
     struct loop *loop = loop_new();
     struct bus_options o = {.role = KARST__BUS__ROLE__ROLE_STORAGE,
                             .id = 1,
                             .incarnation = 11,
                             .cluster_id = cluster_id,
-                            .address = address};
+                            .address = address,
+                            .share = share};
     struct bus *bus;
 
     if (bus_new(loop, &o, &bus) != 0)
@@ -186,53 +188,75 @@ static void run(struct load *load, pid_t child, size_t in_flight, size_t payload
     ref_release(&load->payload);
 }
 
-int main(int argc, char **argv)
+static void remove_sockets(const char *address)
 {
-    double seconds = argc > 1 ? strtod(argv[1], NULL) : 1;
-    struct load load = {0};
-    char address[64];
-    struct bus_options o = {
-        .role = KARST__BUS__ROLE__ROLE_FRONTEND, .id = 1, .incarnation = 22, .cluster_id = cluster_id};
+    static const char *const names[] = {"control", "coordinator", "replica", "bulk", "local"};
 
-    base_tune_heap();
+    for (size_t i = 0; i < COUNTOF(names); i++) {
+        char path[128];
+        snprintf(path, sizeof path, "%s.%s", address + 6, names[i]);
+        unlink(path);
+    }
+}
+
+static void run_lines(struct load *load, pid_t child, double seconds)
+{
+    static const struct {
+        size_t in_flight, bytes;
+    } lines[] = {{1, 0},    {8, 0},     {64, 0},    {256, 0},   {1, 100},    {8, 100},
+                 {64, 100}, {16, 4096}, {1, 65536}, {8, 65536}, {64, 65536}, {4, 1 << 20}};
+
+    printf("in flight payload B  round trips/s latency us CPU us/call       MB/s\n");
+    for (size_t i = 0; i < COUNTOF(lines); i++)
+        run(load, child, lines[i].in_flight, lines[i].bytes, seconds);
+    struct ping ping = {.load = load};
+    send_ping(&ping);
+    run(load, child, 8, 1 << 20, seconds);
+    printf("a ping on the control lane beside that line: %.2f ms on average, %.2f ms at most\n",
+           ping.sum / (double)MAX(ping.count, (uint64_t)1) * 1e3, ping.worst * 1e3);
+}
+
+static void measure(double seconds, bool share)
+{
+    struct load load = {0};
+    char address[64], listening[80];
+    struct bus_options o = {
+        .role = KARST__BUS__ROLE__ROLE_FRONTEND, .id = 1, .incarnation = 22, .cluster_id = cluster_id, .share = share};
+
     snprintf(address, sizeof address, "ipc:///tmp/bench-bus-%d", (int)getpid());
     pid_t child = fork();
     if (child == 0)
-        serve(address);
-    char listening[80];
+        serve(address, share);
     snprintf(listening, sizeof listening, "%s.bulk", address + 6);
     while (access(listening, F_OK) != 0)
         usleep(1000);
     load.loop = loop_new();
     if (bus_new(load.loop, &o, &load.bus) != 0)
-        return 1;
+        exit(1);
     bus_set_peer(load.bus, KARST__BUS__ROLE__ROLE_STORAGE, 1, 0, address);
     double start = seconds_now();
-    load.until = 0;
-    call(&load);
     load.stopping = true;
+    call(&load);
     loop_run(load.loop);
-    printf("first call, connection included: %.1f ms\n", (seconds_now() - start) * 1e3);
-    printf("in flight payload B  round trips/s latency us CPU us/call       MB/s\n");
-    static const struct {
-        size_t in_flight, bytes;
-    } lines[] = {{1, 0}, {16, 0}, {256, 0}, {64, 100}, {16, 4096}, {16, 65536}, {4, 1 << 20}};
-    for (size_t i = 0; i < COUNTOF(lines); i++)
-        run(&load, child, lines[i].in_flight, lines[i].bytes, seconds);
-    struct ping ping = {.load = &load};
-    send_ping(&ping);
-    run(&load, child, 8, 1 << 20, seconds);
-    printf("a ping on the control lane beside that line: %.2f ms on average, %.2f ms at most\n",
-           ping.sum / (double)MAX(ping.count, (uint64_t)1) * 1e3, ping.worst * 1e3);
+    printf("%s; first call, connection included: %.1f ms\n", share ? "shared memory" : "ZeroMQ",
+           (seconds_now() - start) * 1e3);
+    run_lines(&load, child, seconds);
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
     bus_free(load.bus);
     loop_free(load.loop);
-    for (int lane = 0; lane < 4; lane++) {
-        static const char *const names[] = {"control", "coordinator", "replica", "bulk"};
-        char path[128];
-        snprintf(path, sizeof path, "%s.%s", address + 6, names[lane]);
-        unlink(path);
-    }
+    remove_sockets(address);
+}
+
+int main(int argc, char **argv)
+{
+    double seconds = argc > 1 ? strtod(argv[1], NULL) : 1;
+    const char *only = argc > 2 ? argv[2] : "";
+
+    base_tune_heap();
+    if (strcmp(only, "zmq") != 0)
+        measure(seconds, true);
+    if (strcmp(only, "ring") != 0)
+        measure(seconds, false);
     return 0;
 }

@@ -22,6 +22,7 @@ import traceback
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import flame  # noqa: E402
+import goals  # noqa: E402
 import machine  # noqa: E402
 import report  # noqa: E402
 import systems  # noqa: E402
@@ -39,7 +40,7 @@ def perf_counts():
 
 class Bench:
     def __init__(self, options, chosen):
-        self.options, self.chosen, self.lines = options, chosen, []
+        self.options, self.chosen, self.lines, self.profiles = options, chosen, [], []
         self.seconds, self.bulk, self.many = SIZES["smoke" if options.smoke else "quick" if options.quick else "full"]
         self.warm_seconds = self.seconds
         if options.seconds:
@@ -61,7 +62,7 @@ class Bench:
         peer = self.options.peer
         known = {"karst": systems.Karst, "kafka": systems.Kafka, "peer": lambda: systems.Peer(peer)}
         names = ["karst"] if self.options.smoke else (self.options.only or ["karst", "kafka"] + (["peer"] if peer else []))
-        return [known[n] for n in names]
+        return [known[n] for n in names] + [systems.Karst.variant(v) for v in self.options.variant]
 
     def run_of(self, system, counting=False, seconds=None):
         return workloads.Run(system, seconds or self.seconds, self.bulk, self.many, counting)
@@ -77,7 +78,8 @@ class Bench:
                 os.sync()  # what others wrote is not this workload's to write
                 line["figures"].update(workload.shape(run))
                 if run.profile:
-                    flame.write(run.profile, f"{workload.name}, {system.name}")
+                    named = {pid: systems.read(f"/proc/{pid}/comm").strip() for pid in system.pids()}
+                    self.profiles.append((workload.name, flame.write(run.profile, f"{workload.name}, {system.name}", named)))
                 run.clean()
             except Exception as error:
                 line["error"] = " ".join(f"{type(error).__name__}: {error}".split())[:300].replace("|", "/")
@@ -143,7 +145,7 @@ class Bench:
         problems = [f"{w} on {s}: {e}" for (w, s), e in errors.items()]
         for name in workloads.SMOKE:
             figures = found.get(name, {}).get("Karst", {})
-            for wanted in ("records_s", "mb_s", "p50_ms", "p99_ms", "p999_ms", "cpu_mrec_s", "memory_mib"):
+            for wanted in workloads.SMOKE[name]:
                 if not figures.get(wanted) or min(figures[wanted]) <= 0:
                     problems.append(f"{name}: no {wanted}")
             if figures.get("p50_ms", [0])[0] > figures.get("p999_ms", [0])[0]:
@@ -167,13 +169,15 @@ def arguments():
     parser.add_argument("--list", action="store_true", help="the workloads, and nothing else")
     parser.add_argument("--rounds", type=int, help="5; with --quick 1")
     parser.add_argument("--quick", action="store_true", help="short runs")
-    parser.add_argument("--smoke", action="store_true", help="three tiny workloads on Karst alone, and whether their output is sane")
+    parser.add_argument("--smoke", action="store_true", help="tiny workloads on Karst alone, and whether their output is sane")
     parser.add_argument("--seconds", type=float, help="that each load sends")
     parser.add_argument("--only", action="append", choices=["karst", "kafka", "peer"], help="this system; may be given again")
     parser.add_argument("--peer", metavar="CMD", help="a third system: CMD start DIR PORT, CMD pids DIR, CMD stop DIR")
-    parser.add_argument("--profile", action="store_true", help="perf records the server: flame graph and symbols beside the results")
+    parser.add_argument("--variant", action="append", default=[], metavar="NAME=KEY=VALUE,...",
+                        help="Karst with these settings as a system beside; the key bin names a folder of other programs; may be given again")
+    parser.add_argument("--profile", action="store_true", help="perf records the server: a flame graph a process beside the results; with --write into docs/profiles/")
     parser.add_argument("--from", dest="files", nargs="+", metavar="FILE", help="run nothing; results of these files")
-    parser.add_argument("--write", action="store_true", help="the table and charts into docs/")
+    parser.add_argument("--write", action="store_true", help="the tables and charts into docs/")
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick or options.smoke else 5)
     return options
@@ -192,7 +196,7 @@ def main():
             with open(path, encoding="utf-8") as f:
                 lines += map(json.loads, f)
     else:
-        bench = Bench(options, choose(workloads.SMOKE if options.smoke else options.workload))
+        bench = Bench(options, choose(list(workloads.SMOKE) if options.smoke else options.workload))
         if not options.smoke:
             harness.ran([harness.KAFKA, "setup"], timeout=1200)
         started = time.monotonic()
@@ -203,9 +207,16 @@ def main():
             problems = bench.sane()
             print("\n".join(problems) if problems else "smoke: sane")
             return 1 if problems else 0
+        if options.profile:  # perf costs time: the figures are not to be kept
+            for name, paths in bench.profiles:
+                print(f"{name}: {' '.join(os.path.relpath(p, ROOT) + '.svg' for p in paths)}")
+            if options.write:
+                flame.publish(bench.profiles, report.about(lines))
+            return 0
     print(report.text(lines, workloads.BY_NAME))
     if options.write:
         report.write(lines, workloads.BY_NAME)
+        goals.write(lines)
     return 0
 
 

@@ -41,6 +41,24 @@ def number(x):
     return f"{x:.3g}"
 
 
+def newest(lines, wanted=lambda run: True):
+    """Of several runs those lines that count: of each workload, those of the last run that had it. wanted: whether a run counts at all."""
+    runs = []
+    for line in lines:
+        if "run" in line:
+            runs.append((line, []))
+        else:
+            runs[-1][1].append(line)
+    runs = [r for r in runs if wanted(r[0])]
+    last = {line["workload"]: i for i, (_, its) in enumerate(runs) for line in its}
+    kept = [(run, [line for line in its if last[line["workload"]] == i]) for i, (run, its) in enumerate(runs)]
+    return [line for run, its in kept if its for line in (run, *its)]
+
+
+def has_variants(run):
+    return "--variant" in run["run"]
+
+
 def collect(lines):
     """{workload: {system: {figure: [values]}}} in the order they came, and {(workload, system): error}."""
     found, errors = {}, {}
@@ -69,6 +87,23 @@ def ratio(systems, figure, of="Karst", to="Kafka"):
     if not all(values) or statistics.median(values[1]) == 0:
         return None
     return statistics.median(values[0]) / statistics.median(values[1])
+
+
+def limit(figures):
+    """What kept a system from more records/s, by its medians: "rate" (all that was wanted came), "client" (it used more of the processor than
+    the server), "processor" (no core was free), "waiting" (none of them: one thread, the disk, or the way there and back)."""
+    figures = {name: statistics.median(values) for name, values in figures.items()}
+    if "records_s" not in figures or "cpu_mrec_s" not in figures:
+        return ""
+    if figures["records_s"] >= 0.98 * figures.get("wanted_s", math.inf):
+        return "rate"
+    if figures.get("client_cpu_mrec_s", 0) > figures["cpu_mrec_s"]:
+        return "client"
+    return "processor" if figures["machine_busy"] >= 0.9 else "waiting"
+
+
+def client_limits(systems):
+    return "client" in (limit(systems.get("Karst", {})), limit(systems.get("Kafka", {})))
 
 
 def cell(values):
@@ -103,11 +138,14 @@ def details(found, errors, workloads):
 def summary(found):
     """Ratios of Karst to Kafka, a line a workload."""
     figures = [f for f, (_, _, short) in FIGURES.items() if short]
-    lines = ["| Karst / Kafka | " + " | ".join(FIGURES[f][0] for f in figures) + " |", "|" + "---|" * (len(figures) + 1)]
+    lines = ["| Karst / Kafka | " + " | ".join(FIGURES[f][0] for f in figures) + " | what limits Karst, Kafka |", "|" + "---|" * (len(figures) + 2)]
     for workload, systems in found.items():
         ratios = [ratio(systems, f) for f in figures]
         if any(r is not None for r in ratios):
-            lines.append(f"| `{workload}` | " + " | ".join("-" if r is None else number(r) for r in ratios) + " |")
+            cells = ["-" if r is None else f"({number(r)})" if f == "records_s" and client_limits(systems) else number(r)
+                     for f, r in zip(figures, ratios)]
+            limits = ", ".join(limit(systems.get(name, {})) or "-" for name in ("Karst", "Kafka"))
+            lines.append(f"| `{workload}` | " + " | ".join(cells) + f" | {limits} |")
     return lines if len(lines) > 2 else []
 
 
@@ -119,17 +157,26 @@ def machine():
     return f"{os.cpu_count()} cores, {cpu[1] if cpu else 'unknown'}, {kib / 2**20:.0f} GiB, Linux {os.uname().release}"
 
 
+def hide_paths(command):
+    """Folders of one machine mean nothing to others."""
+    return re.sub(r"bin=[^\s,]+", "bin=...", re.sub(r"--peer \S*/", "--peer ", command))
+
+
 def about(lines):
     runs = [line for line in lines if "run" in line]
-    return [f"- `scripts/bench {r['run']}` at {r['at']}, commit {r['commit']}, {r['machine']}; "
+    return [f"- `scripts/bench {hide_paths(r['run'])}` at {r['at']}, commit {r['commit']}, {r['machine']}; "
             f"load average {r['load_average']:.1f} when it began" for r in runs]
 
 
 def text(lines, workloads):
+    lines = newest(lines)
     found, errors = collect(lines)
     parts = ["Runs:", "", *about(lines), ""]
     if summary(found):
         parts += ["## Ratios", "", "Medians of the rounds, Karst to Kafka in the same run. More is better for records/s; less for all others.", "",
+                  "What limits: *rate*, all that was wanted came; *client*, it used more of the processor than the server, so the records/s, in "
+                  "brackets, say nothing of the server; *processor*, no core was free; *waiting*, neither: one thread, the disk, or the way "
+                  "there and back.", "",
                   *summary(found), ""]
         parts += [f"![{title}]({name})\n" for name, title, _ in charts(found)]
     return "\n".join([*parts, "## Figures", "", "Median (smallest to largest) of the rounds.", "", *details(found, errors, workloads)])
@@ -139,7 +186,7 @@ def text(lines, workloads):
 
 def charts(found):
     """(file name, title, figure) of those that have something to show."""
-    every = (("bench-throughput.svg", "Records a second, Karst to Kafka (right of the line: Karst does more)", "records_s"),
+    every = (("bench-throughput.svg", "Records a second, Karst to Kafka (right of the line: Karst does more; grey: the client is the limit)", "records_s"),
              ("bench-latency.svg", "Latency p99, Karst to Kafka (left of the line: Karst is quicker)", "p99_ms"),
              ("bench-cpu.svg", "Server CPU per record, Karst to Kafka (left of the line: Karst needs less)", "cpu_mrec_s"),
              ("bench-memory.svg", "Memory, Karst to Kafka (left of the line: Karst needs less)", "memory_mib"))
@@ -147,7 +194,7 @@ def charts(found):
 
 
 def chart(title, rows, more_is_better):
-    """Bars of ratios on a logarithmic axis from 1/64 to 8; out of 1 to the left or right."""
+    """Bars of (name, ratio, whether it says something) on a logarithmic axis from 1/64 to 8; out of 1 to the left or right."""
     low, high, left, width, step = -6, 3, 190, 520, 20
     height = 60 + step * len(rows)
 
@@ -159,19 +206,21 @@ def chart(title, rows, more_is_better):
         label = str(2 ** power) if power >= 0 else f"1/{2 ** -power}"
         out.append(f'<line x1="{x(power):.1f}" x2="{x(power):.1f}" y1="45" y2="{height - 10}" stroke="{"#333" if power == 0 else "#ddd"}"/>'
                    f'<text x="{x(power):.1f}" y="40" text-anchor="middle" fill="#666">{label}</text>')
-    for i, (name, value) in enumerate(rows):
+    for i, (name, value, telling) in enumerate(rows):
         y, end = 50 + i * step, x(math.log2(value))
         good = value >= 1 if more_is_better else value <= 1
         out.append(f'<text x="{left - 6}" y="{y + 12}" text-anchor="end">{name}</text>'
                    f'<rect x="{min(end, x(0)):.1f}" y="{y + 2}" width="{max(abs(end - x(0)), 1):.1f}" height="{step - 6}" '
-                   f'fill="{"#2a7f9e" if good else "#d1495b"}"/><text x="{max(end, x(0)) + 4:.1f}" y="{y + 12}">{value:.2f}</text>')
+                   f'fill="{"#aaa" if not telling else "#2a7f9e" if good else "#d1495b"}"/><text x="{max(end, x(0)) + 4:.1f}" y="{y + 12}">{value:.2f}</text>')
     return "\n".join([*out, "</svg>", ""])
 
 
 def write(lines, workloads):
+    """Runs beside variants are told of in performance.md alone, unless there are no others."""
+    lines = newest(lines, lambda run: not has_variants(run)) or newest(lines)
     found, _ = collect(lines)
     for name, title, figure in charts(found):
-        rows = [(w, r) for w, s in found.items() if (r := ratio(s, figure)) is not None]
+        rows = [(w, r, figure != "records_s" or not client_limits(s)) for w, s in found.items() if (r := ratio(s, figure)) is not None]
         with open(os.path.join(os.path.dirname(PAGE), name), "w", encoding="utf-8") as f:
             f.write(chart(title, rows, FIGURES[figure][1] == "more"))
     with open(PAGE, encoding="utf-8") as f:

@@ -144,6 +144,14 @@ class System:
         answer = self.ask("ListOffsets", 2, {"ReplicaId": -1, "IsolationLevel": 0, "Topics": [{"Name": topic, "Partitions": asked}]})
         return all(p["ErrorCode"] == 0 for p in answer["Topics"][0]["Partitions"])
 
+    def records(self, topic, partitions):
+        """How many it has, by its offsets."""
+        def ends(timestamp):
+            asked = [{"PartitionIndex": i, "Timestamp": timestamp} for i in range(partitions)]
+            answer = self.ask("ListOffsets", 2, {"ReplicaId": -1, "IsolationLevel": 0, "Topics": [{"Name": topic, "Partitions": asked}]})
+            return sum(p["Offset"] for p in answer["Topics"][0]["Partitions"])
+        return ends(-1) - ends(-2)
+
     def delete(self, topic):
         self.ask("DeleteTopics", 4, {"TopicNames": [topic], "TimeoutMs": 60000})
 
@@ -175,10 +183,30 @@ class System:
 
 
 class Karst(System):
-    name = "Karst"
+    """The programs of a folder, with settings of server.properties beside the defaults."""
+
+    def __init__(self, name="Karst", programs=harness.BIN, settings=None):
+        super().__init__()
+        self.name, self.programs, self.settings = name, programs, settings or {}
+
+    def prepare(self):
+        self.config = os.path.join(self.folder, "server.properties")
+        with open(self.config, "w", encoding="utf-8") as f:
+            f.writelines(f"{key}={value}\n" for key, value in self.settings.items())
 
     def command(self):
-        return [harness.KARST, "up", "--data", os.path.join(self.folder, "data"), "--listen", self.address]
+        return [os.path.join(self.programs, "karst"), "up", "--data", os.path.join(self.folder, "data"), "--listen", self.address,
+                *(["--config", self.config] if self.settings else [])]
+
+    @staticmethod
+    def variant(text):
+        """NAME[=KEY=VALUE,...] to a function that makes it; the key `bin` is the folder of other programs."""
+        name, _, rest = text.partition("=")
+        settings = dict(pair.split("=", 1) for pair in rest.split(",") if "=" in pair)
+        programs = os.path.abspath(settings.pop("bin", harness.BIN))
+        if not name or not os.access(os.path.join(programs, "karst"), os.X_OK):
+            raise SystemExit(f"bench: --variant {text}: no name, or no programs in {programs}")
+        return lambda: Karst(name, programs, settings)
 
 
 class Kafka(System):

@@ -70,7 +70,7 @@ class Run:
             words = ["perf", "stat", "-x", ",", "-o", counts, "-e", "raw_syscalls:sys_enter", "-p",
                      ",".join(map(str, self.system.pids())), "--", *words]
         elif self.profile:
-            words = ["perf", "record", "-q", "-F", "997", "--call-graph", "fp", "-o", self.profile + ".perf", "-p",
+            words = ["perf", "record", "-q", "-F", "4999", "--call-graph", "fp", "-o", self.profile + ".perf", "-p",
                      ",".join(map(str, self.system.pids())), "--", *words]
         result = parse_load(harness.run(words, timeout=120 + 6 * options.get("seconds", 60)).out, f"karst-load {mode}")
         if counts:
@@ -102,13 +102,15 @@ class Meter:
         self.busy = (machine[0] - self.machine[0]) / max(machine[1] - self.machine[1], 1e-9)
 
 
-def figures_of(meter, records, size, seconds, latency=None, client_cpu=None):
-    """What all loads have: rates, cost a record and a GB, latencies in ms."""
+def figures_of(meter, records, size, seconds, latency=None, client_cpu=None, rate=0):
+    """What all loads have: rates, cost a record and a GB, latencies in ms. rate: what was wanted; 0: as much as goes."""
     if records == 0 or seconds <= 0:
         raise Failed("no record came through")
     figures = {"records_s": records / seconds, "mb_s": records * size / seconds / 1e6, "cpu_mrec_s": meter.cpu / records * 1e6,
                "cpu_gb_s": meter.cpu / (records * size) * 1e9, "switches_rec": meter.switches / records,
                "memory_mib": systems.pss_mib(meter.system.pids()), "machine_busy": meter.busy}
+    if rate:
+        figures["wanted_s"] = rate
     if client_cpu is not None:
         figures["client_cpu_mrec_s"] = client_cpu / records * 1e6
     if latency:
@@ -130,20 +132,27 @@ def produce(mode="produce", partitions=6, **options):
             result = run.load(mode, topic, partitions, **options)
         if run.counting:
             return counted(run, result["records"])
-        size = options.get("size", 100)
-        return figures_of(meter, result["records"], size, result["seconds"], result.get("arrived") or result["acked"], result["client_cpu_s"])
+        size, there = options.get("size", 100), run.system.records(topic, partitions)
+        if there < result["records"]:
+            raise Failed(f"{result['records']} records were acknowledged, and {there} are there")
+        return figures_of(meter, result["records"], size, result["seconds"], result.get("arrived") or result["acked"], result["client_cpu_s"],
+                          options.get("rate", 0))
     return shape
+
+
+def fill(run, topic, partitions, size):
+    """Batches of at most 100 KB, of which nothing is counted."""
+    counting, run.counting, profile, run.profile = run.counting, False, run.profile, ""
+    run.load("wire", topic, partitions, size=size, records=run.bulk // size, batch_records=max(1, min(1000, 100_000 // size)), depth=8,
+             connections=2, seconds=0)
+    run.counting, run.profile = counting, profile
 
 
 def catch_up(size, cold, partitions=6, **options):
     """Reads a full topic from the beginning; from the disk when cold."""
     def shape(run):
         topic = run.topic(partitions)
-        records = run.bulk // size
-        counting, run.counting = run.counting, False
-        run.load("wire", topic, partitions, size=size, records=records, batch_records=max(1, min(1000, 100_000 // size)), depth=8,
-                 connections=2, seconds=0)
-        run.counting = counting
+        fill(run, topic, partitions, size)
         if cold:
             run.system.forget_cache()
         with Meter(run.system) as meter:
@@ -154,26 +163,39 @@ def catch_up(size, cold, partitions=6, **options):
     return shape
 
 
+def fetch(size, partitions=6, **options):
+    """Reads a full topic from the page cache over plain sockets, again and again; latency is that of a Fetch."""
+    def shape(run):
+        topic = run.topic(partitions)
+        fill(run, topic, partitions, size)
+        with Meter(run.system) as meter:
+            result = run.load("fetch", topic, partitions, size=size, seconds=run.seconds, **options)
+        if run.counting:
+            return counted(run, result["consumed"])
+        return figures_of(meter, result["consumed"], size, result["consume_seconds"], result["acked"], result["client_cpu_s"])
+    return shape
+
+
 def drain(size, rate, partitions=6):
     """Reads a backlog from the beginning while a producer goes on; latency is the producer's."""
     def shape(run):
         topic = run.topic(partitions)
-        run_counting, run.counting = run.counting, False
-        run.load("wire", topic, partitions, size=size, records=run.bulk // size, batch_records=100, depth=8, connections=2, seconds=0)
-        run.counting = run_counting
+        fill(run, topic, partitions, size)
         out = {}
         words = run.command("produce", topic, partitions, {"size": size, "rate": rate, "seconds": run.seconds})
         producer = threading.Thread(target=lambda: out.update(text=harness.run(words, timeout=300).out))
         with Meter(run.system) as meter:
             producer.start()
             try:
-                result = run.load("consume", topic, partitions, lag=30)
+                # As many as were there: the end that moves on would only be reached when the producer stops.
+                result = run.load("consume", topic, partitions, lag=30, records=run.bulk // size)
             finally:
                 producer.join()
         produced = parse_load(out["text"], "karst-load produce")
         if run.counting:
             return counted(run, result["consumed"] + produced["records"])
-        figures = figures_of(meter, result["consumed"] + produced["records"], size, result["consume_seconds"], produced["acked"])
+        figures = figures_of(meter, result["consumed"] + produced["records"], size, result["consume_seconds"], produced["acked"],
+                             result["client_cpu_s"] + produced["client_cpu_s"])
         figures["records_s"] = result["consumed"] / result["consume_seconds"]
         figures["mb_s"] = figures["records_s"] * size / 1e6
         return figures
@@ -299,6 +321,16 @@ def bulk():
                                produce(size=size, codec=codec, **({"compressible": True} if kind == "text" else {})))
 
 
+def scale():
+    """The work grows with the connections and partitions."""
+    for k in (1, 2, 4, 8):
+        yield Workload(f"scale-{k}", f"{50 * k} connections, {50 * k} partitions, {2500 * k:,} batches/s of 10 records of 100 B",
+                       produce("wire", 50 * k, connections=50 * k, depth=4, rate=25_000 * k, batch_records=10))
+    for k in (1, 2, 4, 8):
+        yield Workload(f"scale-bulk-{k}", f"{k} connections, {6 * k} partitions, batches of 64 records of 1,000 B, 4 in flight each, as fast as possible",
+                       produce("wire", 6 * k, connections=k, depth=4, batch_records=64, size=1000))
+
+
 TABLE = [
     Workload("first-record", "exec to first acknowledged record on an empty folder; then at rest", first_record, fresh=True),
     *bulk(),
@@ -333,13 +365,25 @@ TABLE = [
              produce("wire", connections=4, depth=4, batch_records=100, size=1000)),
     Workload("wire-bulk-100", "batches of 1,000 records of 100 B, the same way",
              produce("wire", connections=4, depth=4, batch_records=1000, size=100)),
+    Workload("wire-64k", "batches of 64 records of 1,000 B, the same way", produce("wire", connections=4, depth=4, batch_records=64, size=1000)),
+    Workload("wire-1m", "batches of 1,000 records of 1,000 B, the same way",
+             produce("wire", connections=4, depth=2, batch_records=1000, size=1000)),
+    Workload("wire-catch-up", "a full topic of 1,000 B read from the page cache over 3 plain sockets, 1 MiB a partition and Fetch, again and again; "
+             "latency is that of a Fetch", fetch(1000, connections=3)),
+    Workload("wire-catch-up-1", "the same over one socket", fetch(1000, connections=1)),
+    Workload("wire-catch-up-100k", "the same over 3 sockets, one batch of 100 kB a partition and Fetch", fetch(1000, connections=3, fetch_bytes=102_000)),
+    *scale(),
     Workload("tools-100", "Kafka's producer-perf-test and consumer-perf-test, 100 B", kafka_tools(100)),
     Workload("tools-1000", "Kafka's producer-perf-test and consumer-perf-test, 1,000 B", kafka_tools(1000)),
     Workload("idle-connections", "10,000 connections that only said hello", idle_connections, fresh=True),
     Workload("idle-partitions", "10,000 empty partitions in 10 topics", idle_partitions, fresh=True),
 ]
 BY_NAME = {w.name: w for w in TABLE}
-SMOKE = ["bulk-100-random-none", "inflight-64", "tail-1"]
+# What --smoke runs, and the figures that it must give.
+LOADED = ("records_s", "mb_s", "cpu_mrec_s", "memory_mib")
+SMOKE = {"first-record": ("first_record_s", "memory_mib"), "bulk-100-random-none": (*LOADED, "p50_ms", "p99_ms", "p999_ms"),
+         "inflight-64": (*LOADED, "p50_ms", "p99_ms", "p999_ms"), "tail-1": (*LOADED, "p50_ms", "p99_ms", "p999_ms"),
+         "wire-1m": LOADED, "wire-catch-up": LOADED, "backlog": (*LOADED, "p99_ms"), "idle-connections": ("memory_mib",)}
 
 
 def free_enough(folder):
