@@ -22,7 +22,7 @@ enum {
     FRAME_FIRST_BYTES = 1 << 20, /* a frame on the heap gets so much at first: a length alone takes no memory */
     /* After a frame of LARGE_BYTES the next is taken for one too: only its head is read to the shared piece, and not
      * copied from there. */
-    LARGE_BYTES = 128 * 1024,
+    LARGE_BYTES = 32 * 1024,
     LARGE_HEAD_BYTES = 4096
 };
 

@@ -186,6 +186,7 @@ static void release(struct frontend *f)
 {
     loop_timer_stop(f->hold_timer);
     loop_timer_stop(f->tick_timer);
+    loop_timer_stop(f->trim_timer);
     listeners_close(f);
     connections_close(f);
     requests_free(f);
@@ -198,7 +199,6 @@ static void release(struct frontend *f)
     free(f->requests.items);
     free(f->ip_limits);
     buf_free(&f->scratch);
-    shared_close(f);
 }
 
 int main(int argc, char **argv)
@@ -233,5 +233,6 @@ int main(int argc, char **argv)
     }
     release(&f);
     service_close(f.service);
+    shared_close(&f); /* the bus knew its descriptor */
     return status;
 }

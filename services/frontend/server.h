@@ -148,7 +148,7 @@ void requests_free(struct frontend *f);
 /* ---- shared.c ---- */
 
 void shared_open(struct frontend *f); /* f->shm stays NULL where there is none */
-void shared_close(struct frontend *f);
+void shared_close(struct frontend *f); /* after the bus */
 /* pipeline_options.alloc; ctx is the front end, which has f->shm. */
 bool shared_alloc(void *ctx, size_t size, struct pipeline_buffer *ret_buffer);
 /* At the end of a turn: memory that is not used any more goes back to the system some seconds later. While nobody sends

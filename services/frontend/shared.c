@@ -28,7 +28,6 @@ void shared_open(struct frontend *f)
 
 void shared_close(struct frontend *f)
 {
-    f->trim_timer = loop_timer_stop(f->trim_timer);
     f->shm = shm_arena_free(f->shm);
 }
 

@@ -170,6 +170,7 @@ void world_close(void)
     pipeline_free(world.pipeline);
     (void)shm_arena_trim(world.shm);
     cr_assert_eq(shm_arena_used(world.shm), 0);
+    world.trim_timer = loop_timer_stop(world.trim_timer);
     shared_close(&world);
     session_cache_free(world.sessions);
     image_release(world.image);
@@ -193,11 +194,14 @@ void world_send(int16_t key, int16_t version, int32_t correlation, const void *r
     cr_assert_eq(wire_encode(&kafka_request_header_type, wire_request_header_version(api, version), &header, &b), 0);
     cr_assert_eq(wire_encode(api->request, version, request, &b), 0);
     put_u32(b.data, (uint32_t)b.size - 4);
-    cr_assert_gt(pipeline_input(world.pipeline, conn, room), 0);
-    cr_assert_leq(b.size, room[0].iov_len);
-    memcpy(room[0].iov_base, b.data, b.size);
-    pipeline_received(world.pipeline, conn, b.size, world_now);
-    pipeline_check(world.pipeline);
+    for (size_t at = 0; at < b.size;) {
+        cr_assert_gt(pipeline_input(world.pipeline, conn, room), 0);
+        size_t n = MIN(b.size - at, room[0].iov_len);
+        memcpy(room[0].iov_base, b.data + at, n);
+        pipeline_received(world.pipeline, conn, n, world_now);
+        pipeline_check(world.pipeline);
+        at += n;
+    }
     buf_free(&b);
     turn();
 }
