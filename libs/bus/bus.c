@@ -1,6 +1,7 @@
-/* bus.c - the link core on ZeroMQ sockets, in the phases of a loop.
+/* bus.c - the link core on its connections, in the phases of a loop.
  *
- * One ROUTER a lane that our role serves, one DEALER a connection that the core asks for (sockets.c).
+ * Over ZeroMQ: one ROUTER a lane that our role serves, one DEALER a connection that the core asks for (sockets.c).
+ * Between processes of one kernel: shared memory (local.c), on all lanes but control.
  *
  * ZMQ_FD is edge-triggered, and sending takes edges away. A socket whose descriptor was signalled is `due`: the next
  * RECEIVE drains it. One that was read from or written to is `touched`: at the end of the turn its events are read,
@@ -15,6 +16,7 @@
 #include "libs/base/log.h"
 #include "libs/bus/bus_internal.h"
 #include "libs/bus/kind.h"
+#include "libs/bus/local.h"
 
 enum {
     PAYLOAD_MAX = 128 << 20,
@@ -25,8 +27,15 @@ enum {
 
 static void do_send(struct bus *b, const struct link_action *a)
 {
-    struct sock *s = (a->conn & LINK_CONN_SERVED) ? b->routers[link_conn_lane(a->conn)] : bus_socket_find(b, a->conn);
+    struct local *l = local_find(b, a->conn);
+    struct sock *s = NULL;
 
+    if (l != NULL)
+        local_send(l, a);
+    else if (!(a->conn & LINK_CONN_SERVED))
+        s = bus_socket_find(b, a->conn);
+    else if (!(a->conn & LOCAL_CONN))
+        s = b->routers[link_conn_lane(a->conn)];
     if (s == NULL)
         return;
     s->touched = true;
@@ -39,8 +48,32 @@ static void do_send(struct bus *b, const struct link_action *a)
 
 static void do_connect(struct bus *b, const struct link_action *a)
 {
+    bool may_share = b->locals != NULL && a->lane != KARST__BUS__LANE__LANE_CONTROL;
+
+    if (may_share && local_connect(b, a->conn, a->address, a->lane))
+        return;
     if (bus_socket_connect(b, a->conn, a->address, a->lane) == NULL)
         link_lost(b->core, a->conn);
+}
+
+static void do_close(struct bus *b, uint64_t conn)
+{
+    struct local *l = local_find(b, conn);
+    struct sock *s = l == NULL ? bus_socket_find(b, conn) : NULL;
+
+    if (l != NULL)
+        local_close(l);
+    else if (s != NULL)
+        bus_socket_close(s, 0);
+}
+
+/* Over ZeroMQ nothing lies in an arena. */
+static void do_hold(struct bus *b, const struct link_action *a)
+{
+    struct local *l = local_find(b, a->conn);
+
+    if (l != NULL)
+        local_hold(l, a->frames, a->frame_count);
 }
 
 static void do_execute(struct bus *b, struct rpc *r)
@@ -62,17 +95,11 @@ static void do_execute(struct bus *b, struct rpc *r)
 
 static void act(struct bus *b, const struct link_action *a)
 {
-    struct sock *s;
-
     switch (a->kind) {
     case LINK_CONNECT: do_connect(b, a); break;
-    case LINK_CLOSE:
-        s = bus_socket_find(b, a->conn);
-        if (s != NULL)
-            bus_socket_close(s, 0);
-        break;
+    case LINK_CLOSE: do_close(b, a->conn); break;
     case LINK_SEND: do_send(b, a); break;
-    case LINK_HOLD: break; /* nothing lies in an arena that ZeroMQ's peers read */
+    case LINK_HOLD: do_hold(b, a); break;
     case LINK_EXECUTE: do_execute(b, a->rpc); break;
     case LINK_GONE: a->gone_fn(a->ctx, a->rpc); break;
     case LINK_DONE: a->done(a->ctx, &a->result); break;
@@ -111,7 +138,16 @@ static void end_turn(struct bus *b)
         if (s->touched && !s->closed && bus_socket_has_news(s))
             loop_again(b->loop);
     }
+    if (b->locals != NULL)
+        locals_end_turn(b);
     b->turn_ends = false;
+}
+
+static void sweep(struct bus *b)
+{
+    bus_sockets_sweep(b);
+    if (b->locals != NULL)
+        locals_sweep(b);
 }
 
 static void on_timer(void *ctx)
@@ -134,10 +170,27 @@ static void on_send(void *ctx)
     }
     if (link_is_staged(b->core))
         loop_again(b->loop);
+    if (b->locals != NULL) {
+        locals_flush(b);
+        pump(b); /* for connections that ended by it */
+    }
     if (b->turn_ends)
         end_turn(b);
-    bus_sockets_sweep(b);
+    sweep(b);
     arm_timer(b);
+}
+
+static void receive_locals(struct bus *b)
+{
+    struct local *l;
+
+    locals_accept(b);
+    DL_FOREACH (b->locals->all, l) {
+        local_receive(l);
+        if (b->tick_due)
+            local_files_retire(l);
+        pump(b);
+    }
 }
 
 static void on_receive(void *ctx)
@@ -152,13 +205,15 @@ static void on_receive(void *ctx)
         bus_socket_drain(s);
         pump(b);
     }
+    if (b->locals != NULL)
+        receive_locals(b);
     if (b->tick_due) {
         b->tick_due = false;
         link_tick(b->core);
         pump(b);
     }
     b->turn_ends = true;
-    bus_sockets_sweep(b);
+    sweep(b);
     arm_timer(b);
 }
 
@@ -168,6 +223,7 @@ static struct bus *close_all(struct bus *b, int linger_ms)
 {
     struct sock *s;
 
+    locals_free(b);
     DL_FOREACH (b->socks, s) {
         bus_socket_close(s, linger_ms);
     }
@@ -189,6 +245,8 @@ int bus_new(struct loop *loop, const struct bus_options *options, struct bus **r
     if (b->zmq == NULL)
         BUG("no ZeroMQ context");
     b->payload_max = options->payload_max_bytes ? (int64_t)options->payload_max_bytes : PAYLOAD_MAX;
+    if (options->share)
+        failed = locals_new(b, (lanes & ~(1u << KARST__BUS__LANE__LANE_CONTROL)) ? options->address : NULL);
     for (int lane = 0; lane < LINK_LANES && failed == 0; lane++)
         if (lanes & 1u << lane)
             failed = bus_socket_listen(b, options->address, (Karst__Bus__Lane)lane);
@@ -203,6 +261,8 @@ int bus_new(struct loop *loop, const struct bus_options *options, struct bus **r
                              .credit_calls = options->credit_calls,
                              .credit_bytes = options->credit_bytes,
                              .heartbeat_ms = options->heartbeat_ms};
+    if (options->share)
+        o.sharing = (struct link_sharing){b, local_shares, local_pass_file, local_resolve};
     b->core = link_new(&o, loop_now_ms(loop));
     b->timer_at_ms = UINT64_MAX;
     b->timer = loop_timer_start(loop, 0, 0, on_timer, b);
@@ -231,6 +291,8 @@ void bus_shutdown(struct bus *b)
     pump(b);
     link_flush(b->core);
     pump(b);
+    if (b->locals != NULL)
+        locals_linger(b, LINGER_MS);
     link_shutdown(b->core);
     pump_out(b);
     b->timer = loop_timer_stop(b->timer);
@@ -255,6 +317,16 @@ void bus_goodbye(struct bus *b)
 void bus_set_peer(struct bus *b, Karst__Bus__Role role, int32_t id, uint64_t incarnation, const char *address)
 {
     link_set_peer(b->core, role, id, incarnation, address);
+}
+
+void bus_set_arena(struct bus *b, int fd, uint64_t id, size_t size)
+{
+    ASSERT(fd >= 0 && id != 0 && size > 0);
+    if (b->locals == NULL)
+        return;
+    b->locals->arena_fd = fd;
+    b->locals->arena_id = id;
+    b->locals->arena_size = size;
 }
 
 void bus_set_metadata_offset(struct bus *b, int64_t offset)

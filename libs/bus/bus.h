@@ -1,4 +1,5 @@
-/* bus.h - calls between Karst's processes, over ZeroMQ. The adapter around the link core (link.h), which has no I/O.
+/* bus.h - calls between Karst's processes, over ZeroMQ or shared memory. The adapter around the link core (link.h),
+ * which has no I/O.
  *
  * I1  a call that bus_call took ends exactly once: its done function runs once, never from inside bus_call.
  * I2  a call is executed at most once, and only by the incarnation that it was sent to.
@@ -28,6 +29,9 @@ struct bus_options {
     uint64_t credit_bytes;      /* 0: the default 128 MiB */
     uint32_t heartbeat_ms;      /* 0: the default 500; a link without a sign of life for 6 of them ends */
     uint64_t payload_max_bytes; /* of one payload that arrives, a longer one ends the connection; 0: 128 MiB */
+    /* Links to peers of this kernel, at ipc addresses, go through shared memory (all lanes but control); a peer that
+     * does not take part is called over ZeroMQ. */
+    bool share;
 };
 
 /* 0, or -errno of binding the address (-EADDRINUSE: a twin is alive). */
@@ -41,6 +45,11 @@ struct bus *bus_free(struct bus *b);
 /* Says goodbye to every peer: none sends a new call on its session, and calls of ours end as OUTCOME_NOT_SENT from here
  * on. */
 void bus_goodbye(struct bus *b);
+
+/* The arena that payloads of our calls lie in as REF_ARENA: memory sealed against shrinking, which the peers that we
+ * call map for reading, where the bus shares; replies may then hold REF_FILEs. Before the first call; fd stays the
+ * caller's, open until bus_free. id is never 0. */
+void bus_set_arena(struct bus *b, int fd, uint64_t id, size_t size);
 
 /* Names a peer's address and life; incarnation 0: not known, take who answers. A changed incarnation or address ends
  * the old link. NULL address: the peer is gone. */

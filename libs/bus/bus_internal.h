@@ -1,4 +1,4 @@
-/* bus_internal.h - what bus.c (phases, actions, life) and sockets.c (ZeroMQ) share. */
+/* bus_internal.h - what bus.c (phases, actions, life), sockets.c (ZeroMQ) and local.c (shared memory) share. */
 #ifndef KARST_BUS_BUS_INTERNAL_H
 #define KARST_BUS_BUS_INTERNAL_H
 
@@ -22,12 +22,15 @@ struct sock {
     struct sock *prev, *next;
 };
 
+struct locals;
+
 struct bus {
     struct loop *loop;
     struct link_core *core;
     void *zmq;
     struct sock *socks;
     struct sock *routers[LINK_LANES];
+    struct locals *locals; /* NULL: everything goes over ZeroMQ */
     struct handler handlers[KINDS_MAX], kafka_handlers[KAFKA_KEYS_MAX];
     struct loop_timer *timer;
     uint64_t timer_at_ms;

@@ -117,7 +117,8 @@ static int open_bus(struct service *s)
                             .id = s->id,
                             .incarnation = s->incarnation,
                             .cluster_id = s->cluster_id,
-                            .address = s->address};
+                            .address = s->address,
+                            .share = config_bool(s->config, "karst.bus.shared")};
     int failed = bus_new(s->loop, &o, &s->bus);
     if (failed != 0) {
         log_error("cannot listen on %s: %s", s->address, strerror(-failed));

@@ -11,6 +11,7 @@
 
 struct shared *shared;
 char address[64];
+bool share;
 
 enum { HELD_MAX = 65536, LOOK_MS = 5 };
 
@@ -19,11 +20,13 @@ void peers_begin(void)
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     cr_assert_neq(shared, MAP_FAILED);
     snprintf(address, sizeof address, "ipc:///tmp/test-bus-%d", (int)getpid());
+    const char *shared_memory = getenv("KARST_TEST_SHARED");
+    share = shared_memory == NULL || strcmp(shared_memory, "no") != 0;
 }
 
 void peers_end(void)
 {
-    static const char *const lanes[] = {"control", "bulk"};
+    static const char *const lanes[] = {"control", "bulk", "local"};
 
     for (size_t i = 0; i < COUNTOF(lanes); i++) {
         char path[128];
@@ -98,7 +101,8 @@ static void run_server(uint64_t incarnation, const struct serving *serving)
                             .cluster_id = serving->cluster_id,
                             .credit_calls = serving->credit_calls,
                             .address = address,
-                            .heartbeat_ms = HEARTBEAT_MS};
+                            .heartbeat_ms = HEARTBEAT_MS,
+                            .share = share};
 
     s.life = incarnation;
     if (bus_new(loop, &o, &bus) != 0)
@@ -142,7 +146,8 @@ struct caller *caller_new(const char *cluster_id)
                             .id = 1,
                             .incarnation = 1 + (uint64_t)getpid(),
                             .cluster_id = cluster_id ? cluster_id : "clusterclusterclusterc",
-                            .heartbeat_ms = HEARTBEAT_MS};
+                            .heartbeat_ms = HEARTBEAT_MS,
+                            .share = share};
 
     c->loop = loop_new();
     cr_assert_eq(bus_new(c->loop, &o, &c->bus), 0);

@@ -37,6 +37,7 @@ struct caller {
 
 extern struct shared *shared;
 extern char address[64];
+extern bool share; /* whether buses use shared memory where they can; KARST_TEST_SHARED=no in the environment: no */
 
 void peers_begin(void); /* shared memory and an address of our own */
 pid_t serve(uint64_t incarnation, const struct serving *serving);
