@@ -147,7 +147,8 @@ void requests_free(struct frontend *f);
 
 /* ---- shared.c ---- */
 
-void shared_open(struct frontend *f); /* f->shm stays NULL where there is none */
+/* Before the first call on the bus. f->shm stays NULL where karst.bus.shared is false or there is none to have. */
+void shared_open(struct frontend *f);
 void shared_close(struct frontend *f); /* after the bus */
 /* pipeline_options.alloc; ctx is the front end, which has f->shm. */
 bool shared_alloc(void *ctx, size_t size, struct pipeline_buffer *ret_buffer);

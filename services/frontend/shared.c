@@ -18,12 +18,17 @@ void shared_open(struct frontend *f)
     uint64_t id = 0;
     int error;
 
+    if (!config_bool(f->config, "karst.bus.shared"))
+        return;
     while (id == 0)
         if (getrandom(&id, sizeof id, 0) != sizeof id)
             return;
     f->shm = shm_arena_new(id, SHM_BYTES, &error);
-    if (f->shm == NULL)
+    if (f->shm == NULL) {
         log_warn("no shared memory, records are copied to storage: %s", strerror(-error));
+        return;
+    }
+    bus_set_arena(f->bus, shm_arena_fd(f->shm), id, shm_arena_size(f->shm));
 }
 
 void shared_close(struct frontend *f)
