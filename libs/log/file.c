@@ -123,6 +123,28 @@ static int real_list(void *ctx UNUSED, const char *path, file_list_fn *fn, void 
     return err;
 }
 
+static ssize_t real_pread_now(void *ctx UNUSED, int fd, void *p, size_t n, uint64_t at)
+{
+    struct iovec iov = {p, n};
+    return OR_ERRNO(preadv2(fd, &iov, 1, (off_t)at, RWF_NOWAIT));
+}
+
+/* Asked for at once, so that the disk gets it in one piece; then read, to wait for it. */
+static int real_prefetch(void *ctx UNUSED, int fd, uint64_t at, size_t n, size_t ahead)
+{
+    uint8_t piece[65536];
+    (void)posix_fadvise(fd, (off_t)at, (off_t)n, POSIX_FADV_WILLNEED);
+    for (size_t done = 0; done < n;) {
+        ssize_t got = OR_ERRNO(pread(fd, piece, MIN(sizeof piece, n - done), (off_t)(at + done)));
+        if (got <= 0)
+            return (int)got;
+        done += (size_t)got;
+    }
+    if (ahead > 0)
+        (void)posix_fadvise(fd, (off_t)(at + n), (off_t)ahead, POSIX_FADV_WILLNEED);
+    return 0;
+}
+
 static const struct file_ops real_ops = {
     .open = real_open,
     .dup = real_dup,
@@ -139,6 +161,8 @@ static const struct file_ops real_ops = {
     .rmdir = real_rmdir,
     .sync_dir = real_sync_dir,
     .list = real_list,
+    .pread_now = real_pread_now,
+    .prefetch = real_prefetch,
 };
 
 const struct file_system file_system_real = {&real_ops, NULL};
@@ -161,6 +185,33 @@ int file_read_all(const struct file_system *f, int fd, void *p, size_t n, uint64
         done += (size_t)got;
     }
     return 0;
+}
+
+int file_read_now(const struct file_system *f, int fd, void *p, size_t n, uint64_t at)
+{
+    for (size_t done = 0; f->ops->pread_now != NULL && done < n;) {
+        ssize_t got = f->ops->pread_now(f->ctx, fd, (char *)p + done, n - done, at + done);
+        if (got == -EOPNOTSUPP)
+            break;
+        if (got <= 0)
+            return got < 0 ? (int)got : -ENODATA;
+        done += (size_t)got;
+        if (done == n)
+            return 0;
+    }
+    return file_read_all(f, fd, p, n, at);
+}
+
+int file_is_warm(const struct file_system *f, int fd, uint64_t at)
+{
+    uint8_t byte;
+    ssize_t got = f->ops->pread_now != NULL ? f->ops->pread_now(f->ctx, fd, &byte, 1, at) : 1;
+    return got == -EAGAIN ? 0 : got < 0 && got != -EOPNOTSUPP ? (int)got : 1;
+}
+
+int file_prefetch(const struct file_system *f, int fd, uint64_t at, size_t n, size_t ahead)
+{
+    return f->ops->prefetch != NULL ? f->ops->prefetch(f->ctx, fd, at, n, ahead) : 0;
 }
 
 int file_write_all(const struct file_system *f, int fd, struct iovec *iov, size_t count, uint64_t at)

@@ -36,6 +36,11 @@ struct file_ops {
     int (*rmdir)(void *ctx, const char *path);
     int (*sync_dir)(void *ctx, const char *path); /* makes renames, creations and removals in it durable */
     int (*list)(void *ctx, const char *path, file_list_fn *fn, void *arg); /* without . and .., in any order */
+    /* As pread, but -EAGAIN where the bytes are not in memory and it would wait for the disk. NULL, or -EOPNOTSUPP:
+     * that cannot be told. */
+    ssize_t (*pread_now)(void *ctx, int fd, void *p, size_t n, uint64_t at);
+    /* Brings n bytes into memory, and asks for those behind them without waiting. NULL: reading does it. */
+    int (*prefetch)(void *ctx, int fd, uint64_t at, size_t n, size_t ahead);
 };
 
 struct file_system {
@@ -99,6 +104,12 @@ int file_close(const struct file_system *f, int fd);
 
 /* All n bytes, over short reads. 0, -ENODATA when the file ends before, -errno. */
 NODISCARD int file_read_all(const struct file_system *f, int fd, void *p, size_t n, uint64_t at);
+/* Is that byte in memory, or can that not be told? 1, 0, -errno. */
+NODISCARD int file_is_warm(const struct file_system *f, int fd, uint64_t at);
+/* The same as file_read_all, but -EAGAIN where it would wait for the disk. */
+NODISCARD int file_read_now(const struct file_system *f, int fd, void *p, size_t n, uint64_t at);
+/* Waits until the bytes are in memory, or the file ends; asks for ahead bytes behind them. 0 or -errno. */
+NODISCARD int file_prefetch(const struct file_system *f, int fd, uint64_t at, size_t n, size_t ahead);
 /* All bytes of the vectors, over short writes and more than IOV_MAX of them; iov is used up. 0 or -errno, some bytes
  * may then be written. */
 NODISCARD int file_write_all(const struct file_system *f, int fd, struct iovec *iov, size_t count, uint64_t at);

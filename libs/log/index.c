@@ -5,6 +5,19 @@
 
 enum { INDEX_BLOCK = 256 }; /* entries that a search reads at once */
 
+int read_with(const struct file_system *fs, struct read_mode *mode, int fd, void *p, size_t n, uint64_t at)
+{
+    if (mode == NULL || !mode->now)
+        return file_read_all(fs, fd, p, n, at);
+    int err = file_read_now(fs, fd, p, n, at);
+    if (err == -EAGAIN) {
+        mode->fd = fd;
+        mode->at = at;
+        mode->size_bytes = n;
+    }
+    return err;
+}
+
 void index_init(struct index *x, const struct file_system *fs, const char *path, uint32_t entry_size,
                 uint64_t size_bytes)
 {
@@ -131,7 +144,7 @@ int index_get(struct index *x, uint32_t i, int64_t *ret_key, int32_t *ret_value)
         e = x->tail + (size_t)(i - x->in_file) * x->entry_size;
     } else {
         int fd = index_fd(x);
-        int err = fd < 0 ? fd : file_read_all(x->fs, fd, disk, x->entry_size, (uint64_t)i * x->entry_size);
+        int err = fd < 0 ? fd : read_with(x->fs, x->mode, fd, disk, x->entry_size, (uint64_t)i * x->entry_size);
         if (err < 0)
             return err;
     }
@@ -190,7 +203,7 @@ static int look_in_block(struct index *x, struct window *w, uint32_t from, uint3
     if (fd < 0)
         return fd;
     ASSERT(w->low <= from && from < to && to <= w->high && to - from <= INDEX_BLOCK);
-    int err = file_read_all(x->fs, fd, block, (size_t)(to - from) * x->entry_size, (uint64_t)from * x->entry_size);
+    int err = read_with(x->fs, x->mode, fd, block, (size_t)(to - from) * x->entry_size, (uint64_t)from * x->entry_size);
     if (err < 0)
         return err;
     uint32_t i = to - from;

@@ -14,7 +14,18 @@
 
 enum { INDEX_OFFSET_ENTRY = 8, INDEX_TIME_ENTRY = 12, INDEX_PENDING = 64 };
 
+/* How the owner of files reads just now: with now set a read that would wait for the disk fails with -EAGAIN, and what
+ * it wanted is noted. */
+struct read_mode {
+    bool now;
+    int fd;
+    uint64_t at;
+    size_t size_bytes;
+};
+NODISCARD int read_with(const struct file_system *fs, struct read_mode *mode, int fd, void *p, size_t n, uint64_t at);
+
 struct index {
+    struct read_mode *mode; /* NULL: reads wait */
     const struct file_system *fs;
     const char *path; /* the segment's; without it the file is not opened */
     uint32_t entry_size;

@@ -54,6 +54,7 @@ void log_add_segment(struct log *l, struct segment *s)
         l->segment_capacity = l->segment_capacity ? l->segment_capacity * 2 : 1;
         l->segments = xrealloc(l->segments, l->segment_capacity * sizeof *l->segments);
     }
+    segment_set_mode(s, &l->mode);
     l->segments[l->segment_count++] = s;
 }
 

@@ -3,6 +3,13 @@
  * A reader at the tail asks for the base offset of a batch that was just appended: the hints know its position.
  * Everybody else goes through the offset index and the few headers behind its entry. */
 #include "libs/log/internal.h"
+#include <stdlib.h>
+
+enum {
+    FRESH_BYTES = 8 << 20,
+    PROBE_EVERY_BYTES = 128 << 10, /* what the kernel reads ahead in one piece, and mostly drops in one */
+    AHEAD_MAX_BYTES = 8 << 20,
+};
 
 static const struct hint *find_hint(const struct hints *h, int64_t offset, int64_t segment)
 {
@@ -78,13 +85,10 @@ static int readable_end(struct log *l, size_t i, int64_t upper_offset, uint64_t 
     return 0;
 }
 
-enum kafka_error log_locate(struct log *l, int64_t offset, int64_t upper_offset, size_t max_bytes, bool at_least_one,
-                            struct log_range *ret_range)
+/* 0 or -errno; -EAGAIN only while reads must not wait. */
+static int locate(struct log *l, int64_t offset, int64_t upper_offset, size_t max_bytes, bool at_least_one,
+                  struct log_range *ret_range)
 {
-    if (l->failed != 0)
-        return KERR_KAFKA_STORAGE_ERROR;
-    if (offset < l->start || offset > l->end)
-        return KERR_OFFSET_OUT_OF_RANGE;
     struct log_range range = {.segment = log_active(l)->base, .position = log_active(l)->size_bytes};
     upper_offset = MIN(upper_offset, l->end);
     size_t i = log_segment_at(l, offset);
@@ -98,12 +102,42 @@ enum kafka_error log_locate(struct log *l, int64_t offset, int64_t upper_offset,
         if (err == 0 && there > max_bytes && first > max_bytes)
             range.size_bytes = at_least_one ? (size_t)MIN(first, there) : 0;
     }
-    if (err < 0) {
-        log_fail(l, err, "reading");
-        return KERR_KAFKA_STORAGE_ERROR;
-    }
     *ret_range = range;
-    return KERR_NONE;
+    return err;
+}
+
+enum kafka_error log_locate_now(struct log *l, int64_t offset, int64_t upper_offset, size_t max_bytes,
+                                bool at_least_one, struct log_range *ret_range, bool *ret_cold)
+{
+    *ret_cold = false;
+    if (l->failed != 0)
+        return KERR_KAFKA_STORAGE_ERROR;
+    if (offset < l->start || offset > l->end)
+        return KERR_OFFSET_OUT_OF_RANGE;
+    l->mode.now = true;
+    int err = locate(l, offset, upper_offset, max_bytes, at_least_one, ret_range);
+    l->mode.now = false;
+    if (err == -EAGAIN) {
+        l->missed_ahead = 0;
+        *ret_cold = true;
+        return KERR_NONE;
+    }
+    if (err < 0)
+        log_fail(l, err, "reading");
+    return err < 0 ? KERR_KAFKA_STORAGE_ERROR : KERR_NONE;
+}
+
+enum kafka_error log_locate(struct log *l, int64_t offset, int64_t upper_offset, size_t max_bytes, bool at_least_one,
+                            struct log_range *ret_range)
+{
+    if (l->failed != 0)
+        return KERR_KAFKA_STORAGE_ERROR;
+    if (offset < l->start || offset > l->end)
+        return KERR_OFFSET_OUT_OF_RANGE;
+    int err = locate(l, offset, upper_offset, max_bytes, at_least_one, ret_range);
+    if (err < 0)
+        log_fail(l, err, "reading");
+    return err < 0 ? KERR_KAFKA_STORAGE_ERROR : KERR_NONE;
 }
 
 /* The reader asks next for what begins behind the last whole batch. Whether that is in this segment is looked at when
@@ -152,6 +186,33 @@ bool log_has_file(const struct log *l, int64_t segment, uint64_t instance)
     return s->base == segment && s->instance == instance;
 }
 
+/* What this process wrote last is in memory: the kernel drops what is older first. */
+static bool is_fresh(const struct log *l, const struct segment *s, const struct log_range *range)
+{
+    return s == log_active(l) && range->position >= s->written_from && range->position + FRESH_BYTES >= s->size_bytes;
+}
+
+bool log_is_cold(struct log *l, const struct log_range *range)
+{
+    struct segment *s = segment_of(l, range);
+    if (s == NULL || range->size_bytes == 0)
+        return false;
+    bool in_sequence = range->position <= s->read_to && s->read_to - range->position < range->size_bytes;
+    s->read_to = range->position + range->size_bytes;
+    if (is_fresh(l, s, range))
+        return false;
+    int fd = segment_fd(s), warm = fd < 0 ? fd : file_is_warm(l->fs, fd, s->read_to - 1);
+    for (size_t at = 0; warm == 1 && at < range->size_bytes; at += PROBE_EVERY_BYTES)
+        warm = file_is_warm(l->fs, fd, range->position + at);
+    if (warm != 0)
+        return false; /* or it cannot be told: reading it will say what is wrong */
+    l->mode.fd = fd;
+    l->mode.at = range->position;
+    l->mode.size_bytes = range->size_bytes;
+    l->missed_ahead = in_sequence ? MIN(4 * (uint64_t)range->size_bytes, (uint64_t)AHEAD_MAX_BYTES) : 0;
+    return true;
+}
+
 int log_copy(struct log *l, const struct log_range *range, uint8_t *to)
 {
     if (range->size_bytes == 0)
@@ -166,4 +227,36 @@ int log_copy(struct log *l, const struct log_range *range, uint8_t *to)
     if (err == 0)
         note_read(l, range, to);
     return err < 0 && err != -EMFILE && err != -ENFILE ? log_fail(l, err, "reading") : err;
+}
+
+/* ---- what is not in memory ---- */
+
+struct log_warm {
+    const struct file_system *fs;
+    int fd, err;
+    uint64_t at;
+    size_t size_bytes, ahead;
+};
+
+struct log_warm *log_warm_begin(struct log *l)
+{
+    int fd = file_dup(l->fs, l->mode.fd);
+    if (fd < 0)
+        return NULL;
+    struct log_warm *w = xmalloc(sizeof *w);
+    *w = (struct log_warm){l->fs, fd, 0, l->mode.at, l->mode.size_bytes, (size_t)l->missed_ahead};
+    return w;
+}
+
+void log_warm_run(struct log_warm *w)
+{
+    w->err = file_prefetch(w->fs, w->fd, w->at, w->size_bytes, w->ahead);
+}
+
+int log_warm_end(struct log *l, struct log_warm *w)
+{
+    int err = w->err;
+    file_close(w->fs, w->fd);
+    free(w);
+    return err < 0 && l != NULL ? log_fail(l, err, "reading") : err;
 }

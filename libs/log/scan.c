@@ -7,7 +7,7 @@ int scan_begin(struct scan *sc, struct segment *s, uint64_t from, size_t capacit
     int fd = segment_fd(s);
     if (fd < 0)
         return fd;
-    *sc = (struct scan){.fs = s->fs, .fd = fd, .at = from, .end = s->size_bytes};
+    *sc = (struct scan){.fs = s->fs, .mode = s->mode, .fd = fd, .at = from, .end = s->size_bytes};
     /* No more than there is to read. */
     uint64_t left = from < sc->end ? sc->end - from : 0;
     sc->capacity = left < capacity ? (size_t)left : capacity;
@@ -34,7 +34,7 @@ static int fill(struct scan *sc, uint64_t at, size_t n)
     }
     size_t want = (size_t)MIN((uint64_t)sc->capacity, sc->end - at);
     sc->have = 0;
-    int err = file_read_all(sc->fs, sc->fd, sc->data, want, at);
+    int err = read_with(sc->fs, sc->mode, sc->fd, sc->data, want, at);
     if (err < 0)
         return err;
     sc->data_at = at;

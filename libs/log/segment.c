@@ -35,6 +35,11 @@ struct segment *segment_free(struct segment *s)
     return NULL;
 }
 
+void segment_set_mode(struct segment *s, struct read_mode *mode)
+{
+    s->mode = s->offsets.mode = s->times.mode = mode;
+}
+
 int segment_fd(struct segment *s)
 {
     s->used = true;
@@ -84,7 +89,7 @@ int segment_load(struct segment *s)
     int err = file_stat(s->fs, s->path, &st);
     if (err < 0)
         return err;
-    s->size_bytes = st.size_bytes;
+    s->size_bytes = s->written_from = st.size_bytes;
     s->born_ms = st.mtime_ms;
     s->max_known = s->first_known = s->size_bytes == 0;
     bool broken = s->size_bytes > INT32_MAX;
@@ -100,6 +105,7 @@ int segment_load(struct segment *s)
     broken |= err == -ENOENT || st.size_bytes % INDEX_TIME_ENTRY != 0 || st.size_bytes > s->size_bytes;
     if (err == 0)
         index_init(&s->times, s->fs, s->time_path, INDEX_TIME_ENTRY, st.size_bytes);
+    segment_set_mode(s, s->mode);
     return broken;
 }
 

@@ -18,8 +18,11 @@ struct segment {
     uint64_t size_bytes;
     int fd;
     bool used;
-    bool preallocated; /* the file is longer than size_bytes, with zeroes */
-    uint64_t instance; /* the number under which the file was given away last; 0: it is ours alone */
+    struct read_mode *mode; /* of the log; NULL: reads wait */
+    uint64_t written_from;  /* what lies behind was written by this process */
+    uint64_t read_to;       /* where the last range that was found ends */
+    bool preallocated;      /* the file is longer than size_bytes, with zeroes */
+    uint64_t instance;      /* the number under which the file was given away last; 0: it is ours alone */
     struct index offsets, times;
     /* The largest timestamp so far, and the last offset of its batch; the timestamp is -1 in an empty segment. */
     bool max_known;
@@ -36,6 +39,7 @@ struct segment {
 /* A segment in a folder with that many bytes in its files; nothing is opened. */
 NODISCARD struct segment *segment_new(const struct file_system *fs, const char *dir, int64_t base, int64_t born_ms);
 struct segment *segment_free(struct segment *s);
+void segment_set_mode(struct segment *s, struct read_mode *mode);
 /* Makes the files, empty; an older file of the name is emptied. */
 NODISCARD int segment_create(struct segment *s, uint32_t index_bytes, bool preallocate, uint32_t segment_bytes);
 /* Takes the sizes of the files from the disk. 0; -ENOENT: no log file; 1: the indexes cannot be right and must be built
@@ -66,6 +70,7 @@ void segment_unlink_doomed(const struct segment *s);
 /* Walks the batches of a segment. buf is the caller's, freed with scan_end. */
 struct scan {
     const struct file_system *fs;
+    struct read_mode *mode;
     int fd;
     uint64_t at, end; /* the next batch; the file's end */
     uint8_t *data;    /* the bytes from data_at on */

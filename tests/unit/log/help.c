@@ -195,10 +195,38 @@ static int f_list(void *ctx, const char *path, file_list_fn *fn, void *arg)
     return REAL->list(NULL, path, fn, arg);
 }
 
+static uint64_t inode_of(int fd)
+{
+    struct stat st;
+    cr_assert_eq(fstat(fd, &st), 0);
+    return st.st_ino;
+}
+
+static ssize_t f_pread_now(void *ctx, int fd, void *p, size_t n, uint64_t at)
+{
+    const struct help_faults *f = ctx;
+    bool warm = !f->cold;
+    for (size_t i = 0; i < f->warm_count && !warm; i++)
+        warm = f->warm[i].inode == inode_of(fd) && f->warm[i].from <= at && at + n <= f->warm[i].to;
+    return warm ? f_pread(ctx, fd, p, n, at) : -EAGAIN;
+}
+
+static int f_prefetch(void *ctx, int fd, uint64_t at, size_t n, size_t ahead)
+{
+    struct help_faults *f = ctx;
+    GUARD("prefetch");
+    f->warm[f->warm_count].inode = inode_of(fd);
+    f->warm[f->warm_count].from = at;
+    f->warm[f->warm_count].to = at + n;
+    f->warm_count = (f->warm_count + 1) % COUNTOF(f->warm);
+    f->ahead = ahead;
+    return 0;
+}
+
 struct file_system help_faulty(struct help_faults *f)
 {
-    static const struct file_ops ops = {f_open,      f_dup,       f_close, f_pread,    f_pwritev,
-                                        f_fdatasync, f_ftruncate, f_fstat, f_stat,     f_rename,
-                                        f_unlink,    f_mkdir,     f_rmdir, f_sync_dir, f_list};
+    static const struct file_ops ops = {f_open,      f_dup,      f_close, f_pread,     f_pwritev, f_fdatasync,
+                                        f_ftruncate, f_fstat,    f_stat,  f_rename,    f_unlink,  f_mkdir,
+                                        f_rmdir,     f_sync_dir, f_list,  f_pread_now, f_prefetch};
     return (struct file_system){&ops, f};
 }

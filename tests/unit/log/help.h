@@ -39,6 +39,13 @@ struct help_faults {
     bool shorten;     /* a failing pwritev writes half first */
     int count;        /* calls so far */
     int vectors;      /* of the last pwritev */
+    /* The page cache: with cold set only what was prefetched is in it. */
+    bool cold;
+    struct {
+        uint64_t inode, from, to;
+    } warm[64];
+    size_t warm_count;
+    uint64_t ahead; /* of the last prefetch */
 };
 struct file_system help_faulty(struct help_faults *f);
 
