@@ -106,7 +106,7 @@ class Bench:
         try:
             system.start().wait()
             if not self.options.smoke:
-                workloads.warm_up(self.run_of(system, seconds=self.warm_seconds))
+                workloads.warm_up(self.run_of(system, seconds=min(self.warm_seconds, system.warm_seconds)))
             for workload in chosen:
                 if not system.alive():
                     print(f"{system.name} ended: {system.log()}", flush=True)
@@ -134,7 +134,7 @@ class Bench:
                 if not workloads.free_enough(os.environ.get("KARST_BENCH_DIR", "/tmp")):
                     raise SystemExit("bench: not enough room on the disk")
                 for workload in self.chosen:
-                    if workload.fresh:
+                    if workload.fresh and round_ < workload.rounds:
                         self.fresh_round(make, workload, round_)
                 if warm:
                     self.warm_round(make, warm, round_)
@@ -152,6 +152,8 @@ class Bench:
                 problems.append(f"{name}: p50 above p99.9")
         if "| workload |" not in report.text(self.lines, workloads.BY_NAME):
             problems.append("no table")
+        if not goals.goal_lines(found):
+            problems.append("no goals")
         return problems
 
 

@@ -30,6 +30,8 @@ import systems  # noqa: E402
 from systems import ROOT, harness  # noqa: E402
 
 KEPT = os.path.join(ROOT, "tests", "bench", "instructions.tsv")
+FIRST = os.path.join(ROOT, "tests", "bench", "instructions-zeromq.tsv")
+PAGE = os.path.join(ROOT, "docs", "performance.md")
 ROLES = ("frontend", "storage")
 LIMIT = 0.10         # a count may grow by this part
 NOTED = 0.01         # functions that have at least this part of a count are kept beside it
@@ -131,12 +133,18 @@ def fetch_frame(system, topic, offset, wait_ms, size):
 
 
 class Client(harness.ask.Connection):
-    def answers(self, count, at_least):
+    def produced(self, count):
+        """Answers to Produce 9 for one partition: its error code is 35 bytes before the end when nothing went wrong."""
         for _ in range(count):
-            size = int.from_bytes(self.receive(4), "big")
-            if size < at_least:
-                raise RuntimeError(f"an answer of {size} bytes instead of {at_least} or more: {self.receive(size).hex()}")
-            self.skip(size)
+            answer = self.receive(int.from_bytes(self.receive(4), "big"))
+            if answer[-35:-33] != b"\0\0" or answer[-9:] != b"\x01\0\0\0\0\0\0\0\0":
+                raise RuntimeError(f"Produce was refused: {answer.hex()}")
+
+    def fetched(self, at_least):
+        size = int.from_bytes(self.receive(4), "big")
+        if size < at_least:
+            raise RuntimeError(f"an answer of {size} bytes instead of {at_least} or more: {self.receive(size).hex()}")
+        self.skip(size)
 
     def skip(self, size):
         while size > 0:
@@ -149,7 +157,7 @@ class Client(harness.ask.Connection):
 SMALL, LARGE = bytes(range(100)), 64 << 10
 
 
-def produce(flight, size, at_least=20):
+def produce(flight, size):
     """(prepare, one step, requests in it): `flight` requests in one piece, and their answers."""
     def prepare(system):
         topic = f"produce-{flight}-{size}"
@@ -159,7 +167,7 @@ def produce(flight, size, at_least=20):
 
         def step(_):
             client.socket.sendall(request)
-            client.answers(flight, at_least)
+            client.produced(flight)
         return step
     return prepare, flight
 
@@ -176,12 +184,12 @@ def fetch_small():
         system.create("fetch-small", 1)
         client = Client("127.0.0.1", system.port, WAIT_S)
         client.socket.sendall(produce_frame(system, "fetch-small", batch_of(100)))
-        client.answers(1, 20)
+        client.produced(1)
         request = fetch_frame(system, "fetch-small", 0, 0, 1 << 20)
 
         def step(_):
             client.socket.sendall(request)
-            client.answers(1, 150)
+            client.fetched(150)
         return step
     return prepare, 1
 
@@ -199,8 +207,8 @@ def fetch_tail():
             consumer.socket.sendall(position[:at] + offset.to_bytes(8, "big") + position[at + 8:])
             time.sleep(PARK_S)
             producer.socket.sendall(record)
-            producer.answers(1, 20)
-            consumer.answers(1, 150)
+            producer.produced(1)
+            consumer.fetched(150)
         return step
     return prepare, 1
 
@@ -214,7 +222,7 @@ def fetch_large(megabytes=32):
         request, count = produce_frame(system, "fetch-large", batch), LARGE // 1010
         for _ in range(megabytes * 16):
             client.socket.sendall(request)
-            client.answers(1, 20)
+            client.produced(1)
         position = fetch_frame(system, "fetch-large", 0x1122334455, 0, 1 << 20)
         at = position.index(bytes.fromhex("0000001122334455"))
         batches = (1 << 20) // len(batch)
@@ -222,7 +230,7 @@ def fetch_large(megabytes=32):
         def step(i):
             offset = i % (megabytes - 1) * batches * count
             client.socket.sendall(position[:at] + offset.to_bytes(8, "big") + position[at + 8:])
-            client.answers(1, batches * len(batch))
+            client.fetched(batches * len(batch))
         return step
     return prepare, 1
 
@@ -276,9 +284,25 @@ def write(rows):
         f.writelines(f"{a}\t{b}\t{c}\t{n:.0f}\n" for a, b, c, n in rows)
 
 
-def kept():
+def publish(found):
+    """The table in docs/performance.md."""
+    first = kept(FIRST)
+    lines = ["| request | front end, over ZeroMQ | now | storage, over ZeroMQ | now | both, now to then |", "|---|---|---|---|---|---|"]
+    for name, (what, *_) in WORKLOADS.items():
+        then, now = ([of[name, role] for role in ROLES] for of in (
+            {k: v["all"] for k, v in first.items()}, {k: sum(v.values()) for k, v in found.items()}))
+        lines.append(f"| {what} | {then[0]:,.0f} | {now[0]:,.0f} | {then[1]:,.0f} | {now[1]:,.0f} | {sum(now) / sum(then):.2f} |")
+    with open(PAGE, encoding="utf-8") as f:
+        page = f.read()
+    start, end = "<!-- instructions by scripts/bench from here -->", "<!-- instructions to here -->"
+    table_of = "\n".join(lines)
+    with open(PAGE, "w", encoding="utf-8") as f:
+        f.write(f"{page[:page.index(start) + len(start)]}\n\n{table_of}\n\n{page[page.index(end):]}")
+
+
+def kept(path=KEPT):
     found = {}
-    with open(KEPT, encoding="utf-8") as f:
+    with open(path, encoding="utf-8") as f:
         for line in f:
             if not line.startswith("#"):
                 a, b, c, n = line.rstrip("\n").split("\t")
@@ -319,7 +343,7 @@ def spread(runs):
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench --instructions", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workload", nargs="*", help=", ".join(WORKLOADS))
-    parser.add_argument("--update", action="store_true", help="write what was counted into tests/bench/instructions.tsv")
+    parser.add_argument("--update", action="store_true", help="write what was counted into tests/bench/instructions.tsv and docs/performance.md")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="count N times and print how far the counts lie apart")
     options = parser.parse_args()
     started, runs = time.monotonic(), []
@@ -329,7 +353,10 @@ def main():
         spread(runs)
     median = {key: min(runs, key=lambda r: abs(sum(r[key].values()) - statistics.median(sum(x[key].values()) for x in runs)))[key] for key in runs[0]}
     if options.update:
+        if set(median) != {(name, role) for name in WORKLOADS for role in ROLES}:
+            raise RuntimeError("--update is for all workloads together")
         write(table(median))
+        publish(median)
         bad = 0
     else:
         bad = compare(median)

@@ -70,6 +70,7 @@ def machine_cpu():
 class System:
     """A server of one node on 127.0.0.1. start() returns at once; wait() when it answers."""
     name = "?"
+    warm_seconds = 8.0  # of each warm-up load: enough for a JVM to have compiled the paths that are measured
 
     def __init__(self):
         self.folder = tempfile.mkdtemp(prefix="karst-bench-", dir=os.environ.get("KARST_BENCH_DIR"))
@@ -184,6 +185,7 @@ class System:
 
 class Karst(System):
     """The programs of a folder, with settings of server.properties beside the defaults."""
+    warm_seconds = 2.0  # nothing is compiled: only memory and files are touched for the first time
 
     def __init__(self, name="Karst", programs=harness.BIN, settings=None):
         super().__init__()

@@ -293,11 +293,12 @@ def wait_for_record(system, body):
 
 
 def warm_up(run):
-    """Both systems get it; what it does for Kafka is that the JVM compiles the paths that are measured."""
+    """All systems get the same loads; what they do for Kafka is that the JVM compiles the paths that are measured."""
     for mode, options in (("produce", {}), ("produce", {"rate": 10000, "linger_ms": 0, "batch_records": 1, "consumers": 1}),
                           ("wire", {"connections": 8, "depth": 4})):
         run.load(mode, run.topic(6), 6, **options)
     run.load("consume", run.topics[0], 6, lag=30)
+    run.load("fetch", run.topics[0], 6, connections=3, seconds=run.seconds / 4)
     run.clean()
 
 
@@ -309,6 +310,8 @@ class Workload:
     what: str
     shape: object
     fresh: bool = False  # on a system that has just been started, without warm-up
+    rounds: int = 1000   # at most: for what takes minutes and hardly varies
+
 
 ONE = {"linger_ms": 0, "batch_records": 1}
 
@@ -375,8 +378,8 @@ TABLE = [
     *scale(),
     Workload("tools-100", "Kafka's producer-perf-test and consumer-perf-test, 100 B", kafka_tools(100)),
     Workload("tools-1000", "Kafka's producer-perf-test and consumer-perf-test, 1,000 B", kafka_tools(1000)),
-    Workload("idle-connections", "10,000 connections that only said hello", idle_connections, fresh=True),
-    Workload("idle-partitions", "10,000 empty partitions in 10 topics", idle_partitions, fresh=True),
+    Workload("idle-connections", "10,000 connections that only said hello; 3 rounds at most", idle_connections, fresh=True, rounds=3),
+    Workload("idle-partitions", "10,000 empty partitions in 10 topics; one round", idle_partitions, fresh=True, rounds=1),
 ]
 BY_NAME = {w.name: w for w in TABLE}
 # What --smoke runs, and the figures that it must give.
