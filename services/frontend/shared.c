@@ -10,7 +10,7 @@
 enum {
     SHM_BYTES = 256 << 20, /* address space: what the input budget may take, and what begun frames may claim */
     TRIM_MS = 2000,
-    SHARE_MIN_BYTES = 4096 /* fewer bytes are copied to storage: cheaper than naming where they lie */
+    SHARE_MIN_BYTES = 2048 /* fewer bytes are copied to storage: cheaper than naming where they lie */
 };
 
 void shared_open(struct frontend *f)

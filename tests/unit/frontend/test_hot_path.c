@@ -193,7 +193,7 @@ Test(hot_path, produce_in_shared_memory)
 {
     static const int32_t partitions[] = {0, 1};
 
-    batch_size = 4000;
+    batch_size = 2000;
     send_produce(9, 1, 1, partitions, 1);
     cr_assert_eq(world_calls[0].payloads[0].kind, REF_INLINE, "cheaper to copy");
     batch_size = sizeof batch;
