@@ -43,15 +43,23 @@ static void free_copied(struct ref_owner *o)
     free(CONTAINER_OF(o, struct copied, owner));
 }
 
-struct ref ref_copy(struct slice bytes)
+struct ref ref_new(size_t size, uint8_t **ret_data)
 {
-    struct copied *c = xmalloc(sizeof *c + bytes.size);
+    struct copied *c = xmalloc(sizeof *c + size);
 
     ref_owner_init(&c->owner, free_copied);
+    *ret_data = c->data;
+    return (struct ref){.kind = REF_INLINE, .owner = &c->owner, .bytes = {c->data, size}, .size_bytes = size};
+}
+
+struct ref ref_copy(struct slice bytes)
+{
+    uint8_t *data;
+    struct ref r = ref_new(bytes.size, &data);
+
     if (bytes.size)
-        memcpy(c->data, bytes.data, bytes.size);
-    return (struct ref){
-        .kind = REF_INLINE, .owner = &c->owner, .bytes = {c->data, bytes.size}, .size_bytes = bytes.size};
+        memcpy(data, bytes.data, bytes.size);
+    return r;
 }
 
 struct taken {

@@ -41,6 +41,8 @@ void ref_owner_release(struct ref_owner *o); /* takes NULL */
 NODISCARD struct ref ref_inline(struct slice bytes, struct ref_owner *owner);
 /* An inline ref on a copy. */
 NODISCARD struct ref ref_copy(struct slice bytes);
+/* An inline ref on fresh memory, to be filled in. */
+NODISCARD struct ref ref_new(size_t size, uint8_t **ret_data);
 /* Takes over malloc'ed memory. */
 NODISCARD struct ref ref_take(void *data, size_t size);
 /* A part of r, with a count of its own. */
