@@ -167,20 +167,43 @@ int index_last(struct index *x, int64_t *ret_key, int32_t *ret_value)
     return 0;
 }
 
-int index_truncate(struct index *x, int32_t value)
+/* How many entries of the file have a second field below value. */
+static int count_below(struct index *x, int32_t value, uint32_t *ret_count)
 {
-    int err = index_write(x);
     uint32_t low = 0, high = x->in_file;
-    while (err == 0 && low < high) {
+    while (low < high) {
         uint32_t mid = low + (high - low) / 2;
         int64_t key;
         int32_t v;
-        err = index_get(x, mid, &key, &v);
+        int err = index_get(x, mid, &key, &v);
+        if (err < 0)
+            return err;
         if (v >= value)
             high = mid;
         else
             low = mid + 1;
     }
+    *ret_count = low;
+    return 0;
+}
+
+int index_ceiling(struct index *x, int32_t value, int64_t *ret_key)
+{
+    uint32_t low;
+    int32_t found;
+    int err = count_below(x, value, &low);
+    if (err < 0 || low == x->in_file)
+        return err;
+    err = index_get(x, low, ret_key, &found);
+    return err < 0 ? err : 1;
+}
+
+int index_truncate(struct index *x, int32_t value)
+{
+    uint32_t low = 0;
+    int err = index_write(x);
+    if (err == 0)
+        err = count_below(x, value, &low);
     if (err < 0)
         return err;
     x->in_file = low;

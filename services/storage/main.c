@@ -122,6 +122,7 @@ static void stop_timers(struct storage *s)
     s->marks_timer = loop_timer_stop(s->marks_timer);
     s->points_timer = loop_timer_stop(s->points_timer);
     s->flush_timer = loop_timer_stop(s->flush_timer);
+    s->parked_timer = loop_timer_stop(s->parked_timer);
 }
 
 /* ---- drain ---- */
@@ -131,7 +132,7 @@ static void try_drained(void *ctx)
     struct storage *s = ctx;
     if (s->offline && !s->draining)
         service_fail(s->service, EXIT_FAILURE);
-    if (!s->draining || s->drained || s->flushes > 0 || s->checkpointing)
+    if (!s->draining || s->drained || s->flushes > 0 || s->checkpointing || s->cold != NULL)
         return;
     s->drained = true;
     directory_close(s);
@@ -179,6 +180,7 @@ static int open_state(struct storage *s)
     s->config = service_config(s->service);
     s->arena = arena_new(0);
     s->pool = log_pool_new();
+    s->read_arena = arena_new(0);
     s->lock_fd = -1;
     raise_descriptor_limit();
     /* Records of a megabyte come and go with every call: the heap keeps room for some instead of asking the kernel for
@@ -205,6 +207,8 @@ static void close_state(struct storage *s)
 {
     replicas_free(s);
     append_free(s);
+    read_free(s);
+    s->read_arena = arena_free(s->read_arena);
     s->pool = log_pool_free(s->pool);
     directory_free(s);
     s->image = image_release(s->image);

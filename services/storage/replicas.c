@@ -130,6 +130,7 @@ void replicas_free(struct storage *s)
     struct replica *r, *next;
     HASH_ITER (hh, s->replicas, r, next) {
         turn_forget(r);
+        read_forget(r);
         files_drop(r);
         replica_free(r);
     }
@@ -161,6 +162,7 @@ void replica_leave(struct replica *r)
         turn_commit(s); /* what was staged for it in this turn is still written and answered */
     read_wake_all(r);
     append_on_flushed(r, -ECANCELED);
+    read_forget(r);
     turn_forget(r);
     files_drop(r);
     char *path = NULL;
@@ -206,6 +208,8 @@ static void set_leader(struct replica *r, const struct image_partition *p)
 static void set_aside(struct replica *r)
 {
     char *path = NULL;
+    read_wake_all(r);
+    read_forget(r);
     files_drop(r);
     int err = log_delete(TAKE_PTR(r->log), random_uuid(), &path);
     if (err == 0) {

@@ -87,6 +87,15 @@ struct storage {
     struct append_call *appends; /* of this turn */
     struct append_call *append_pool;
     size_t append_pooled;
+    struct read_call *read_pool;
+    size_t read_pooled;
+    struct arena *read_arena;  /* of one answer */
+    struct read_call **parked; /* a heap by due_ms */
+    size_t parked_count, parked_capacity;
+    struct loop_timer *parked_timer;
+    uint64_t parked_due_ms; /* when it fires */
+    struct cold_job *cold;
+    size_t cold_running;
     struct read_call *reads;  /* parked */
     uint64_t told_full_ms;    /* when the log last said that the disk is full */
     size_t flushes;           /* under way */
@@ -167,10 +176,13 @@ struct read_part {
     struct read_part *prev, *next; /* of replica->readers */
 };
 void read_on_call(void *ctx, struct rpc *rpc);
+void read_free(struct storage *s);
 /* The replica got records, or a new log start or leader: readers that have enough now are answered. */
 void read_wake(struct replica *r);
 /* The replica goes: whoever waits for it is answered. */
 void read_wake_all(struct replica *r);
+/* The replica is about to be freed: calls that wait for the disk forget it. */
+void read_forget(struct replica *r);
 void read_answer_all(struct storage *s);
 
 /* ---- files.c ---- */

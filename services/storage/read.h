@@ -1,0 +1,75 @@
+/* read.h - a Read on its way through read.c, read_answer.c, parked.c and cold.c.
+ *
+ *   READ_NEW --enough, an error, or max_wait_ms 0--> answered
+ *            --too few--> READ_PARKED --records arrive, max_wait_ms is over, the caller is gone--> answered
+ *   and before the answer, where what it needs is not in memory: READ_COLD --brought in by the slow pool--> answered
+ *
+ * I1  a parked call is in storage->reads, in the heap of parked.c, and its parts in their replicas' readers; no other
+ * is.
+ * I2  a cold call has one job of cold.c, which has the call. */
+#ifndef KARST_SERVICES_STORAGE_READ_H
+#define KARST_SERVICES_STORAGE_READ_H
+
+#include "services/storage/storage.h"
+
+enum { COLD_RANGES = 64 }; /* what one job brings in */
+
+struct cold_job;
+
+/* What of a call is not in memory. */
+struct cold_list {
+    size_t count;
+    struct {
+        struct replica_key key;
+        struct log_warm *warm;
+    } at[COLD_RANGES];
+};
+
+struct read_call {
+    struct read_call *prev, *next; /* of storage->reads, when parked; of the pool */
+    struct storage *storage;
+    struct rpc *rpc;
+    const Karst__Bus__ReadRequest *request;
+    enum { READ_NEW, READ_PARKED, READ_COLD } state;
+    uint64_t due_ms;
+    size_t heap_at;
+    struct cold_job *cold;
+    int cold_rounds;
+    size_t total; /* of all parts' bytes */
+    size_t count;
+    struct read_part parts[];
+};
+
+/* What one partition would give now. */
+struct look {
+    enum kafka_error error;
+    bool cold; /* it cannot be told without waiting for the disk: nothing else is set */
+    int64_t high_watermark, last_stable, log_start, log_end;
+    int32_t diverging_epoch;
+    int64_t diverging_end;
+    struct log_range range;
+};
+
+/* ---- read.c ---- */
+NODISCARD struct read_call *read_call_new(struct storage *s, struct rpc *rpc, const Karst__Bus__ReadRequest *request);
+void read_call_free(struct read_call *c);
+void read_unpark(struct read_call *c); /* if it is parked */
+enum kafka_error read_missing(const struct read_part *p);
+
+/* ---- read_answer.c ---- */
+/* wait: for the disk, where something is not in memory. */
+void read_look_at(const struct read_part *p, size_t max_bytes, bool at_least_one, bool wait, struct look *k);
+/* Answers and frees the call, now or when what it needs is in memory. */
+void read_answer(struct read_call *c);
+
+/* ---- parked.c: the calls that wait, by the end of their time; one timer for all ---- */
+void parked_add(struct storage *s, struct read_call *c);
+void parked_remove(struct storage *s, struct read_call *c);
+
+/* ---- cold.c ---- */
+/* Takes over the list's jobs; read_answer follows when they are done. */
+void cold_start(struct read_call *c, const struct cold_list *list);
+/* The call goes: nobody waits for its job. */
+void cold_forget(struct read_call *c);
+
+#endif
