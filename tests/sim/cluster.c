@@ -112,13 +112,14 @@ static void format(struct cluster *c, struct node *n)
 
 static char *config_text(const struct cluster_options *o, int port)
 {
-    return xasprintf("process.roles=broker,controller\nnode.id=1\nlog.dirs=" PLATFORM_DIR "\n"
-                     "listeners=PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:9093\n"
-                     "controller.listener.names=CONTROLLER\ncontroller.quorum.bootstrap.servers=127.0.0.1:9093\n"
-                     "offsets.topic.replication.factor=1\noffsets.topic.num.partitions=3\n"
-                     "group.initial.rebalance.delay.ms=200\ngroup.min.session.timeout.ms=1000\n"
-                     "karst.run.dir=/run/karst\nkarst.controllers=1@ipc:///run/karst/controller-1\n%s",
-                     port, o->durable ? "log.flush.interval.messages=1\n" : "");
+    return xasprintf(
+        "process.roles=broker,controller\nnode.id=1\nlog.dirs=" PLATFORM_DIR "\n"
+        "listeners=PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:9093\n"
+        "controller.listener.names=CONTROLLER\ncontroller.quorum.bootstrap.servers=127.0.0.1:9093\n"
+        "offsets.topic.replication.factor=1\noffsets.topic.num.partitions=3\n"
+        "group.initial.rebalance.delay.ms=200\ngroup.min.session.timeout.ms=1000\n"
+        "karst.run.dir=/run/karst\nkarst.controllers=1@ipc:///run/karst/controller-1\nkarst.bus.shared=%s\n%s",
+        port, o->shares ? "true" : "false", o->durable ? "log.flush.interval.messages=1\n" : "");
 }
 
 struct cluster *cluster_new(struct sim *s, const struct cluster_options *o)
@@ -211,6 +212,13 @@ void cluster_stop_one(struct cluster *c)
     sim_cover("a program was told to stop");
     sim_note(c->sim, "%s is told to stop", n->program->name);
     process_terminate(n->process);
+}
+
+void cluster_stall_one(struct cluster *c)
+{
+    struct node *n = any(c);
+    if (n->process)
+        process_stall(n->process, 1 + sim_below(c->sim, sim_chance(c->sim, 500) ? 1000 : 40000));
 }
 
 static void empty_disk(void *ctx)

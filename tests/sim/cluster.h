@@ -11,6 +11,7 @@ struct cluster;
 struct cluster_options {
     struct machine_faults faults;
     uint64_t client_breaks; /* per thousand writes of a client's connection */
+    bool shares;            /* karst.bus.shared */
     bool durable;           /* log.flush.interval.messages=1: power cuts may come */
 };
 
@@ -27,6 +28,8 @@ void cluster_kill_one(struct cluster *c);
 /* SIGTERM to one of them, but not to the storage node: after a clean stop a log knows, as in Kafka, only the last batch
  * of each producer, so that older ones of a window whose answers were lost are out of order for ever. */
 void cluster_stop_one(struct cluster *c);
+/* SIGSTOP of one of them, between two turns, and SIGCONT later. */
+void cluster_stall_one(struct cluster *c);
 /* One of the disks is full for a while. */
 void cluster_fill_disk(struct cluster *c);
 /* No faults any more. */

@@ -7,7 +7,7 @@
 #include <uthash.h>
 #include <utlist.h>
 
-enum { SECTOR = 512, PAGE = 4096, OPEN_MAX_FILES = 4096, PATH_MAX_BYTES = 512 };
+enum { SECTOR = 512, PAGE = 4096, OPEN_MAX_FILES = 4096, PATH_MAX_BYTES = 512, DISKS_MAX = 16, PASSED_MAX = 4096 };
 
 /* A file or folder. It lives while a name of either view, an open descriptor or an undo step may need it: until
  * disk_free. */
@@ -45,7 +45,17 @@ struct disk {
     bool dead;
     uint32_t step;
     int64_t clock_ms;
+    int fd_first;
 };
+
+/* Each disk has OPEN_MAX_FILES numbers; behind those of all disks are the descriptors that were passed. */
+enum { FD_PASSED = DISK_FD_FIRST + DISKS_MAX * OPEN_MAX_FILES };
+static struct disk *disks[DISKS_MAX];
+static struct {
+    struct disk *disk; /* NULL: free */
+    struct node *node;
+    const struct process *owner;
+} passed[PASSED_MAX];
 
 static uint64_t next_random(struct disk *d)
 {
@@ -131,15 +141,16 @@ static int admit(struct disk *d)
 
 static struct node *node_of(struct disk *d, int fd)
 {
+    fd -= d->fd_first;
     return fd >= 0 && fd < OPEN_MAX_FILES && !d->dead ? d->open[fd] : NULL;
 }
 
 static int open_node(struct disk *d, struct node *n)
 {
-    for (int fd = 3; fd < OPEN_MAX_FILES; fd++) {
+    for (int fd = 0; fd < OPEN_MAX_FILES; fd++) {
         if (d->open[fd] == NULL) {
             d->open[fd] = n;
-            return fd;
+            return d->fd_first + fd;
         }
     }
     return -EMFILE;
@@ -206,23 +217,27 @@ static int disk_dup(void *ctx, int fd)
 static int disk_close(void *ctx, int fd)
 {
     struct disk *d = ctx;
+    fd -= d->fd_first;
     if (fd < 0 || fd >= OPEN_MAX_FILES || d->open[fd] == NULL)
         return -EBADF;
     d->open[fd] = NULL;
     return 0;
 }
 
-static ssize_t disk_pread(void *ctx, int fd, void *p, size_t n, uint64_t at)
+static ssize_t read_node(const struct node *f, void *p, size_t n, uint64_t at)
 {
-    struct node *f = node_of(ctx, fd);
-
-    if (f == NULL)
-        return -EBADF;
     if (at >= f->now_size)
         return 0;
     size_t k = (size_t)MIN((uint64_t)n, f->now_size - at);
     memcpy(p, f->now + at, k);
     return (ssize_t)k;
+}
+
+static ssize_t disk_pread(void *ctx, int fd, void *p, size_t n, uint64_t at)
+{
+    struct node *f = node_of(ctx, fd);
+
+    return f ? read_node(f, p, n, at) : -EBADF;
 }
 
 static ssize_t disk_pwritev(void *ctx, int fd, const struct iovec *iov, int count, uint64_t at)
@@ -486,6 +501,12 @@ struct disk *disk_new(uint64_t seed)
     d->random = seed;
     d->fail_at = d->short_at = d->die_at = UINT64_MAX;
     d->fs = (struct file_system){.ops = &disk_ops, .ctx = d};
+    size_t i = 0;
+    while (i < DISKS_MAX && disks[i] != NULL)
+        i++;
+    ASSERT(i < DISKS_MAX);
+    disks[i] = d;
+    d->fd_first = DISK_FD_FIRST + (int)i * OPEN_MAX_FILES;
     return d;
 }
 
@@ -519,6 +540,10 @@ struct disk *disk_free(struct disk *d)
         free(f->synced);
         free(f);
     }
+    for (size_t i = 0; i < PASSED_MAX; i++)
+        if (passed[i].disk == d)
+            passed[i].disk = NULL;
+    disks[(d->fd_first - DISK_FD_FIRST) / OPEN_MAX_FILES] = NULL;
     free(d);
     return NULL;
 }
@@ -653,6 +678,82 @@ void disk_power_cut(struct disk *d)
     for (const struct name *n = d->names; n != NULL; n = n->hh.next)
         d->used += n->node->now_size;
     disk_restart(d);
+}
+
+/* ---- descriptors that were passed ---- */
+
+static struct disk *disk_of(int fd)
+{
+    return fd >= DISK_FD_FIRST && fd < FD_PASSED ? disks[(fd - DISK_FD_FIRST) / OPEN_MAX_FILES] : NULL;
+}
+
+int disk_pass(int fd, const struct process *to)
+{
+    struct disk *d = disk_of(fd);
+    struct node *f = d ? node_of(d, fd) : NULL;
+    if (f == NULL)
+        return -EBADF;
+    for (int i = 0; i < PASSED_MAX; i++) {
+        if (passed[i].disk == NULL) {
+            passed[i].disk = d;
+            passed[i].node = f;
+            passed[i].owner = to;
+            return FD_PASSED + i;
+        }
+    }
+    return -EMFILE;
+}
+
+static bool is_passed(int fd)
+{
+    return fd >= FD_PASSED && fd < FD_PASSED + PASSED_MAX && passed[fd - FD_PASSED].disk != NULL;
+}
+
+ssize_t disk_read_passed(int fd, void *p, size_t n, uint64_t at)
+{
+    return is_passed(fd) ? read_node(passed[fd - FD_PASSED].node, p, n, at) : -EBADF;
+}
+
+int disk_close_fd(int fd)
+{
+    struct disk *d = disk_of(fd);
+    if (d != NULL)
+        return disk_close(d, fd);
+    if (!is_passed(fd))
+        return -EBADF;
+    passed[fd - FD_PASSED].disk = NULL;
+    return 0;
+}
+
+void disk_close_passed(const struct process *of)
+{
+    for (size_t i = 0; i < PASSED_MAX; i++)
+        if (passed[i].owner == of)
+            passed[i].disk = NULL;
+}
+
+size_t disk_passed(const struct disk *d)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < PASSED_MAX; i++)
+        count += passed[i].disk == d;
+    return count;
+}
+
+static bool has_name(const struct disk *d, const struct node *f)
+{
+    for (const struct name *n = d->names; n != NULL; n = n->hh.next)
+        if (n->node == f)
+            return true;
+    return false;
+}
+
+size_t disk_passed_deleted(const struct disk *d)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < PASSED_MAX; i++)
+        count += passed[i].disk == d && !has_name(d, passed[i].node);
+    return count;
 }
 
 static uint64_t mix(uint64_t h, const void *p, size_t n)

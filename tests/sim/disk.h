@@ -16,6 +16,7 @@
 #include "libs/log/file.h"
 
 struct disk;
+struct process;
 
 NODISCARD struct disk *disk_new(uint64_t seed);
 struct disk *disk_free(struct disk *d); /* takes NULL, returns NULL */
@@ -38,6 +39,18 @@ uint64_t disk_changes(const struct disk *d); /* changing calls so far */
  * gone. */
 void disk_restart(struct disk *d);
 void disk_power_cut(struct disk *d);
+
+/* Descriptors are numbers from DISK_FD_FIRST on, which nothing else in this program uses. One may be passed to another
+ * process: the number that comes back reads the same file, whatever becomes of its names, of the process that passed it
+ * and of the disk's restart; the file as it is at that time, cut or written on. -EBADF, -EMFILE. */
+enum { DISK_FD_FIRST = 1 << 16, DISK_FD_END = 1 << 20 };
+int disk_pass(int fd, const struct process *to);
+ssize_t disk_read_passed(int fd, void *p, size_t n, uint64_t at);
+/* Closes a descriptor of either kind; all that were passed to a process, which is gone. */
+int disk_close_fd(int fd);
+void disk_close_passed(const struct process *of);
+size_t disk_passed(const struct disk *d);         /* descriptors that are not closed */
+size_t disk_passed_deleted(const struct disk *d); /* of those, of files that have no name */
 
 /* A hash over all names and bytes of the cache, for traces. */
 uint64_t disk_hash(const struct disk *d);

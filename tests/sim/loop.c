@@ -109,23 +109,39 @@ static void run_phase(struct loop *l, enum loop_phase phase)
         l->hooks[phase][i].fn(l->hooks[phase][i].ctx);
 }
 
-static void turn(void *ctx)
+static void run_turn(void *ctx)
 {
     struct loop *l = ctx;
-    struct process *before = process_enter(l->process), *p = l->process;
-    l->turn_event = 0;
+    struct process *p = l->process;
     l->again = false;
     for (int phase = LOOP_SERVE; phase < LOOP_PHASES; phase++)
         run_phase(l, (enum loop_phase)phase);
     run_phase(l, LOOP_SEND);
     process_turn_ended(p);
-    process_leave(before);
     if (process_is_ghost(p))
         return;
     if (l->stopped)
-        process_resume(p);
+        process_go_on(p);
     else if (l->again)
         loop_ask_turn(l);
+}
+
+/* While its process stands still an event waits, behind those that were made before it. */
+static bool wait_for_process(const struct loop *l, uint64_t *event, sim_fn *fn, void *ctx)
+{
+    uint64_t ms;
+    *event = 0;
+    if (process_is_ghost(l->process) || !process_is_stalled(l->process, &ms))
+        return false;
+    *event = sim_at(l->sim, ms, fn, ctx);
+    return true;
+}
+
+static void turn(void *ctx)
+{
+    struct loop *l = ctx;
+    if (!wait_for_process(l, &l->turn_event, turn, l) && !process_is_ghost(l->process))
+        process_run(l->process, run_turn, l);
 }
 
 void loop_stop(struct loop *l)
@@ -176,19 +192,23 @@ void loop_unhook(struct loop *l, enum loop_phase phase, loop_fn *fn, void *ctx)
 
 /* ---- timers ---- */
 
+static void run_timer(void *ctx)
+{
+    struct loop_timer *t = ctx;
+    struct process *p = t->loop->process;
+    t->fn(t->ctx);
+    process_turn_ended(p);
+}
+
 static void fire(void *ctx)
 {
     struct loop_timer *t = ctx;
-    t->event = 0;
-    if (process_is_ghost(t->loop->process))
+    if (wait_for_process(t->loop, &t->event, fire, t) || process_is_ghost(t->loop->process))
         return;
     if (t->repeat_ms)
         t->event = sim_at(t->loop->sim, t->repeat_ms, fire, t);
     loop_ask_turn(t->loop);
-    struct process *p = t->loop->process, *before = process_enter(p);
-    t->fn(t->ctx);
-    process_turn_ended(p);
-    process_leave(before);
+    process_run(t->loop->process, run_timer, t);
 }
 
 struct loop_timer *loop_timer_start(struct loop *l, uint64_t delay_ms, uint64_t repeat_ms, loop_fn *fn, void *ctx)
@@ -218,31 +238,37 @@ struct loop_timer *loop_timer_stop(struct loop_timer *t)
 
 /* ---- jobs ---- */
 
+static void end_job(void *ctx)
+{
+    struct job *j = ctx, ended = *j;
+    DL_DELETE(ended.loop->jobs, j);
+    free(j);
+    ended.done(ended.ctx);
+    process_turn_ended(ended.loop->process);
+}
+
 static void finish_job(void *ctx)
 {
     struct job *j = ctx;
-    struct loop *l = j->loop;
-    struct job ended = *j;
-    DL_DELETE(l->jobs, j);
-    free(j);
-    if (process_is_ghost(l->process))
+    if (wait_for_process(j->loop, &j->event, finish_job, j) || process_is_ghost(j->loop->process))
         return;
-    loop_ask_turn(l);
-    struct process *p = l->process, *before = process_enter(p);
-    ended.done(ended.ctx);
-    process_turn_ended(p);
-    process_leave(before);
+    loop_ask_turn(j->loop);
+    process_run(j->loop->process, end_job, j);
+}
+
+static void do_work(void *ctx)
+{
+    struct job *j = ctx;
+    j->work(j->ctx);
+    process_turn_ended(j->loop->process);
+    j->event = sim_at(j->loop->sim, sim_below(j->loop->sim, 3), finish_job, j);
 }
 
 static void run_work(void *ctx)
 {
     struct job *j = ctx;
-    struct process *before = process_enter(j->loop->process);
-    if (!process_is_ghost(j->loop->process))
-        j->work(j->ctx);
-    process_leave(before);
-    j->event = sim_at(j->loop->sim, sim_below(j->loop->sim, 3), finish_job, j);
-    process_turn_ended(j->loop->process);
+    if (!wait_for_process(j->loop, &j->event, run_work, j) && !process_is_ghost(j->loop->process))
+        process_run(j->loop->process, do_work, j);
 }
 
 static void start_job(struct loop *l, uint64_t delay_ms, loop_fn *work, loop_fn *done, void *ctx)
@@ -272,14 +298,26 @@ void loop_signal(struct loop *l, int signal_number, loop_fn *fn, void *ctx)
     LL_APPEND(l->watches, w);
 }
 
+struct raised {
+    struct loop *loop;
+    int number;
+};
+
+static void run_signal(void *ctx)
+{
+    struct raised r = *(struct raised *)ctx;
+    struct watch *w;
+    LL_FOREACH (r.loop->watches, w)
+        if (w->signal_number == r.number)
+            w->fn(w->ctx);
+    process_turn_ended(r.loop->process);
+    loop_ask_turn(r.loop);
+}
+
 void loop_raise(struct loop *l, int signal_number)
 {
-    struct watch *w;
-    struct process *p = l->process, *before = process_enter(p);
-    LL_FOREACH (l->watches, w)
-        if (w->signal_number == signal_number)
-            w->fn(w->ctx);
-    process_turn_ended(p);
-    process_leave(before);
-    loop_ask_turn(l);
+    uint64_t ms;
+    struct raised r = {l, signal_number};
+    if (!process_is_stalled(l->process, &ms))
+        process_run(l->process, run_signal, &r);
 }

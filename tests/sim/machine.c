@@ -1,6 +1,7 @@
 /* machine.c - processes: their lives and deaths, and whose code runs. */
 #include "tests/sim/machine.h"
 #include "tests/sim/heap.h"
+#include "tests/sim/kernel.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -8,7 +9,7 @@
 #include <ucontext.h>
 #include <utlist.h>
 
-enum { STACK_BYTES = 512 << 10, ARGUMENTS_MAX = 8 };
+enum { STACK_BYTES = 2 << 20, ARGUMENTS_MAX = 8 };
 
 struct process {
     struct machine *machine;
@@ -16,7 +17,6 @@ struct process {
     uint32_t number;
     struct disk *disk;
     struct loop *loop;
-    struct bus *bus;
     sim_fn *on_death;
     void *ctx;
     bool ghost, killed, protected;
@@ -27,6 +27,10 @@ struct process {
     char *argv[ARGUMENTS_MAX + 1];
     void *stack;
     ucontext_t inside, outside;
+    bool is_inside, leaves_loop; /* its coroutine runs; its loop has stopped */
+    sim_fn *call;                /* what process_run wants of it */
+    void *call_ctx;
+    uint64_t stalled_until_ms, wake_event;
     struct process *prev, *next;
 };
 
@@ -60,6 +64,8 @@ void process_leave(struct process *before)
     (void)process_enter(before);
 }
 
+static void wake_soon(struct process *p);
+
 /* ---- machines ---- */
 
 struct machine *machine_new(struct sim *s, const struct machine_faults *faults)
@@ -68,6 +74,7 @@ struct machine *machine_new(struct sim *s, const struct machine_faults *faults)
     m->sim = s;
     m->faults = *faults;
     m->net = net_new(m, faults);
+    kernel_set_faults(&(struct kernel_faults){.late = faults->late, .refuse = faults->refuse});
     return m;
 }
 
@@ -77,6 +84,7 @@ struct machine *machine_free(struct machine *m)
         return NULL;
     ASSERT(m->processes == NULL);
     net_free(m->net);
+    kernel_free();
     free(m);
     return NULL;
 }
@@ -107,8 +115,12 @@ void machine_saw(struct machine *m, struct process *p, const struct rpc *rpc)
 
 void machine_heal(struct machine *m)
 {
+    struct process *p;
     m->faults = (struct machine_faults){0};
+    DL_FOREACH (m->processes, p)
+        wake_soon(p);
     net_heal(m->net);
+    kernel_set_faults(&(struct kernel_faults){0});
 }
 
 /* ---- processes ---- */
@@ -129,10 +141,10 @@ struct process *process_free(struct process *p)
         return NULL;
     ASSERT(current == NULL);
     sim_cancel(p->machine->sim, p->death_event);
-    if (p->bus) {
-        net_forget(p->machine->net, p->bus);
-        bus_drop(p->bus);
-    }
+    sim_cancel(p->machine->sim, p->wake_event);
+    net_forget(p->machine->net, p);
+    kernel_forget(p);
+    disk_close_passed(p);
     if (p->loop)
         loop_drop(p->loop);
     heap_free_all(p->number);
@@ -170,11 +182,6 @@ bool process_is_ghost(const struct process *p)
     return p->ghost;
 }
 
-void process_set_bus(struct process *p, struct bus *b)
-{
-    p->bus = b;
-}
-
 void process_set_loop(struct process *p, struct loop *l)
 {
     p->loop = l;
@@ -198,8 +205,76 @@ void process_kill(struct process *p)
     if (p->disk)
         disk_die_after(p->disk, 0);
     p->killed = true;
+    kernel_detach(p);
     sim_note(p->machine->sim, "%s dies", p->name);
     end(p);
+}
+
+/* ---- SIGSTOP ---- */
+
+bool process_is_stalled(const struct process *p, uint64_t *ret_wait_ms)
+{
+    enum { LOOK_AGAIN_MS = 100 };
+    uint64_t now = sim_now_ms(p->machine->sim), left = p->stalled_until_ms > now ? p->stalled_until_ms - now : 0;
+    *ret_wait_ms = MIN(left, (uint64_t)LOOK_AGAIN_MS);
+    return p->wake_event != 0;
+}
+
+static void resume(struct process *p)
+{
+    struct process *before = process_enter(p);
+    p->is_inside = true;
+    swapcontext(&p->outside, &p->inside);
+    process_leave(before);
+}
+
+static void wake(void *ctx)
+{
+    struct process *p = ctx;
+    p->wake_event = 0;
+    sim_note(p->machine->sim, "%s goes on", p->name);
+    if (p->is_inside && !p->ghost)
+        resume(p);
+}
+
+static void stall_until(struct process *p, uint64_t at_ms)
+{
+    struct sim *s = p->machine->sim;
+    sim_cancel(s, p->wake_event);
+    p->stalled_until_ms = at_ms;
+    p->wake_event = sim_at(s, at_ms - sim_now_ms(s), wake, p);
+}
+
+static void wake_soon(struct process *p)
+{
+    if (p->wake_event)
+        stall_until(p, sim_now_ms(p->machine->sim));
+}
+
+void process_stall(struct process *p, uint64_t ms)
+{
+    if (p->ghost || p->wake_event)
+        return;
+    sim_cover("a process stood still between two turns");
+    sim_note(p->machine->sim, "%s stands still", p->name);
+    stall_until(p, sim_now_ms(p->machine->sim) + ms);
+}
+
+static uint64_t stall_ms(struct sim *s)
+{
+    uint64_t most[] = {100, 2000, 8000, 60000};
+    return 1 + sim_below(s, most[sim_below(s, COUNTOF(most))]);
+}
+
+static void stall_inside(struct process *p)
+{
+    struct sim *s = p->machine->sim;
+    sim_cover("a process stood still in the middle of a turn");
+    sim_note(s, "%s stands still in its turn", p->name);
+    struct process *before = process_enter(NULL);
+    stall_until(p, sim_now_ms(s) + stall_ms(s));
+    process_leave(before);
+    swapcontext(&p->inside, &p->outside);
 }
 
 bool process_acts(struct process *p)
@@ -211,6 +286,8 @@ bool process_acts(struct process *p)
         sim_cover("a process died between two actions");
         process_kill(p);
     }
+    if (!p->ghost && p->is_inside && current == p && m->faults.stalls && sim_below(m->sim, 1000000) < m->faults.stalls)
+        stall_inside(p);
     return !p->ghost;
 }
 
@@ -235,16 +312,36 @@ static void run_program(void)
     BUG("a process that has ended goes on");
 }
 
-void process_resume(struct process *p)
-{
-    struct process *before = process_enter(p);
-    swapcontext(&p->outside, &p->inside);
-    process_leave(before);
-}
-
 void process_wait(struct process *p)
 {
-    swapcontext(&p->inside, &p->outside);
+    while (!p->leaves_loop) {
+        p->is_inside = false;
+        swapcontext(&p->inside, &p->outside);
+        if (p->call == NULL)
+            continue;
+        sim_fn *call = p->call;
+        p->call = NULL;
+        call(p->call_ctx);
+    }
+}
+
+void process_go_on(struct process *p)
+{
+    p->leaves_loop = true;
+}
+
+void process_run(struct process *p, sim_fn *fn, void *ctx)
+{
+    ASSERT(current == NULL && p->wake_event == 0);
+    if (p->stack == NULL) {
+        struct process *before = process_enter(p);
+        fn(ctx);
+        process_leave(before);
+        return;
+    }
+    p->call = fn;
+    p->call_ctx = ctx;
+    resume(p);
 }
 
 void process_exec(struct process *p, int (*program)(int argc, char **argv), int argc, const char *const *argv)
@@ -261,7 +358,7 @@ void process_exec(struct process *p, int (*program)(int argc, char **argv), int 
     p->inside.uc_stack.ss_size = STACK_BYTES;
     p->inside.uc_link = NULL;
     makecontext(&p->inside, run_program, 0);
-    process_resume(p);
+    resume(p);
 }
 
 bool process_was_killed(const struct process *p)

@@ -26,6 +26,7 @@ struct machine_faults {
     uint64_t doubled;             /* the same: it arrives twice, which ends its session */
     uint64_t refuse;              /* per thousand connections */
     uint64_t deaths;              /* per million actions of a process */
+    uint64_t stalls;              /* the same, of a real program: it stands still there, as SIGSTOP does it */
 };
 
 NODISCARD struct machine *machine_new(struct sim *s, const struct machine_faults *faults);
@@ -61,9 +62,13 @@ const char *process_name(const struct process *p);
 bool process_is_ghost(const struct process *p);
 /* Dies now, or, from inside its own turn, at the end of it. */
 void process_kill(struct process *p);
+/* SIGSTOP, and SIGCONT so much later: what should run meanwhile runs then. What others may see of it stays: its
+ * connections, and what it mapped. */
+void process_stall(struct process *p, uint64_t ms);
 /* A process that may not be killed by chance (model clients). */
 void process_protect(struct process *p);
-/* The process is about to do something that others can see: false when it is dead, or dies here. */
+/* The process is about to do something that others can see: false when it is dead, or dies here. A real program may
+ * stand still in here, in the middle of its turn. */
 bool process_acts(struct process *p);
 
 /* The process whose code runs; NULL: the simulator's own. process_enter returns the one before, for process_leave. */
@@ -77,13 +82,16 @@ struct loop *loop_of_process(struct process *p);
 struct process *process_of_loop(const struct loop *l);
 void loop_ask_turn(struct loop *l);
 void loop_raise(struct loop *l, int signal_number);
-/* The coroutine of p waits for its loop to stop, and goes on. */
+/* loop_run: the coroutine of p runs what process_run gives it, until p's loop has stopped. */
 void process_wait(struct process *p);
-void process_resume(struct process *p);
+void process_go_on(struct process *p);
+/* Runs fn on p's stack, as p. What stands still inside goes on later; nothing may follow that waits for its end. */
+void process_run(struct process *p, sim_fn *fn, void *ctx);
+/* While p stands still: true, and when to look again. */
+bool process_is_stalled(const struct process *p, uint64_t *ret_wait_ms);
 struct loop *loop_drop(struct loop *l); /* frees without running anything */
 /* At the end of each turn of p. */
 void process_turn_ended(struct process *p);
-void process_set_bus(struct process *p, struct bus *b);
 void process_set_loop(struct process *p, struct loop *l);
 
 enum arrival_kind { ARRIVAL_CONNECTED, ARRIVAL_LOST, ARRIVAL_MESSAGE };
@@ -97,7 +105,7 @@ struct arrival {
 };
 /* Takes a over. */
 void bus_arrive(struct bus *b, struct arrival *a);
-struct bus *bus_drop(struct bus *b); /* frees without running anything */
+void arrival_free(struct arrival *a);
 
 struct net;
 struct net *machine_net(struct machine *m);
@@ -105,11 +113,12 @@ void machine_saw(struct machine *m, struct process *p, const struct rpc *rpc);
 NODISCARD struct net *net_new(struct machine *m, const struct machine_faults *faults);
 struct net *net_free(struct net *n);
 void net_heal(struct net *n);
-void net_listen(struct net *n, struct bus *b, const char *address);
+void net_listen(struct net *n, struct bus *b, const char *address, Karst__Bus__Lane lane);
+void net_unlisten(struct net *n, struct bus *b, Karst__Bus__Lane lane);
 void net_connect(struct net *n, struct bus *b, uint64_t conn, const char *address, Karst__Bus__Lane lane);
 void net_send(struct net *n, struct bus *b, const struct link_action *message);
 void net_close(struct net *n, struct bus *b, uint64_t conn);
-/* The bus is gone: its connections break, its address is free. */
-void net_forget(struct net *n, struct bus *b);
+/* The process is gone: its connections break, its addresses are free. */
+void net_forget(struct net *n, const struct process *p);
 
 #endif

@@ -1,6 +1,8 @@
 /* net.c - connections between simulated processes: messages in order, late, held up, or cut off behind a prefix. */
 #include "tests/sim/machine.h"
 
+#include "libs/bus/bus_internal.h"
+
 #include <stdlib.h>
 #include <utlist.h>
 
@@ -9,7 +11,8 @@ enum direction { TO_SERVER, TO_CLIENT };
 /* One connection. An end that is gone is NULL; freed when both are and nothing is under way. */
 struct conn {
     struct net *net;
-    struct bus *end[2];   /* indexed by the direction that leads there */
+    struct bus *end[2]; /* indexed by the direction that leads there */
+    const struct process *process[2];
     uint64_t number[2];   /* what that end calls it */
     uint64_t ready_ms[2]; /* nothing arrives there before */
     size_t flying[2];
@@ -27,7 +30,9 @@ struct parcel {
 
 struct listener {
     struct bus *bus;
+    const struct process *process;
     char *address;
+    Karst__Bus__Lane lane;
     struct listener *prev, *next;
 };
 
@@ -50,7 +55,7 @@ struct net *net_new(struct machine *m, const struct machine_faults *faults)
     return n;
 }
 
-static void drop_arrival(struct arrival *a)
+void arrival_free(struct arrival *a)
 {
     for (size_t i = 0; i < a->frame_count; i++)
         ref_release(&a->frames[i]);
@@ -63,7 +68,7 @@ static void drop_parcel(struct net *n, struct parcel *p)
 {
     sim_cancel(n->sim, p->event);
     DL_DELETE(n->parcels, p);
-    drop_arrival(p->arrival);
+    arrival_free(p->arrival);
     p->conn->flying[p->to]--;
     free(p);
 }
@@ -109,7 +114,7 @@ static void deliver(void *ctx)
     DL_DELETE(n->parcels, p);
     c->flying[p->to]--;
     if (to == NULL) {
-        drop_arrival(p->arrival);
+        arrival_free(p->arrival);
     } else {
         if (p->arrival->kind == ARRIVAL_LOST)
             c->end[p->to] = NULL;
@@ -233,23 +238,40 @@ void net_send(struct net *n, struct bus *b, const struct link_action *m)
 
 /* ---- connections ---- */
 
-void net_listen(struct net *n, struct bus *b, const char *address)
+void net_listen(struct net *n, struct bus *b, const char *address, Karst__Bus__Lane lane)
 {
     struct listener *l = xcalloc(1, sizeof *l);
-    l->bus = b;
-    l->address = xstrdup(address);
+    *l = (struct listener){.bus = b, .process = process_of_loop(b->loop), .address = xstrdup(address), .lane = lane};
     DL_APPEND(n->listeners, l);
+}
+
+static void drop_listener(struct net *n, struct listener *l)
+{
+    DL_DELETE(n->listeners, l);
+    free(l->address);
+    free(l);
+}
+
+void net_unlisten(struct net *n, struct bus *b, Karst__Bus__Lane lane)
+{
+    struct listener *l, *next;
+    DL_FOREACH_SAFE(n->listeners, l, next)
+    {
+        if (l->bus == b && l->lane == lane)
+            drop_listener(n, l);
+    }
 }
 
 void net_connect(struct net *n, struct bus *b, uint64_t number, const char *address, Karst__Bus__Lane lane)
 {
     struct listener *l;
     DL_FOREACH (n->listeners, l)
-        if (strcmp(l->address, address) == 0)
+        if (strcmp(l->address, address) == 0 && l->lane == lane)
             break;
     struct conn *c = xcalloc(1, sizeof *c);
     c->net = n;
     c->end[TO_CLIENT] = b;
+    c->process[TO_CLIENT] = process_of_loop(b->loop);
     c->number[TO_CLIENT] = number;
     DL_APPEND(n->conns, c);
     if (l == NULL || sim_chance(n->sim, n->faults.refuse)) {
@@ -258,6 +280,7 @@ void net_connect(struct net *n, struct bus *b, uint64_t number, const char *addr
         return;
     }
     c->end[TO_SERVER] = l->bus;
+    c->process[TO_SERVER] = l->process;
     c->number[TO_SERVER] = link_conn_served(lane, ++n->next_served);
     struct arrival *a = xcalloc(1, sizeof *a);
     a->kind = ARRIVAL_CONNECTED;
@@ -277,22 +300,19 @@ void net_close(struct net *n, struct bus *b, uint64_t number)
         break_conn(c);
 }
 
-void net_forget(struct net *n, struct bus *b)
+void net_forget(struct net *n, const struct process *p)
 {
     struct listener *l, *next_listener;
     struct conn *c, *next;
     DL_FOREACH_SAFE(n->listeners, l, next_listener)
     {
-        if (l->bus != b)
-            continue;
-        DL_DELETE(n->listeners, l);
-        free(l->address);
-        free(l);
+        if (l->process == p)
+            drop_listener(n, l);
     }
     DL_FOREACH_SAFE(n->conns, c, next)
     {
         for (int end = 0; end < 2; end++)
-            if (c->end[end] == b)
+            if (c->process[end] == p)
                 c->end[end] = NULL;
         if (c->end[0] == NULL || c->end[1] == NULL) {
             if (c->broken)

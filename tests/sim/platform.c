@@ -6,7 +6,6 @@
 #include "libs/config/config.h"
 #include "libs/config/meta_properties.h"
 #include "libs/log/logdir.h"
-#include "libs/shm/shm_arena.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -71,13 +70,6 @@ ssize_t __wrap_getrandom(void *p, size_t size, unsigned flags)
     for (size_t i = 0; i < size; i++)
         bytes[i] = (uint8_t)sim_random(the_sim);
     return (ssize_t)size;
-}
-
-/* A process that is killed here would keep its descriptor and its mapping. */
-struct shm_arena *shm_arena_new(uint64_t id UNUSED, size_t bytes UNUSED, int *ret_error)
-{
-    *ret_error = -ENOSYS;
-    return NULL;
 }
 
 int __wrap_gethostname(char *name, size_t size)

@@ -2,6 +2,9 @@
 #include "tests/sim/tcp.h"
 
 #include "libs/loop/listen.h"
+#include "tests/sim/disk.h"
+#include "tests/sim/kernel.h"
+#include "tests/sim/poll.h"
 
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -9,7 +12,7 @@
 #include <sys/uio.h>
 #include <utlist.h>
 
-enum { FD_FIRST = 1 << 20, WINDOW_BYTES = 64 << 10 };
+enum { FD_FIRST = 1 << 20, FD_END = 1 << 24, WINDOW_BYTES = 64 << 10 };
 
 /* The server's end, or a listener. */
 struct sock {
@@ -22,7 +25,6 @@ struct sock {
     struct tcp_client *client; /* NULL: gone */
     struct buf in;
     bool ended; /* the client closed: behind in comes the end */
-    struct loop_poll *poll;
     struct sock *prev, *next;
 };
 
@@ -38,16 +40,6 @@ struct tcp_client {
     bool closed;                         /* by the model client */
     size_t events;                       /* that name it */
     struct tcp_client *prev, *next;
-};
-
-struct loop_poll {
-    struct tcp *tcp;
-    struct loop *loop;
-    struct sock *sock;
-    int events;
-    loop_poll_fn *fn;
-    void *ctx;
-    uint64_t event;
 };
 
 struct chunk {
@@ -75,7 +67,7 @@ int sim_accept4(int fd, struct sockaddr *peer, socklen_t *size, int flags);
 int sim_getsockname(int fd, struct sockaddr *address, socklen_t *size);
 ssize_t sim_readv(int fd, const struct iovec *iov, int count);
 ssize_t sim_sendmsg(int fd, const struct msghdr *message, int flags);
-int sim_close(int fd);
+ssize_t sim_sendfile(int to, int from, off_t *at, size_t size);
 
 struct tcp *tcp_new(struct machine *m, uint64_t breaks)
 {
@@ -99,7 +91,7 @@ static struct sock *sock_of(int fd)
     BUG("a socket call on something else");
 }
 
-/* ---- polls ---- */
+/* ---- polls (poll.c) ---- */
 
 static int ready(const struct sock *s)
 {
@@ -111,60 +103,14 @@ static int ready(const struct sock *s)
     return events;
 }
 
-static void fire(void *ctx);
+int tcp_ready(int fd)
+{
+    return ready(sock_of(fd));
+}
 
 static void poke(struct sock *s, uint64_t delay_ms)
 {
-    struct loop_poll *p = s->poll;
-    if (p && p->event == 0 && (p->events & ready(s)))
-        p->event = sim_at(s->poll->tcp->sim, delay_ms, fire, p);
-}
-
-static void fire(void *ctx)
-{
-    struct loop_poll *p = ctx;
-    struct tcp *t = p->tcp;
-    int fd = p->sock->fd, events = p->events & ready(p->sock);
-    struct process *process = p->sock->process;
-    p->event = 0;
-    if (events == 0 || process_is_ghost(process))
-        return;
-    struct process *before = process_enter(process);
-    p->fn(p->ctx, events);
-    process_turn_ended(process);
-    process_leave(before);
-    loop_ask_turn(process_loop(process));
-    struct sock *s;
-    DL_FOREACH (t->socks, s)
-        if (s->fd == fd)
-            poke(s, 1); /* level-triggered */
-}
-
-struct loop_poll *loop_poll_start(struct loop *l, int fd, int events, loop_poll_fn *fn, void *ctx)
-{
-    struct process *before = process_enter(NULL);
-    struct loop_poll *p = xcalloc(1, sizeof *p);
-    *p = (struct loop_poll){.tcp = the_tcp, .loop = l, .sock = sock_of(fd), .events = events, .fn = fn, .ctx = ctx};
-    p->sock->poll = p;
-    poke(p->sock, 0);
-    process_leave(before);
-    return p;
-}
-
-void loop_poll_events(struct loop_poll *p, int events)
-{
-    p->events = events;
-    poke(p->sock, 0);
-}
-
-struct loop_poll *loop_poll_stop(struct loop_poll *p)
-{
-    if (p == NULL)
-        return NULL;
-    sim_cancel(p->tcp->sim, p->event);
-    p->sock->poll = NULL;
-    free(p);
-    return NULL;
+    poll_poke(s->fd, delay_ms);
 }
 
 /* ---- bytes under way ---- */
@@ -295,8 +241,7 @@ static void sock_free(struct tcp *t, struct sock *s)
         cut(s->accepting[i]);
     if (s->client)
         cut(s->client);
-    if (s->poll)
-        loop_poll_stop(s->poll);
+    poll_forget(s->fd);
     DL_DELETE(t->socks, s);
     buf_free(&s->in);
     free(s);
@@ -377,12 +322,12 @@ ssize_t sim_sendmsg(int fd, const struct msghdr *message, int flags)
     (void)flags;
     struct sock *s = sock_of(fd);
     size_t sent = 0;
+    if (!process_acts(s->process))
+        return (ssize_t)message->msg_iov[0].iov_len;
     if (s->client == NULL) {
         errno = EPIPE;
         return -1;
     }
-    if (!process_acts(s->process))
-        return (ssize_t)message->msg_iov[0].iov_len;
     struct process *p = process_enter(NULL);
     struct tcp_client *c = s->client;
     size_t room = c->flying < WINDOW_BYTES ? WINDOW_BYTES - c->flying : 0;
@@ -400,7 +345,45 @@ ssize_t sim_sendmsg(int fd, const struct msghdr *message, int flags)
     return -1;
 }
 
-int sim_close(int fd)
+/* The file as it is now. */
+ssize_t sim_sendfile(int to, int from, off_t *at, size_t size)
+{
+    enum { PIECE = 32 << 10 };
+    struct sock *s = sock_of(to);
+    if (!process_acts(s->process))
+        return (ssize_t)size;
+    if (s->client == NULL) {
+        errno = EPIPE;
+        return -1;
+    }
+    size_t room = s->client->flying < WINDOW_BYTES ? WINDOW_BYTES - s->client->flying : 0;
+    if (room == 0) {
+        errno = EAGAIN;
+        return -1;
+    }
+    struct process *p = process_enter(NULL);
+    uint8_t bytes[PIECE];
+    size_t most = MIN(size, room);
+    ssize_t n = disk_read_passed(from, bytes, MIN(most, sizeof bytes), (uint64_t)*at);
+    if (n > 0) {
+        sim_cover("bytes of a passed file were sent to a client");
+        *at += n;
+        push_split(s->client, false, slice_make(bytes, (size_t)n));
+        maybe_break(s->client);
+    }
+    process_leave(p);
+    if (n >= 0)
+        return n;
+    errno = (int)-n;
+    return -1;
+}
+
+bool tcp_is_fd(int fd)
+{
+    return fd >= FD_FIRST && fd < FD_END;
+}
+
+int tcp_close_fd(int fd)
 {
     struct process *p = process_enter(NULL);
     sock_free(the_tcp, sock_of(fd));

@@ -126,7 +126,10 @@ static void follow(struct watch *w)
     body.max_wait_ms = 500;
     struct bus_request request = {.kind = KARST__BUS__CALL__BODY_FOLLOW, .body = &body, .timeout_ms = FOLLOW_MS};
     w->calling = true;
+    struct process *before = process_enter(w->process);
     bus_call(w->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, 1, &request, on_followed, w);
+    loop_ask_turn(process_loop(w->process));
+    process_leave(before);
 }
 
 static void tick(void *ctx)

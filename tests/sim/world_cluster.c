@@ -16,6 +16,8 @@ static void step(struct sim *s, struct cluster *c, uint64_t power_cuts)
         cluster_stop_one(c);
     if (sim_chance(s, 1))
         cluster_fill_disk(c);
+    if (sim_chance(s, 1))
+        cluster_stall_one(c);
     if (sim_chance(s, power_cuts))
         cluster_power_cut(c);
     sim_until(s, sim_now_ms(s) + sim_below(s, STEP_MS));
@@ -34,14 +36,17 @@ static struct cluster_options mix(struct sim *s)
                                                .breaks = one_of(s, (const uint64_t[]){0, 1, 1, 5}),
                                                .doubled = one_of(s, (const uint64_t[]){0, 0, 0, 1}),
                                                .refuse = one_of(s, (const uint64_t[]){0, 20, 20, 200}),
-                                               .deaths = one_of(s, (const uint64_t[]){0, 60, 300, 1000})},
+                                               .deaths = one_of(s, (const uint64_t[]){0, 60, 300, 1000}),
+                                               .stalls = one_of(s, (const uint64_t[]){0, 20, 100, 400})},
                                     .client_breaks = one_of(s, (const uint64_t[]){0, 2, 2, 20}),
+                                    .shares = sim_chance(s, 500),
                                     .durable = sim_chance(s, 500)};
 }
 
 static void run(struct sim *s, uint64_t steps)
 {
     struct cluster_options o = mix(s);
+    sim_note(s, o.shares ? "memory and files are shared" : "nothing is shared");
     uint64_t power_cuts = o.durable ? one_of(s, (const uint64_t[]){0, 1, 1, 10}) : 0; /* per thousand steps */
     struct cluster *c = cluster_new(s, &o);
     struct clients *clients = clients_new(s, cluster_tcp(c));
