@@ -329,7 +329,7 @@ void locals_end_turn(struct bus *b)
     DL_FOREACH (b->locals->all, l) {
         if (l->state != LOCAL_OPEN)
             continue;
-        if (l->files_leave)
+        if (l->files_leave && is_served(l))
             local_files_leave(l);
         if (!settles(l))
             loop_again(b->loop);

@@ -17,6 +17,7 @@
 #include "libs/bus/passing.h"
 
 enum {
+    SPARE = 32,                /* of LOCAL_FILES_MAX: as many new files in one turn find room */
     NO_DESCRIPTORS_MS = 10000, /* that long nothing is shared after we ran out of them */
 };
 
@@ -144,20 +145,21 @@ static void let_go(struct local *l, struct local_file *f)
     l->files_leave = true;
 }
 
-/* Room for one more, if not now then in a later turn. */
+/* Whether there is room for one more now. When it becomes scarce, the one used longest ago makes room for a later one.
+ */
 static bool make_room(struct local *l)
 {
     struct local_file *f;
 
-    if (HASH_COUNT(l->files) < LOCAL_FILES_MAX)
-        return true;
-    DL_FOREACH (l->files_by_use, f) {
-        if (!f->leaving) {
-            let_go(l, f);
-            break;
+    if (HASH_COUNT(l->files) >= LOCAL_FILES_MAX - SPARE) {
+        DL_FOREACH (l->files_by_use, f) {
+            if (!f->leaving) {
+                let_go(l, f);
+                break;
+            }
         }
     }
-    return false;
+    return HASH_COUNT(l->files) < LOCAL_FILES_MAX;
 }
 
 bool local_pass_file(void *bus, uint64_t conn, struct ref_file *file)

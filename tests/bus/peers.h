@@ -14,7 +14,16 @@ struct shared {
     int32_t listening[LIVES];       /* set when the life takes calls */
     int32_t held, held_most;        /* rpcs that a life keeps */
     int32_t hold;                   /* 1: keep what comes; 0: answer at once, and what was kept */
+    int32_t in_arena, torn; /* payloads that a life saw in an arena; those that were not whole (arena_is_whole) */
 };
+
+/* A slice of an arena: the number of its call in the first four bytes, its last byte in all others. */
+enum { SLICE_BYTES = 4096 };
+bool arena_is_whole(struct slice bytes);
+
+/* A Read with max_wait_ms not 0 is answered with FILE_BYTES from FILE_POSITION of the file of that number, whose bytes
+ * are the number's last byte; with min_bytes it is retired then. */
+enum { FILE_BYTES = 100000, FILE_POSITION = 10 };
 
 struct serving {
     const char *cluster_id;
@@ -37,6 +46,7 @@ struct caller {
 
 extern struct shared *shared;
 extern char address[64];
+extern int32_t caller_id; /* of callers of this process */
 extern bool share; /* whether buses use shared memory where they can; KARST_TEST_SHARED=no in the environment: no */
 
 void peers_begin(void); /* shared memory and an address of our own */
