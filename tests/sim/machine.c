@@ -232,7 +232,6 @@ static void wake(void *ctx)
 {
     struct process *p = ctx;
     p->wake_event = 0;
-    sim_note(p->machine->sim, "%s goes on", p->name);
     if (p->is_inside && !p->ghost)
         resume(p);
 }
@@ -266,15 +265,27 @@ static uint64_t stall_ms(struct sim *s)
     return 1 + sim_below(s, most[sim_below(s, COUNTOF(most))]);
 }
 
+static void wait_inside(struct process *p, uint64_t ms)
+{
+    struct process *before = process_enter(NULL);
+    stall_until(p, sim_now_ms(p->machine->sim) + ms);
+    process_leave(before);
+    swapcontext(&p->inside, &p->outside);
+}
+
 static void stall_inside(struct process *p)
 {
     struct sim *s = p->machine->sim;
     sim_cover("a process stood still in the middle of a turn");
     sim_note(s, "%s stands still in its turn", p->name);
-    struct process *before = process_enter(NULL);
-    stall_until(p, sim_now_ms(s) + stall_ms(s));
-    process_leave(before);
-    swapcontext(&p->inside, &p->outside);
+    wait_inside(p, stall_ms(s));
+}
+
+void process_yield(struct process *p, uint64_t per_thousand)
+{
+    struct sim *s = p->machine->sim;
+    if (!p->ghost && p->is_inside && current == p && sim_chance(s, per_thousand))
+        wait_inside(p, 1 + sim_below(s, 3));
 }
 
 bool process_acts(struct process *p)

@@ -65,6 +65,8 @@ void process_kill(struct process *p);
 /* SIGSTOP, and SIGCONT so much later: what should run meanwhile runs then. What others may see of it stays: its
  * connections, and what it mapped. */
 void process_stall(struct process *p, uint64_t ms);
+/* Inside a turn: perhaps others run for a moment, as on another processor. No fault: also when all is well. */
+void process_yield(struct process *p, uint64_t per_thousand);
 /* A process that may not be killed by chance (model clients). */
 void process_protect(struct process *p);
 /* The process is about to do something that others can see: false when it is dead, or dies here. A real program may

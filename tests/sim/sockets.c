@@ -204,33 +204,34 @@ int __wrap_ring_sleep(struct ring_reader *r);
 int __real_local_map(struct local *l, int fd, const struct local_hello *h, bool is_served);
 int __wrap_local_map(struct local *l, int fd, const struct local_hello *h, bool is_served);
 
-static void act(void)
+static void act(uint64_t yields)
 {
     (void)process_acts(process_current());
+    process_yield(process_current(), yields);
 }
 
 bool __wrap_ring_publish(struct ring_writer *w)
 {
-    act();
+    act(20);
     return __real_ring_publish(w);
 }
 
 int __wrap_ring_wait(struct ring_writer *w)
 {
-    act();
+    act(20);
     sim_cover("a ring was full");
     return __real_ring_wait(w);
 }
 
 bool __wrap_ring_release(struct ring_reader *r)
 {
-    act();
+    act(20);
     return __real_ring_release(r);
 }
 
 int __wrap_ring_sleep(struct ring_reader *r)
 {
-    act();
+    act(200);
     return __real_ring_sleep(r);
 }
 

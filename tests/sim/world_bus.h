@@ -4,11 +4,12 @@
 
 #include "tests/sim/machine.h"
 
-enum { SERVERS = 2, CALLERS = 3, PAYLOAD_MAX = 3000, ARENA_BYTES = 2 << 20, HEALED_MS = 20000 };
+enum { SERVERS = 2, CALLERS = 3, PAYLOAD_MAX = 3000, ARENA_BYTES = 2 << 20, HEALED_MS = 20000, CALM_MS = 400 };
 
 /* What is known of a call, by its number. */
 struct fact {
     int caller, server;
+    uint64_t made_ms;
     uint64_t server_life; /* the one that executed it; 0: none */
     bool ended;
     Karst__Bus__Outcome outcome;
@@ -55,6 +56,7 @@ struct world {
     struct sim *sim;
     struct machine *machine;
     bool shares;
+    bool calm; /* nothing fails, and everybody answers at once */
     struct node servers[SERVERS], callers[CALLERS];
     struct fact *facts;
     size_t count, room;
