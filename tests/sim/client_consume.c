@@ -29,6 +29,11 @@ uint64_t consumer_count(const struct consumer *k, int32_t producer)
     return k->next_number[producer];
 }
 
+int64_t consumer_position(const struct consumer *k, int32_t partition)
+{
+    return k->partitions[partition].position;
+}
+
 const struct seen *consumer_at(const struct consumer *k, int32_t partition, int64_t offset)
 {
     const struct read_partition *r = &k->partitions[partition];
@@ -44,9 +49,8 @@ static void take_record(struct consumer *k, int32_t partition, const struct reco
     if (record->offset != r->position)
         sim_fail(k->sim, "partition %d: offset %lld follows %lld", partition, (long long)record->offset,
                  (long long)r->position - 1);
-    if (record->value.size != sizeof s)
+    if (!client_read_value(record->value, &s))
         sim_fail(k->sim, "partition %d: offset %lld holds something else", partition, (long long)record->offset);
-    memcpy(&s, record->value.data, sizeof s);
     if (s.producer < 0 || s.producer >= CLIENTS_PRODUCERS || producer_partition(s.producer) != partition)
         sim_fail(k->sim, "partition %d: offset %lld is of another partition", partition, (long long)record->offset);
     if (s.number != k->next_number[s.producer])
@@ -64,7 +68,8 @@ static void take_records(struct consumer *k, int32_t partition, struct slice rec
     struct batch b;
     struct slice whole;
     struct buf scratch = {0};
-    while (batch_next(&records, &b, &whole) == 1) {
+    int got;
+    while ((got = batch_next(&records, &b, &whole)) == 1) {
         struct record_iter it;
         struct record record;
         if (!batch_crc_holds(&b, whole) || record_iter_init(&it, &b, whole, &scratch, 1 << 20))
@@ -72,6 +77,9 @@ static void take_records(struct consumer *k, int32_t partition, struct slice rec
         while (record_iter_next(&it, &record) == 1)
             take_record(k, partition, &record);
     }
+    if (got != 0 && got != -ENODATA)
+        sim_fail(k->sim, "partition %d: what follows offset %lld is no batch", partition,
+                 (long long)k->partitions[partition].position - 1);
     buf_free(&scratch);
 }
 
@@ -107,13 +115,14 @@ static void tick(void *ctx)
     k->event = sim_at(k->sim, 5 + sim_below(k->sim, 100), tick, k);
     if (!k->clients->has_topic || !kclient_connect(k->client, client_port(k->clients)) || kclient_waiting(k->client))
         return;
+    bool large = sim_chance(k->sim, 200);
     kafka_fetch_request_init(&q);
     kafka_fetch_request_fetch_topic_init(&t);
     for (int32_t i = 0; i < CLIENTS_PARTITIONS; i++) {
         kafka_fetch_request_fetch_partition_init(&p[i]);
         p[i].partition = i;
         p[i].fetch_offset = k->partitions[i].position;
-        p[i].partition_max_bytes = (int32_t)(100 + sim_below(k->sim, 20000));
+        p[i].partition_max_bytes = (int32_t)(100 + sim_below(k->sim, large ? 400000 : 20000));
     }
     t.topic = SLICE_OF(CLIENTS_TOPIC);
     t.partitions = p;
@@ -122,7 +131,7 @@ static void tick(void *ctx)
     q.topics_count = 1;
     q.max_wait_ms = (int32_t)sim_below(k->sim, 1500);
     q.min_bytes = (int32_t)sim_below(k->sim, 3);
-    q.max_bytes = (int32_t)(100 + sim_below(k->sim, 50000));
+    q.max_bytes = (int32_t)(100 + sim_below(k->sim, large ? 800000 : 50000));
     kclient_ask(k->client, KAFKA_API_FETCH, (int16_t)(4 + sim_below(k->sim, 9)), &q, on_fetched, k);
 }
 

@@ -137,10 +137,12 @@ static void send_batch(struct producer *p, struct unacked *u)
     o.producer_epoch = p->epoch;
     o.base_sequence = u->sequence;
     batch_begin(&b, &bytes, &o);
+    struct buf value = {0};
     for (int32_t i = 0; i < u->count; i++) {
-        struct seen value = {.producer = p->index, .number = u->first + (uint64_t)i};
-        batch_add(&b, sim_wall_ms(p->sim), SLICE_NULL, slice_make(&value, sizeof value), NULL, 0);
+        client_value(&value, p->index, u->first + (uint64_t)i);
+        batch_add(&b, sim_wall_ms(p->sim), SLICE_NULL, buf_slice(&value), NULL, 0);
     }
+    buf_free(&value);
     if (batch_end(&b))
         sim_fail(p->sim, "a batch cannot be built");
     struct kafka_produce_request q;

@@ -18,6 +18,53 @@ uint16_t client_port(struct clients *c)
     return sim_chance(c->sim, 700) ? CLUSTER_PORT : CLUSTER_OTHER_PORT;
 }
 
+/* ---- values ---- */
+
+static uint64_t mix(int32_t producer, uint64_t number)
+{
+    uint64_t z = (number + 1) * 0x9e3779b97f4a7c15u + (uint64_t)producer * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 31)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 29);
+}
+
+static size_t filler_size(uint64_t m)
+{
+    const size_t most[] = {200, 200, 200, 3000, 12000};
+    return (size_t)(m >> 8) % most[m % COUNTOF(most)];
+}
+
+static uint8_t filler(uint64_t m, size_t i)
+{
+    return (uint8_t)(m >> (i % 7 * 8)) + (uint8_t)i;
+}
+
+void client_value(struct buf *b, int32_t producer, uint64_t number)
+{
+    struct seen s = {0};
+    uint64_t m = mix(producer, number);
+    size_t size = filler_size(m);
+    s.producer = producer;
+    s.number = number;
+    b->size = 0;
+    buf_append(b, &s, sizeof s);
+    uint8_t *p = buf_grow(b, size);
+    for (size_t i = 0; i < size; i++)
+        p[i] = filler(m, i);
+}
+
+bool client_read_value(struct slice value, struct seen *ret_seen)
+{
+    if (value.size < sizeof *ret_seen)
+        return false;
+    memcpy(ret_seen, value.data, sizeof *ret_seen);
+    uint64_t m = mix(ret_seen->producer, ret_seen->number);
+    const uint8_t *p = value.data + sizeof *ret_seen;
+    bool same = value.size - sizeof *ret_seen == filler_size(m);
+    for (size_t i = 0; same && i < value.size - sizeof *ret_seen; i++)
+        same = p[i] == filler(m, i);
+    return same;
+}
+
 /* ---- the topic ---- */
 
 static void on_created(void *ctx, const void *response)
@@ -66,6 +113,7 @@ struct clients *clients_new(struct sim *s, struct tcp *t)
     for (int32_t i = 0; i < CLIENTS_PRODUCERS; i++)
         c->producers[i] = producer_new(c, i);
     c->consumer = consumer_new(c);
+    c->auditor = auditor_new(c);
     c->committer = committer_new(c);
     for (int32_t i = 0; i < CLIENTS_MEMBERS; i++)
         c->members[i] = member_new(c, i);
@@ -79,6 +127,7 @@ struct clients *clients_free(struct clients *c)
     for (int32_t i = 0; i < CLIENTS_PRODUCERS; i++)
         producer_free(c->producers[i]);
     consumer_free(c->consumer);
+    auditor_free(c->auditor);
     committer_free(c->committer);
     for (int32_t i = 0; i < CLIENTS_MEMBERS; i++)
         member_free(c->members[i]);

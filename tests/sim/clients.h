@@ -5,7 +5,8 @@
  * again until it is acknowledged. One a partition, two on one of them consumer    reads every partition from its start:
  * every record once, in the order of its producer, no gap in the offsets committer   commits rising offsets and asks
  * for them: never below what was acknowledged, never above what was sent members     of a classic group: one leader a
- * generation, and each member gets what that leader gave it
+ * generation, and each member gets what that leader gave it auditor     reads again what was read, in large pieces, and
+ * deletes what is old: every byte is what was sent
  *
  * clients_check, at the end: every acknowledged record was read at its acknowledged offset, every record once. */
 #ifndef KARST_TESTS_SIM_CLIENTS_H
@@ -33,8 +34,14 @@ struct seen {
     uint64_t number;
 };
 
+/* A record's value: struct seen and bytes that follow from it, few or some pages. */
+void client_value(struct buf *b, int32_t producer, uint64_t number);
+/* false: it is no value of a producer of ours, or not all of it. */
+bool client_read_value(struct slice value, struct seen *ret_seen);
+
 struct producer;
 struct consumer;
+struct auditor;
 struct committer;
 struct member;
 struct generations;
@@ -48,6 +55,7 @@ struct clients {
     uint64_t admin_event;
     struct producer *producers[CLIENTS_PRODUCERS];
     struct consumer *consumer;
+    struct auditor *auditor;
     struct committer *committer;
     struct member *members[CLIENTS_MEMBERS];
     struct generations *generations;
@@ -65,7 +73,11 @@ struct consumer *consumer_new(struct clients *c);
 struct consumer *consumer_free(struct consumer *k);
 /* Has read so many records of that producer. */
 uint64_t consumer_count(const struct consumer *k, int32_t producer);
+int64_t consumer_position(const struct consumer *k, int32_t partition);
 const struct seen *consumer_at(const struct consumer *k, int32_t partition, int64_t offset); /* NULL: not read */
+
+struct auditor *auditor_new(struct clients *c);
+struct auditor *auditor_free(struct auditor *a);
 
 struct committer *committer_new(struct clients *c);
 struct committer *committer_free(struct committer *m);

@@ -2,6 +2,7 @@
 #include "tests/sim/cluster.h"
 
 #include "libs/kraft/format.h"
+#include "tests/sim/kernel.h"
 #include "tests/sim/platform.h"
 
 #include <stdio.h>
@@ -250,4 +251,22 @@ void cluster_heal(struct cluster *c)
     c->healed = true;
     machine_heal(c->machine);
     tcp_heal(c->tcp);
+}
+
+void cluster_check(struct cluster *c)
+{
+    enum { BLOCKS_MAX = 2, DESCRIPTORS_MAX = 128 }; /* a front end keeps a piece to read to */
+    for (size_t i = 0; i < COUNTOF(programs); i++) {
+        struct node *n = &c->nodes[i];
+        uint64_t oldest_ms;
+        size_t blocks = kernel_blocks(n->process, &oldest_ms);
+        if (blocks > BLOCKS_MAX)
+            sim_fail(c->sim, "%s holds %zu blocks of its arena, one for %llu ms", n->program->name, blocks,
+                     (unsigned long long)oldest_ms);
+        if (kernel_descriptors(n->process) > DESCRIPTORS_MAX)
+            sim_fail(c->sim, "%s holds %zu descriptors", n->program->name, kernel_descriptors(n->process));
+        if (n->disk && disk_passed_deleted(n->disk))
+            sim_fail(c->sim, "%zu descriptors of files of %s are held that are deleted", disk_passed_deleted(n->disk),
+                     n->program->name);
+    }
 }

@@ -34,5 +34,7 @@ void cluster_stall_one(struct cluster *c);
 void cluster_fill_disk(struct cluster *c);
 /* No faults any more. */
 void cluster_heal(struct cluster *c);
+/* Some time after that, without clients: nothing that is shared is held for ever. */
+void cluster_check(struct cluster *c);
 
 #endif

@@ -6,7 +6,7 @@
 #include "tests/sim/cluster.h"
 #include "tests/sim/watch.h"
 
-enum { HEALED_MS = 60000, STEP_MS = 50 };
+enum { HEALED_MS = 60000, STEP_MS = 50, QUIET_MS = 40000 };
 
 static void step(struct sim *s, struct cluster *c, uint64_t power_cuts)
 {
@@ -62,6 +62,8 @@ static void run(struct sim *s, uint64_t steps)
     watch_check(watch);
     watch_free(watch);
     clients_free(clients);
+    sim_until(s, sim_now_ms(s) + QUIET_MS);
+    cluster_check(c);
     cluster_free(c);
 }
 
