@@ -74,33 +74,39 @@ static inline void bytes_take(uint8_t *to, const uint8_t *from, size_t n)
  * out of range. Each byte is loaded once: p may lie in memory that another process writes to. */
 static inline size_t get_uvarint32(const uint8_t *p, const uint8_t *end, uint32_t *ret_v)
 {
-    uint32_t v = 0;
-    for (size_t i = 0; i < 5 && p + i < end; i++) {
-        uint8_t c = __atomic_load_n(p + i, __ATOMIC_RELAXED);
+    if (p >= end)
+        return 0;
+    uint8_t c = __atomic_load_n(p, __ATOMIC_RELAXED);
+    uint32_t v = c & 0x7f;
+    size_t i = 1;
+    for (; c >= 0x80; i++) {
+        if (i == 5 || p + i >= end)
+            return 0;
+        c = __atomic_load_n(p + i, __ATOMIC_RELAXED);
         if (i == 4 && c > 0x0f)
             return 0;
         v |= (uint32_t)(c & 0x7f) << (7 * i);
-        if (c < 0x80) {
-            *ret_v = v;
-            return i + 1;
-        }
     }
-    return 0;
+    *ret_v = v;
+    return i;
 }
 static inline size_t get_uvarint64(const uint8_t *p, const uint8_t *end, uint64_t *ret_v)
 {
-    uint64_t v = 0;
-    for (size_t i = 0; i < 10 && p + i < end; i++) {
-        uint8_t c = __atomic_load_n(p + i, __ATOMIC_RELAXED);
+    if (p >= end)
+        return 0;
+    uint8_t c = __atomic_load_n(p, __ATOMIC_RELAXED);
+    uint64_t v = c & 0x7f;
+    size_t i = 1;
+    for (; c >= 0x80; i++) {
+        if (i == 10 || p + i >= end)
+            return 0;
+        c = __atomic_load_n(p + i, __ATOMIC_RELAXED);
         if (i == 9 && c > 1)
             return 0;
         v |= (uint64_t)(c & 0x7f) << (7 * i);
-        if (c < 0x80) {
-            *ret_v = v;
-            return i + 1;
-        }
     }
-    return 0;
+    *ret_v = v;
+    return i;
 }
 /* The same for zigzag: varint and varlong of records. */
 static inline size_t get_varint32(const uint8_t *p, const uint8_t *end, int32_t *ret_v)

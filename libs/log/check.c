@@ -35,6 +35,24 @@ static bool time_too_late(const struct log_config *c, int64_t timestamp, int64_t
     return timestamp > now_wall_ms && timestamp - now_wall_ms > c->message_timestamp_after_max_ms;
 }
 
+static bool breaks_time(const struct log_config *c, const struct log_append *a, int64_t timestamp)
+{
+    return !c->log_append_time &&
+           (time_too_early(c, timestamp, a->now_wall_ms) || time_too_late(c, timestamp, a->now_wall_ms));
+}
+
+/* Are they records, and does none of them break a rule? Most are and do not, and then nobody asks which. */
+static bool all_good(const struct log_config *c, const struct batch *b, struct slice bytes, const struct log_append *a)
+{
+    struct record_iter it;
+    struct records_sum sum;
+    if (batch_codec(b) != COMPRESS_NONE || record_iter_init(&it, b, bytes, NULL, 0) < 0 ||
+        record_iter_sum(&it, &sum) < 0)
+        return false;
+    bool key = c->cleanup_compact && sum.null_key && !batch_is_control(b);
+    return !key && !breaks_time(c, a, sum.min_timestamp) && !breaks_time(c, a, sum.max_timestamp);
+}
+
 /* Reads every record for the rules that are about single records (KIP-467). */
 static enum kafka_error check_records(const struct log_config *c, const struct batch *b, struct slice bytes,
                                       struct log_append *a)
@@ -46,8 +64,7 @@ static enum kafka_error check_records(const struct log_config *c, const struct b
     size_t limit = (size_t)c->max_message_bytes * CHECK_BODY_FACTOR;
     int more = record_iter_init(&it, b, bytes, &scratch, limit);
     for (int32_t i = 0; more == 0 && (more = record_iter_next(&it, &r)) == 1; i++, more = 0) {
-        bool time = !c->log_append_time &&
-                    (time_too_early(c, r.timestamp, a->now_wall_ms) || time_too_late(c, r.timestamp, a->now_wall_ms));
+        bool time = breaks_time(c, a, r.timestamp);
         bool key = c->cleanup_compact && slice_is_null(r.key) && !batch_is_control(b);
         if (key)
             add_record_error(a, i, "Compacted topic cannot accept message without key.");
@@ -119,5 +136,5 @@ enum kafka_error check_body(const struct log_config *c, const struct batch *b, c
         return refuse(a, KERR_CORRUPT_MESSAGE, "The batch's CRC does not match its bytes.");
     if (batch_codec(b) > COMPRESS_ZSTD)
         return refuse(a, KERR_UNSUPPORTED_COMPRESSION_TYPE, "The batch names an unknown compression codec.");
-    return looks_at_records(c, b, a) ? check_records(c, b, bytes, a) : KERR_NONE;
+    return looks_at_records(c, b, a) && !all_good(c, b, bytes, a) ? check_records(c, b, bytes, a) : KERR_NONE;
 }

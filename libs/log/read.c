@@ -155,7 +155,8 @@ static void note_read(struct log *l, const struct log_range *range, const uint8_
     struct batch torn;
     if (batch_read_header(rest, &torn) == 0 && batch_last_offset(&torn) >= hint.offset)
         hint.size = torn.size;
-    if (hint.offset < l->end && find_hint(&l->read, hint.offset, hint.segment) == NULL)
+    /* Who has read all there is asks next for the batch that is appended next. */
+    if (hint.offset <= l->end && find_hint(&l->read, hint.offset, hint.segment) == NULL)
         log_add_hint(&l->read, hint);
 }
 

@@ -21,7 +21,7 @@ int record_iter_init(struct record_iter *it, const struct batch *b, struct slice
 }
 
 /* A varint length and that many bytes; -1 is null when null_allowed. */
-static bool read_bytes(const uint8_t **at, const uint8_t *end, bool null_allowed, struct slice *ret)
+static inline bool read_bytes(const uint8_t **at, const uint8_t *end, bool null_allowed, struct slice *ret)
 {
     int32_t size;
     size_t n = get_varint32(*at, end, &size);
@@ -39,7 +39,7 @@ static bool read_bytes(const uint8_t **at, const uint8_t *end, bool null_allowed
     return true;
 }
 
-static bool read_record(const uint8_t *p, const uint8_t *end, const struct batch *b, struct record *r)
+static inline bool read_record(const uint8_t *p, const uint8_t *end, const struct batch *b, struct record *r)
 {
     int64_t time_delta;
     int32_t offset_delta;
@@ -71,7 +71,7 @@ static bool read_record(const uint8_t *p, const uint8_t *end, const struct batch
     return p == end;
 }
 
-int record_iter_next(struct record_iter *it, struct record *ret_record)
+static inline int next_record(struct record_iter *it, struct record *r)
 {
     if (it->left == 0)
         return it->at == it->end ? 0 : -EBADMSG;
@@ -80,13 +80,37 @@ int record_iter_next(struct record_iter *it, struct record *ret_record)
     if (n == 0 || size < 0 || size > it->end - it->at - (ptrdiff_t)n)
         return -EBADMSG;
     const uint8_t *p = it->at + n;
-    struct record r;
-    if (!read_record(p, p + size, &it->batch, &r))
+    if (!read_record(p, p + size, &it->batch, r))
         return -EBADMSG;
     it->at = p + size;
     it->left--;
-    *ret_record = r;
     return 1;
+}
+
+int record_iter_next(struct record_iter *it, struct record *ret_record)
+{
+    struct record r;
+    int more = next_record(it, &r);
+    if (more == 1)
+        *ret_record = r;
+    return more;
+}
+
+int record_iter_sum(struct record_iter *it, struct records_sum *ret_sum)
+{
+    struct records_sum sum = {INT64_MAX, INT64_MIN, false};
+    struct record_iter at = *it;
+    struct record r;
+    int more;
+    while ((more = next_record(&at, &r)) == 1) {
+        if (r.timestamp >= 0)
+            sum.min_timestamp = MIN(sum.min_timestamp, r.timestamp);
+        sum.max_timestamp = MAX(sum.max_timestamp, r.timestamp);
+        sum.null_key |= slice_is_null(r.key);
+    }
+    *it = at;
+    *ret_sum = sum;
+    return more;
 }
 
 int record_header_next(struct slice *headers, struct record_header *ret_header)

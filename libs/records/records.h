@@ -141,6 +141,14 @@ NODISCARD int record_iter_init(struct record_iter *it, const struct batch *b, st
 /* 1: *ret_record is the next, pointing into the batch or scratch. 0: no more. -EBADMSG: not a record, or bytes are left
  * over. */
 NODISCARD int record_iter_next(struct record_iter *it, struct record *ret_record);
+/* All records at once, for whoever only asks whether they are records. */
+struct records_sum {
+    int64_t min_timestamp; /* the least that is not negative; INT64_MAX: none */
+    int64_t max_timestamp; /* INT64_MIN: no record */
+    bool null_key;         /* one has no key */
+};
+/* 0, or -EBADMSG as record_iter_next. */
+NODISCARD int record_iter_sum(struct record_iter *it, struct records_sum *ret_sum);
 /* Walks record->headers: 1, 0 at the end, -EBADMSG. */
 NODISCARD int record_header_next(struct slice *headers, struct record_header *ret_header);
 

@@ -14,14 +14,28 @@ static bool is_internal(struct slice topic)
            slice_eq_str(topic, "__share_group_state");
 }
 
-struct replica *replica_find(struct storage *s, struct uuid topic_id, int32_t partition)
+/* Topic ids are random numbers: there is nothing to mix. */
+static unsigned hash_of(const struct replica_key *key)
+{
+    uint32_t id;
+    memcpy(&id, key->topic_id.b + 12, sizeof id);
+    return id + (uint32_t)key->partition * 2654435761U;
+}
+
+static struct replica_key key_of(struct uuid topic_id, int32_t partition)
 {
     struct replica_key key;
-    struct replica *r;
     memset(&key, 0, sizeof key);
     key.topic_id = topic_id;
     key.partition = partition;
-    HASH_FIND(hh, s->replicas, &key, sizeof key, r);
+    return key;
+}
+
+struct replica *replica_find(struct storage *s, struct uuid topic_id, int32_t partition)
+{
+    struct replica_key key = key_of(topic_id, partition);
+    struct replica *r;
+    HASH_FIND_BYHASHVALUE(hh, s->replicas, &key, sizeof key, hash_of(&key), r);
     return r;
 }
 
@@ -107,10 +121,8 @@ int replica_open(struct storage *s, struct slice topic, struct uuid topic_id, in
         free(r->topic);
         free(r);
     } else {
-        memset(&r->key, 0, sizeof r->key);
-        r->key.topic_id = log_topic_id(r->log);
-        r->key.partition = partition;
-        HASH_ADD(hh, s->replicas, key, sizeof r->key, r);
+        r->key = key_of(log_topic_id(r->log), partition);
+        HASH_ADD_BYHASHVALUE(hh, s->replicas, key, sizeof r->key, hash_of(&r->key), r);
         flush_recovered(r);
     }
     free(dir);

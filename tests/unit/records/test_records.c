@@ -214,3 +214,38 @@ Test(records, an_empty_batch_is_taken_back)
     cr_assert_eq(out.size, 6);
     buf_free(&out);
 }
+
+Test(records, the_sum_of_a_batch_is_that_of_its_records)
+{
+    struct buf out = {0};
+    struct batch_builder builder;
+    struct batch b;
+    struct record_iter it;
+    struct records_sum sum;
+    static const int64_t times[] = {50, -1, 7, 900};
+    batch_begin(&builder, &out, &BATCH_OPTIONS);
+    for (size_t i = 0; i < COUNTOF(times); i++)
+        batch_add(&builder, times[i], i == 2 ? SLICE_NULL : SLICE_OF("k"), SLICE_OF("v"), NULL, 0);
+    cr_assert_eq(batch_end(&builder), 0);
+    cr_assert_eq(batch_read_header(buf_slice(&out), &b), 0);
+    cr_assert_eq(record_iter_init(&it, &b, buf_slice(&out), NULL, 0), 0);
+    cr_assert_eq(record_iter_sum(&it, &sum), 0);
+    cr_assert_eq(sum.min_timestamp, 7);
+    cr_assert_eq(sum.max_timestamp, 900);
+    cr_assert(sum.null_key);
+    /* Any byte of the body that makes it no record for one makes it none for the other. */
+    for (size_t i = BATCH_HEADER_SIZE; i < out.size; i++) {
+        for (int bit = 0; bit < 8; bit++) {
+            struct record r;
+            int more;
+            out.data[i] ^= (uint8_t)(1 << bit);
+            cr_assert_eq(record_iter_init(&it, &b, buf_slice(&out), NULL, 0), 0);
+            while ((more = record_iter_next(&it, &r)) == 1)
+                ;
+            cr_assert_eq(record_iter_init(&it, &b, buf_slice(&out), NULL, 0), 0);
+            cr_assert_eq(record_iter_sum(&it, &sum), more);
+            out.data[i] ^= (uint8_t)(1 << bit);
+        }
+    }
+    buf_free(&out);
+}
