@@ -158,6 +158,14 @@ static void on_timer(void *ctx)
     b->tick_due = true;
 }
 
+static void on_serve(void *ctx)
+{
+    struct bus *b = ctx;
+
+    if (b->locals != NULL)
+        locals_wake(b);
+}
+
 static void on_send(void *ctx)
 {
     struct bus *b = ctx; /* runs twice a turn, before and after on_receive */
@@ -266,6 +274,7 @@ int bus_new(struct loop *loop, const struct bus_options *options, struct bus **r
     b->core = link_new(&o, loop_now_ms(loop));
     b->timer_at_ms = UINT64_MAX;
     b->timer = loop_timer_start(loop, 0, 0, on_timer, b);
+    loop_hook(loop, LOOP_SERVE, on_serve, b);
     loop_hook(loop, LOOP_SEND, on_send, b);
     loop_hook(loop, LOOP_RECEIVE, on_receive, b);
     *ret_bus = b;
@@ -296,6 +305,7 @@ void bus_shutdown(struct bus *b)
     link_shutdown(b->core);
     pump_out(b);
     b->timer = loop_timer_stop(b->timer);
+    loop_unhook(b->loop, LOOP_SERVE, on_serve, b);
     loop_unhook(b->loop, LOOP_SEND, on_send, b);
     loop_unhook(b->loop, LOOP_RECEIVE, on_receive, b);
 }

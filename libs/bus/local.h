@@ -99,7 +99,6 @@ struct local {
     bool has_notes, rang;
     bool ended, hung_up; /* by the peer */
     const char *wrong;   /* what the peer or we did so that it cannot go on; NULL: nothing */
-    uint32_t idle_turns;
     void *area;
     size_t area_size;
     struct ring_writer writer;
@@ -154,6 +153,7 @@ void local_close(struct local *l); /* the core is through with it */
 void local_hold(struct local *l, const struct ref *frames, size_t count);
 void local_send(struct local *l, const struct link_action *a);
 void local_receive(struct local *l);
+void locals_wake(struct bus *b); /* a turn begins, which will look at the rings: no bells until it has ended */
 void locals_flush(struct bus *b);
 void locals_linger(struct bus *b, int ms); /* waits so long for peers to take what has no room */
 void locals_end_turn(struct bus *b);
