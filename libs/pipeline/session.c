@@ -8,6 +8,9 @@
 struct entry {
     struct session_partition p; /* first */
     struct entry *prev, *next;  /* in the session's order */
+    struct entry *changed_prev, *changed_next;
+    bool is_changed;
+    uint32_t place;
     struct session *owner;
     UT_hash_handle hh;
     size_t name_size;
@@ -20,7 +23,12 @@ struct session {
     bool by_topic_id, privileged;
     uint32_t size;
     uint64_t created_ms, used_ms;
-    struct entry *order, *by_name;
+    struct entry *order, *by_name, *changed;
+    struct entry **places; /* by place; NULL: free */
+    uint32_t place_count, lowest_free;
+    uint32_t *left;
+    size_t left_count;
+    struct session_interest interest;
     struct session *prev, *next; /* in the cache, the longest unused first */
     UT_hash_handle hh;
 };
@@ -42,8 +50,48 @@ struct session_cache *session_cache_new(uint32_t slots, uint64_t evict_ms)
     return c;
 }
 
+/* ---- places ---- */
+
+static void take_place(struct session *s, struct entry *e)
+{
+    while (s->lowest_free < s->place_count && s->places[s->lowest_free] != NULL)
+        s->lowest_free++;
+    if (s->lowest_free == s->place_count) {
+        uint32_t more = s->place_count ? 2 * s->place_count : 4;
+        s->places = xrealloc(s->places, more * sizeof *s->places);
+        s->left = xrealloc(s->left, more * sizeof *s->left);
+        memset(s->places + s->place_count, 0, (more - s->place_count) * sizeof *s->places);
+        s->place_count = more;
+    }
+    e->place = s->lowest_free;
+    s->places[e->place] = e;
+}
+
+static void leave_place(struct session *s, const struct entry *e)
+{
+    s->places[e->place] = NULL;
+    s->lowest_free = MIN(s->lowest_free, e->place);
+    if (s->interest.id != 0 && s->left_count < s->place_count)
+        s->left[s->left_count++] = e->place;
+    else
+        s->interest.id = 0; /* nobody was told of it, or there is too much to tell */
+}
+
+static void set_changed(struct session *s, struct entry *e, bool to)
+{
+    if (e->is_changed == to)
+        return;
+    e->is_changed = to;
+    if (to)
+        DL_APPEND2(s->changed, e, changed_prev, changed_next);
+    else
+        DL_DELETE2(s->changed, e, changed_prev, changed_next);
+}
+
 static void remove_entry(struct session_cache *c, struct session *s, struct entry *e)
 {
+    set_changed(s, e, false);
+    leave_place(s, e);
     HASH_DEL(s->by_name, e);
     DL_DELETE(s->order, e);
     s->size--;
@@ -58,6 +106,8 @@ static void remove_session(struct session_cache *c, struct session *s)
     HASH_DEL(c->by_id, s);
     DL_DELETE(c->order, s);
     c->count--;
+    free(s->places);
+    free(s->left);
     free(s);
 }
 
@@ -221,6 +271,7 @@ static struct entry *add_entry(struct session_cache *c, struct session *s, const
     e->p.known_high_watermark = e->p.known_log_start_offset = -1;
     HASH_ADD_KEYPTR(hh, s->by_name, e->name, e->name_size, e);
     DL_APPEND(s->order, e);
+    take_place(s, e);
     s->size++;
     c->partitions++;
     return e;
@@ -234,6 +285,7 @@ int session_put(struct session_cache *c, struct session *s, const struct session
         return -ENOSPC;
     if (e == NULL)
         e = add_entry(c, s, &p->key);
+    set_changed(s, e, true);
     e->p.fetch_offset = p->fetch_offset;
     e->p.log_start_offset = p->log_start_offset;
     e->p.max_bytes = p->max_bytes;
@@ -253,6 +305,44 @@ void session_forget(struct session_cache *c, struct session *s, const struct ses
 static struct session_partition *partition_of(struct entry *e)
 {
     return e != NULL ? &e->p : NULL;
+}
+
+struct session_interest *session_interest(struct session *s)
+{
+    return &s->interest;
+}
+
+uint32_t session_place(const struct session_partition *p)
+{
+    return CONTAINER_OF(p, const struct entry, p)->place;
+}
+
+struct session_partition *session_at(struct session *s, uint32_t place)
+{
+    return place < s->place_count ? partition_of(s->places[place]) : NULL;
+}
+
+struct session_partition *session_first_changed(struct session *s)
+{
+    return partition_of(s->changed);
+}
+
+struct session_partition *session_next_changed(struct session_partition *p)
+{
+    return partition_of(CONTAINER_OF(p, struct entry, p)->changed_next);
+}
+
+const uint32_t *session_left(const struct session *s, size_t *ret_count)
+{
+    *ret_count = s->left_count;
+    return s->left;
+}
+
+void session_settle(struct session *s)
+{
+    while (s->changed != NULL)
+        set_changed(s, s->changed, false);
+    s->left_count = 0;
 }
 
 struct session_partition *session_first(struct session *s)

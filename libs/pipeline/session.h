@@ -76,6 +76,31 @@ NODISCARD int session_put(struct session_cache *c, struct session *s, const stru
 void session_forget(struct session_cache *c, struct session *s, const struct session_key *key);
 struct session_partition *session_get(struct session *s, const struct session_key *key);
 
+/* ---- what a storage node keeps of a session (an interest set, proto/bus/storage.proto) ---- */
+
+/* The caller's; zeroed with the session. */
+struct session_interest {
+    uint64_t id; /* 0: none */
+    int32_t node;
+    uint64_t image_number; /* of the metadata that the node was found in */
+    bool busy;             /* a Read of it is under way */
+    bool refused;          /* the node has no room for it */
+};
+struct session_interest *session_interest(struct session *s);
+
+/* The place of a partition in the set: below SESSION_PARTITIONS_MAX, its own as long as it is in the session. */
+uint32_t session_place(const struct session_partition *p);
+struct session_partition *session_at(struct session *s, uint32_t place); /* NULL: none there */
+
+/* Partitions added or changed, and places left, since session_settle. More places left than partitions are not noted:
+ * then the set is best made anew. */
+struct session_partition *session_first_changed(struct session *s);
+struct session_partition *session_next_changed(struct session_partition *p);
+const uint32_t *session_left(const struct session *s, size_t *ret_count);
+void session_settle(struct session *s); /* the node knows all */
+
+/* ---- in order ---- */
+
 /* In order; NULL at the end. Adding and forgetting is not allowed in between. */
 struct session_partition *session_first(struct session *s);
 struct session_partition *session_next(struct session_partition *p);

@@ -25,10 +25,13 @@ enum {
     RESERVE_MS = 50,
     RESERVE_MAX_BYTES = 64 << 20,
     RELIEVE_FROM = 500,                           /* partitions: some 200 KB */
+    SET_FROM = 8,                                 /* partitions: for fewer a set is not worth its keep */
     PART_BYTES = sizeof(struct fetch_part) + 128, /* of memory for one partition, what is sent to its node included */
 };
 
 static void send_read(struct fetch_read *read);
+static void ask_for_all(struct fetch *f);
+static void send_reads(struct fetch *f);
 
 /* ---- how much is asked ----
  *
@@ -180,8 +183,19 @@ static void on_read(void *ctx, const struct bus_result *result)
     struct frontend *frontend = f->r->frontend;
 
     read->call = 0;
-    if (result->outcome == KARST__BUS__OUTCOME__OUTCOME_OK &&
-        result->reply->body_case == KARST__BUS__REPLY__BODY_READ) {
+    bool is_good =
+        result->outcome == KARST__BUS__OUTCOME__OUTCOME_OK && result->reply->body_case == KARST__BUS__REPLY__BODY_READ;
+    if (f->set != SET_NONE && !(is_good && !result->reply->read->set_unknown)) {
+        bool is_refused = is_good && f->set == SET_MADE;
+        fetch_set_lost(f, is_refused);
+        if (!f->is_cancelled && !f->is_relieved && result->outcome != KARST__BUS__OUTCOME__OUTCOME_CANCELLED) {
+            ask_for_all(f);
+            return;
+        }
+        f->count = 0; /* nothing to tell */
+    } else if (f->set != SET_NONE) {
+        fetch_set_take(f, result);
+    } else if (is_good) {
         take_reply(read, result);
     } else if (result->outcome != KARST__BUS__OUTCOME__OUTCOME_CANCELLED && !f->is_cancelled && !f->is_relieved &&
                loop_now_ms(frontend->loop) + RETRY_MS < f->wait_until_ms) {
@@ -209,6 +223,7 @@ static void fill_partition(const struct fetch *f, const struct fetch_part *part,
     to->log_start_offset = -1;
     to->known_high_watermark = told ? part->p.known_high_watermark : -2;
     to->known_log_start_offset = told ? part->p.known_log_start_offset : -2;
+    to->index = part->place;
 }
 
 static void send_read(struct fetch_read *read)
@@ -231,6 +246,8 @@ static void send_read(struct fetch_read *read)
     body.max_bytes = f->max_bytes / f->reads_count;
     body.read_committed = f->read_committed;
     body.replica_id = -1;
+    if (f->set != SET_NONE)
+        fetch_set_fill(f, &body);
     const struct bus_request call = {
         .kind = KARST__BUS__CALL__BODY_READ,
         .body = &body,
@@ -285,6 +302,77 @@ static void resolve(struct fetch *f, uint32_t i)
     read->parts[read->count++] = i;
 }
 
+/* Room for the partitions, which the client's input is charged with until the answer. */
+static void make_parts(struct fetch *f, size_t count)
+{
+    f->parts = arena_calloc(f->r->arena, count, sizeof *f->parts);
+    if (!request_is_gone(f->r))
+        pipeline_charge(f->r->frontend->pipeline, running_of(f->r)->id, count * PART_BYTES);
+}
+
+static void add_part(struct fetch *f, const struct session_partition *p)
+{
+    struct fetch_part *part = &f->parts[f->count++];
+
+    part->p = *p;
+    part->p.key.topic = arena_dup(f->r->arena, p->key.topic); /* the session may be evicted meanwhile */
+    part->place = session_place(p);
+}
+
+static void add_remembered(struct fetch *f, struct session *s)
+{
+    make_parts(f, session_size(s));
+    for (struct session_partition *p = session_first(s); p != NULL; p = session_next(p))
+        add_part(f, p);
+}
+
+/* ---- sets: what a node keeps of a session, so that neither side looks at all of it each time ---- */
+
+/* Names what has changed, if a node has the session's set. False: nothing has happened. */
+static bool use_set(struct fetch *f)
+{
+    struct session *s = session_find(f->r->frontend->sessions, f->session_id);
+
+    if (!fetch_set_is_known(f, s))
+        return false;
+    make_parts(f, fetch_set_changes(s));
+    for (struct session_partition *p = session_first_changed(s); p != NULL; p = session_next_changed(p))
+        add_part(f, p);
+    struct fetch_read *read = read_of(f, session_interest(s)->node);
+    for (uint32_t i = 0; i < f->count; i++)
+        resolve(f, i);
+    return fetch_set_use(f, s, read);
+}
+
+/* Without a set, after all. */
+static void ask_for_all(struct fetch *f)
+{
+    struct session *s = session_find(f->r->frontend->sessions, f->session_id);
+
+    f->set = SET_NONE;
+    f->reads = NULL;
+    f->reads_count = f->reads_left = 0;
+    f->count = 0;
+    if (s != NULL) {
+        add_remembered(f, s);
+        for (uint32_t i = 0; i < f->count; i++)
+            resolve(f, i);
+    }
+    send_reads(f);
+}
+
+/* All is resolved: Reads are sent, or there is nothing to wait for. */
+static void send_reads(struct fetch *f)
+{
+    if (f->reads == NULL) {
+        finish(f);
+        return;
+    }
+    f->reads_left = f->reads_count;
+    for (struct fetch_read *read = f->reads; read != NULL; read = read->next)
+        send_read(read);
+}
+
 static void start(struct fetch *f)
 {
     const struct request *r = f->r;
@@ -295,25 +383,22 @@ static void start(struct fetch *f)
     reserve(f, (uint64_t)MAX(MIN(q->max_bytes, frontend->fetch_max_bytes), 0));
     f->min_bytes = MIN((uint32_t)MAX(q->min_bytes, 0), f->max_bytes);
     f->wait_until_ms = r->arrived_ms + (uint64_t)MAX(q->max_wait_ms, 0);
-    for (uint32_t i = 0; i < f->count; i++)
-        resolve(f, i);
     DL_APPEND(frontend->parked, f);
-    if (f->reads == NULL) {
-        finish(f);
+    request_on_gone(f->r, on_gone, f);
+    if (f->kind == FETCH_INCREMENTAL && use_set(f)) {
+        send_reads(f);
         return;
     }
-    f->reads_left = f->reads_count;
-    request_on_gone(f->r, on_gone, f);
-    for (struct fetch_read *read = f->reads; read != NULL; read = read->next)
-        send_read(read);
-}
-
-/* Room for the partitions, which the client's input is charged with until the answer. */
-static void make_parts(struct fetch *f, size_t count)
-{
-    f->parts = arena_calloc(f->r->arena, count, sizeof *f->parts);
-    if (!request_is_gone(f->r))
-        pipeline_charge(f->r->frontend->pipeline, running_of(f->r)->id, count * PART_BYTES);
+    if (f->kind == FETCH_INCREMENTAL) {
+        f->reads = NULL;
+        f->reads_count = f->count = 0;
+        add_remembered(f, session_find(frontend->sessions, f->session_id));
+    }
+    for (uint32_t i = 0; i < f->count; i++)
+        resolve(f, i);
+    if (f->kind == FETCH_INCREMENTAL)
+        fetch_set_make(f);
+    send_reads(f);
 }
 
 static struct session_partition partition_of(const struct request *r, const struct kafka_fetch_request_fetch_topic *t,
@@ -371,16 +456,6 @@ static int update_session(struct fetch *f, struct session *s)
     return session_size(s) > FETCH_SESSION_PARTITIONS_MAX ? -ENOSPC : 0;
 }
 
-static void add_remembered(struct fetch *f, struct session *s)
-{
-    make_parts(f, session_size(s));
-    for (struct session_partition *p = session_first(s); p != NULL; p = session_next(p)) {
-        struct fetch_part *part = &f->parts[f->count++];
-        part->p = *p;
-        part->p.key.topic = arena_dup(f->r->arena, p->key.topic); /* the session may be evicted meanwhile */
-    }
-}
-
 static enum kafka_error use_session(struct fetch *f)
 {
     const fetch_request *q = f->r->body;
@@ -403,7 +478,6 @@ static enum kafka_error use_session(struct fetch *f)
     session_advance(frontend->sessions, s, loop_now_ms(frontend->loop));
     f->kind = FETCH_INCREMENTAL;
     f->session_id = q->session_id;
-    add_remembered(f, s);
     return KERR_NONE;
 }
 

@@ -28,6 +28,7 @@ struct fetch_part {
     partition_data data;
     struct ref records; /* a count is kept by the request */
     bool answered;      /* data is set */
+    uint32_t place;     /* in the session's set */
 };
 
 /* One storage node's share. */
@@ -46,6 +47,10 @@ struct fetch {
     enum fetch_kind kind;
     int32_t session_id;
     bool read_committed;
+    /* The node keeps the session's partitions (session.h): SET_USED names what has changed, SET_MADE all. parts are
+     * what is asked, and from the reply on what is told. */
+    enum { SET_NONE, SET_MADE, SET_USED } set;
+    uint64_t set_id;
     struct fetch_part *parts;
     uint32_t count;
     struct fetch_read *reads;
@@ -65,6 +70,25 @@ struct fetch {
 void fetch_set_error(struct fetch_part *part, enum kafka_error error);
 void fetch_take_result(struct fetch *f, struct fetch_part *part, const Karst__Bus__ReadResult *from,
                        const struct bus_result *result);
+
+/* ---- fetch_set.c ---- */
+
+/* Does a node have s's set? */
+bool fetch_set_is_known(const struct fetch *f, struct session *s);
+size_t fetch_set_changes(struct session *s);
+/* f's parts, of read if they are where the set is, are what has changed. False: not all are; the set is given up. */
+bool fetch_set_use(struct fetch *f, struct session *s, const struct fetch_read *read);
+/* f asks for all of its session: if one node is asked for all of that, it keeps them from now on. */
+void fetch_set_make(struct fetch *f);
+/* A Read of the set has not been answered as such: it is unknown what the node has of it. */
+void fetch_set_lost(struct fetch *f, bool is_refused);
+/* The fields of the Read, which leaves at once. */
+void fetch_set_fill(struct fetch *f, Karst__Bus__ReadRequest *body);
+/* What there is to tell becomes f's parts. */
+void fetch_set_take(struct fetch *f, const struct bus_result *result);
+
+/* ---- the answer ---- */
+
 /* The whole is there: sends the answer and ends the request. */
 void fetch_reply(struct fetch *f);
 /* Only the error of the session or the request; no topics. */

@@ -109,6 +109,7 @@ static void on_image(void *ctx, const struct image *old_image UNUSED, const stru
 
     image_release(f->image);
     f->image = image_retain(new_image);
+    f->image_number++;
     if (!f->is_open && has_live_broker(new_image))
         requests_open(f);
 }

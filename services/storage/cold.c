@@ -101,4 +101,5 @@ void read_forget(struct replica *r)
                 j->call->parts[i].replica = NULL;
         }
     }
+    interest_forget(r);
 }

@@ -63,6 +63,7 @@ static void on_housekeeping(void *ctx)
     for (struct replica *r = s->replicas; r != NULL; r = r->hh.next)
         log_tick(r->log, loop_wall_ms(s->loop));
     files_idle(s);
+    interests_idle(s);
 }
 
 static void on_retention(void *ctx)

@@ -10,9 +10,9 @@ enum { POOL_PARTS = 4, POOL_CALLS = 1024 }; /* what of finished calls is kept fo
 
 /* ---- memory: calls come and go with every turn ---- */
 
-struct read_call *read_call_new(struct storage *s, struct rpc *rpc, const Karst__Bus__ReadRequest *request)
+struct read_call *read_call_new(struct storage *s, struct rpc *rpc, const Karst__Bus__ReadRequest *request,
+                                size_t count)
 {
-    size_t count = request->n_partitions;
     struct read_call *c = s->read_pool;
     if (count <= POOL_PARTS && c != NULL) {
         s->read_pool = c->next;
@@ -43,6 +43,7 @@ void read_call_free(struct read_call *c)
     struct storage *s = c->storage;
     read_unpark(c);
     cold_forget(c);
+    interest_call_ended(c);
     if (c->count > POOL_PARTS || s->read_pooled == POOL_CALLS) {
         free(c);
         return;
@@ -54,6 +55,7 @@ void read_call_free(struct read_call *c)
 
 void read_free(struct storage *s)
 {
+    interests_free(s);
     struct read_call *c, *next;
     LL_FOREACH_SAFE(s->read_pool, c, next)
     free(c);
@@ -63,7 +65,7 @@ void read_free(struct storage *s)
     s->parked_capacity = s->parked_count = 0;
 }
 
-static struct uuid topic_of(const Karst__Bus__ReadPartition *request)
+struct uuid read_topic_of(const Karst__Bus__ReadPartition *request)
 {
     struct uuid id = UUID_ZERO;
     if (request->topic_id.len == sizeof id.b)
@@ -74,13 +76,12 @@ static struct uuid topic_of(const Karst__Bus__ReadPartition *request)
 enum kafka_error read_missing(const struct read_part *p)
 {
     const struct storage *s = p->call->storage;
-    const struct image_topic *t = s->image != NULL ? image_topic_by_id(s->image, topic_of(p->request)) : NULL;
+    const struct image_topic *t = s->image != NULL ? image_topic_by_id(s->image, read_topic_of(p->request)) : NULL;
     return replica_missing(s, t, p->request->partition);
 }
 
-/* Does what was seen end the wait whatever the bytes? An unknown partition does not: Kafka waits out the time beside
- * it. */
-static bool ends_wait(const struct read_part *p, const struct look *k)
+/* An unknown partition does not: Kafka waits out the time beside it. */
+bool read_ends_wait(const struct read_part *p, const struct look *k)
 {
     if (k->error != KERR_NONE)
         return k->error != KERR_UNKNOWN_TOPIC_OR_PARTITION;
@@ -102,10 +103,10 @@ static void on_gone(void *ctx, struct rpc *rpc)
     read_call_free(c);
 }
 
-static void park(struct read_call *c, uint64_t now)
+void read_park(struct read_call *c)
 {
     struct storage *s = c->storage;
-    uint64_t wait = c->request->max_wait_ms, deadline = rpc_deadline_ms(c->rpc);
+    uint64_t now = loop_now_ms(s->loop), wait = c->request->max_wait_ms, deadline = rpc_deadline_ms(c->rpc);
     if (deadline > now)
         wait = MIN(wait, deadline - now);
     c->state = READ_PARKED;
@@ -128,26 +129,30 @@ static bool refresh(struct read_part *p)
         return true; /* the answer waits for the disk */
     p->call->total = p->call->total - p->bytes + k.range.size_bytes;
     p->bytes = k.range.size_bytes;
-    return ends_wait(p, &k) || (p->call->total > 0 && p->call->total >= p->call->request->min_bytes);
+    return read_ends_wait(p, &k) || (p->call->total > 0 && p->call->total >= p->call->request->min_bytes);
 }
 
 void read_on_call(void *ctx, struct rpc *rpc)
 {
     struct storage *s = ctx;
     const Karst__Bus__ReadRequest *q = rpc_call(rpc)->read;
-    struct read_call *c = read_call_new(s, rpc, q);
+    if (q->set_id != 0) {
+        interest_on_call(s, rpc);
+        return;
+    }
+    struct read_call *c = read_call_new(s, rpc, q, q->n_partitions);
     bool over = q->min_bytes == 0 || q->max_wait_ms == 0 || s->draining || q->n_partitions == 0;
     for (size_t i = 0; i < c->count; i++) {
         struct read_part *p = &c->parts[i];
         const Karst__Bus__ReadPartition *from = q->partitions[i];
-        *p =
-            (struct read_part){.call = c, .request = from, .replica = replica_find(s, topic_of(from), from->partition)};
+        *p = (struct read_part){
+            .call = c, .request = from, .replica = replica_find(s, read_topic_of(from), from->partition)};
         over = (!over && refresh(p)) || over;
     }
     if (over)
         read_answer(c);
     else
-        park(c, loop_now_ms(s->loop));
+        read_park(c);
 }
 
 void read_wake(struct replica *r)
@@ -161,12 +166,14 @@ void read_wake(struct replica *r)
         if (refresh(p))
             read_answer(p->call);
     }
+    interest_wake(r);
 }
 
 void read_wake_all(struct replica *r)
 {
     while (r->readers != NULL)
         read_answer(r->readers->call);
+    interest_wake_all(r);
 }
 
 void read_answer_all(struct storage *s)

@@ -35,7 +35,9 @@ struct read_call {
     size_t heap_at;
     struct cold_job *cold;
     int cold_rounds;
-    size_t total; /* of all parts' bytes */
+    struct interest *interest; /* of interest.c; NULL: none */
+    bool filled;               /* with what is open of it; before that, count is 0 */
+    size_t total;              /* of all parts' bytes */
     size_t count;
     struct read_part parts[];
 };
@@ -51,10 +53,16 @@ struct look {
 };
 
 /* ---- read.c ---- */
-NODISCARD struct read_call *read_call_new(struct storage *s, struct rpc *rpc, const Karst__Bus__ReadRequest *request);
+/* With room for count parts. */
+NODISCARD struct read_call *read_call_new(struct storage *s, struct rpc *rpc, const Karst__Bus__ReadRequest *request,
+                                          size_t count);
 void read_call_free(struct read_call *c);
+void read_park(struct read_call *c);
 void read_unpark(struct read_call *c); /* if it is parked */
+struct uuid read_topic_of(const Karst__Bus__ReadPartition *request);
 enum kafka_error read_missing(const struct read_part *p);
+/* Does what was seen end the wait whatever the bytes? */
+bool read_ends_wait(const struct read_part *p, const struct look *k);
 
 /* ---- read_answer.c ---- */
 /* wait: for the disk, where something is not in memory. */
@@ -65,6 +73,20 @@ void read_answer(struct read_call *c);
 /* ---- parked.c: the calls that wait, by the end of their time; one timer for all ---- */
 void parked_add(struct storage *s, struct read_call *c);
 void parked_remove(struct storage *s, struct read_call *c);
+
+/* ---- interest.c ---- */
+/* A Read with set_id. */
+void interest_on_call(struct storage *s, struct rpc *rpc);
+/* The call with all its parts, before it is answered: another one, if c is of a set; c is freed then. */
+NODISCARD struct read_call *interest_fill(struct read_call *c);
+void interest_call_ended(struct read_call *c); /* if it is of a set */
+/* The answer says k of the part. */
+void interest_told(struct interest_part *ip, const struct look *k, Karst__Bus__ReadResult *to);
+/* As read_wake, read_wake_all, read_forget. */
+void interest_wake(struct replica *r);
+void interest_wake_all(struct replica *r);
+void interest_forget(struct replica *r);
+void interests_free(struct storage *s);
 
 /* ---- cold.c ---- */
 /* Takes over the list's jobs; read_answer follows when they are done. */

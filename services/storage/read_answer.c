@@ -174,6 +174,8 @@ static void reply_with(struct read_call *c, struct look *looks, struct arena *a)
         fill_result(p, k, &results[i]);
         if (given && k->error == KERR_NONE)
             results[i].payload = (int32_t)payload_count++;
+        if (p->interest != NULL)
+            interest_told(p->interest, k, &results[i]);
     }
     rpc_reply(c->rpc, KARST__BUS__REPLY__BODY_READ, &reply, payloads, payload_count, 0);
     for (size_t i = 0; i < payload_count; i++)
@@ -224,9 +226,10 @@ static void on_gone(void *ctx, struct rpc *rpc)
 void read_answer(struct read_call *c)
 {
     struct arena *a = c->storage->read_arena;
-    struct look *looks = arena_alloc(a, c->count * sizeof *looks + 1);
     struct cold_list cold;
     read_unpark(c);
+    c = interest_fill(c);
+    struct look *looks = arena_alloc(a, c->count * sizeof *looks + 1);
     look_at_all(c, looks, &cold);
     if (cold.count > 0) {
         c->cold_rounds++;

@@ -44,7 +44,8 @@ struct replica {
     uint64_t flushed_ms;               /* monotonic, of the last flush */
     struct append_part *waiting_flush; /* parts whose answer waits for the recovery point */
 
-    struct read_part *readers; /* parked */
+    struct read_part *readers;        /* parked */
+    struct interest_part *interested; /* of sets (interest.c) */
 
     struct given_file *files; /* given away to readers on this machine */
 };
@@ -96,7 +97,9 @@ struct storage {
     uint64_t parked_due_ms; /* when it fires */
     struct cold_job *cold;
     size_t cold_running;
-    struct read_call *reads;  /* parked */
+    struct read_call *reads; /* parked */
+    struct interest *interests, *interests_by_use;
+    size_t interest_parts;    /* of all of them */
     uint64_t told_full_ms;    /* when the log last said that the disk is full */
     size_t flushes;           /* under way */
     struct given_file *files; /* of all replicas, the one used last at the end */
@@ -172,8 +175,9 @@ struct read_part {
     struct read_call *call;
     struct replica *replica; /* NULL: not ours */
     const Karst__Bus__ReadPartition *request;
-    size_t bytes;                  /* what it had when it was last looked at */
-    struct read_part *prev, *next; /* of replica->readers */
+    struct interest_part *interest; /* NULL: the call is of no set */
+    size_t bytes;                   /* what it had when it was last looked at */
+    struct read_part *prev, *next;  /* of replica->readers */
 };
 void read_on_call(void *ctx, struct rpc *rpc);
 void read_free(struct storage *s);
@@ -184,6 +188,8 @@ void read_wake_all(struct replica *r);
 /* The replica is about to be freed: calls that wait for the disk forget it. */
 void read_forget(struct replica *r);
 void read_answer_all(struct storage *s);
+/* Housekeeping: sets that nobody reads any more go. */
+void interests_idle(struct storage *s);
 
 /* ---- files.c ---- */
 /* The file of a range, to be shared with whoever reads on this machine; a count is the cache's. NULL: copy. */
