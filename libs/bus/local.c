@@ -229,8 +229,8 @@ static void release(struct local *l, bool all)
         ring_bell(l);
 }
 
-/* What has come, up to a number of bytes and messages. */
-static void drain(struct local *l, uint64_t bytes_max, size_t messages_max)
+/* What has come, as much of it as a turn takes. */
+static void drain(struct local *l)
 {
     uint64_t from = l->reader.head;
     struct stream_arrival a;
@@ -244,7 +244,7 @@ static void drain(struct local *l, uint64_t bytes_max, size_t messages_max)
             link_receive(l->bus->core, l->conn, a.frame0, a.frames, a.frame_count);
             messages++;
         }
-    } while (got > STREAM_EMPTY && l->wrong == NULL && messages < messages_max && l->reader.head - from < bytes_max);
+    } while (got > STREAM_EMPTY && l->wrong == NULL && messages < TURN_MESSAGES && l->reader.head - from < TURN_BYTES);
     release(l, true);
     if (got < 0)
         l->wrong = got == -EPROTO ? "the peer's position is impossible" : "the peer's message passes the bounds";
@@ -268,12 +268,12 @@ static void receive_open(struct local *l)
         ring_wake(&l->reader);
     }
     if (there > 0 && l->wrong == NULL)
-        drain(l, is_over ? l->reader.capacity : TURN_BYTES, is_over ? SIZE_MAX : TURN_MESSAGES);
+        drain(l);
     if (l->wrong != NULL)
         broken(l, l->wrong);
-    else if (is_over)
+    else if (is_over && there == 0)
         lost(l);
-    else if (l->hung_up || l->ended) /* as a message showed: the next turn reads all that is left */
+    else if (l->hung_up || l->ended) /* the core acts on what was read before it hears that this was all */
         loop_again(l->bus->loop);
 }
 
