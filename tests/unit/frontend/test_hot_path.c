@@ -234,7 +234,7 @@ static void send_fetch(int16_t version, int32_t correlation, int32_t session, in
 {
     struct kafka_fetch_request q;
     struct kafka_fetch_request_fetch_topic t;
-    struct kafka_fetch_request_fetch_partition p[8];
+    struct kafka_fetch_request_fetch_partition p[16];
 
     kafka_fetch_request_init(&q);
     kafka_fetch_request_fetch_topic_init(&t);
@@ -262,7 +262,7 @@ static void send_fetch(int16_t version, int32_t correlation, int32_t session, in
 static void reply_reads(size_t call, int64_t hw, size_t count, const char *records)
 {
     Karst__Bus__ReadReply reply = KARST__BUS__READ_REPLY__INIT;
-    Karst__Bus__ReadResult results[8], *list[8];
+    Karst__Bus__ReadResult results[16], *list[16];
 
     for (size_t i = 0; i < count; i++) {
         karst__bus__read_result__init(&results[i]);
@@ -432,6 +432,110 @@ Test(hot_path, fetch_of_a_file)
     ref_owner_release(&file->owner);
 }
 
+static void reply_set(size_t call, uint32_t index, int64_t hw, const char *records)
+{
+    Karst__Bus__ReadReply reply = KARST__BUS__READ_REPLY__INIT;
+    Karst__Bus__ReadResult result = KARST__BUS__READ_RESULT__INIT, *list = &result;
+
+    result.high_watermark = hw;
+    result.index = index;
+    result.payload = records != NULL ? 0 : -1;
+    result.diverging_epoch = result.leader_id = -1;
+    reply.n_results = 1;
+    reply.results = &list;
+    world_reply_read(call, &reply, records);
+}
+
+static void reply_set_unknown(size_t call)
+{
+    Karst__Bus__ReadReply reply = KARST__BUS__READ_REPLY__INIT;
+
+    reply.set_unknown = true;
+    world_reply_read(call, &reply, NULL);
+}
+
+/* The node keeps a session's partitions: Reads name changes, answers what there is to tell. */
+Test(hot_path, fetch_of_a_set)
+{
+    static const struct asked all[] = {{0, 5}, {1, 5}, {4, 5}, {5, 5}, {6, 5}, {7, 5}, {8, 5}, {9, 5}, {10, 5}},
+                              moved[] = {{6, 9}}, away[] = {{3, 1}};
+
+    send_fetch(18, 1, 0, 0, all, 9);
+    reply_reads(0, 9, 9, NULL);
+    int32_t id = fetched(18, 1)->session_id;
+    send_fetch(18, 2, id, 1, NULL, 0);
+    const Karst__Bus__ReadRequest *q = world_calls[1].body;
+    cr_assert(q->set_id != 0 && q->set_new && q->n_partitions == 9);
+    uint64_t set = q->set_id;
+    uint32_t index = q->partitions[4]->index;
+    cr_assert_eq(q->partitions[4]->partition, 6);
+    reply_set(1, index, 12, "news");
+    const struct kafka_fetch_response *a = fetched(18, 2);
+    cr_assert(a->responses_count == 1 && a->responses[0].partitions_count == 1);
+    cr_assert_eq(a->responses[0].partitions[0].partition_index, 6);
+    cr_assert(slice_eq_str(a->responses[0].partitions[0].records, "news"));
+
+    send_fetch(18, 3, id, 2, moved, 1);
+    q = world_calls[2].body;
+    cr_assert(q->set_id == set && !q->set_new && q->n_partitions == 1);
+    cr_assert(q->partitions[0]->index == index && q->partitions[0]->fetch_offset == 9);
+    cr_assert_eq(q->partitions[0]->known_high_watermark, 12);
+    reply_set(2, 4000000000, 1, NULL); /* of nobody: a peer's mistake */
+    cr_assert_eq(fetched(18, 3)->responses_count, 0);
+
+    send_fetch(18, 4, id, 3, NULL, 0);
+    reply_set_unknown(3);
+    q = world_calls[4].body;
+    cr_assert(q->set_id == 0 && q->n_partitions == 9, "all, in the same Fetch");
+    reply_reads(4, 12, 9, NULL);
+    cr_assert_eq(fetched(18, 4)->responses[0].partitions_count, 8);
+
+    send_fetch(18, 5, id, 4, NULL, 0);
+    q = world_calls[5].body;
+    cr_assert(q->set_new && q->set_id != set, "another one");
+    world_end_call(5, KARST__BUS__OUTCOME__OUTCOME_UNKNOWN);
+    q = world_calls[6].body;
+    cr_assert(q->set_id == 0 && q->n_partitions == 9);
+    reply_reads(6, 12, 9, NULL);
+    (void)fetched(18, 5);
+
+    send_fetch(18, 6, id, 5, away, 1);
+    cr_assert_eq(world_call_count, 9, "one of another node: as without a set");
+    q = world_calls[7].body;
+    cr_assert_eq(q->set_id, 0);
+}
+
+/* New metadata, and a client that goes, end a set. */
+Test(hot_path, fetch_of_a_set_that_is_given_up)
+{
+    static const struct asked all[] = {{0, 5}, {1, 5}, {4, 5}, {5, 5}, {6, 5}, {7, 5}, {8, 5}, {9, 5}, {10, 5}};
+
+    send_fetch(18, 1, 0, 0, all, 9);
+    reply_reads(0, 9, 9, NULL);
+    int32_t id = fetched(18, 1)->session_id;
+    send_fetch(18, 2, id, 1, NULL, 0);
+    reply_set_unknown(1);
+    reply_reads(2, 9, 9, NULL);
+    (void)fetched(18, 2);
+    send_fetch(18, 3, id, 2, NULL, 0);
+    const Karst__Bus__ReadRequest *q = world_calls[3].body;
+    cr_assert(q->set_id == 0 && q->n_partitions == 9, "the node has no room: not asked again");
+    session_interest(session_find(world.sessions, id))->refused = false;
+    reply_reads(3, 9, 9, NULL);
+    (void)fetched(18, 3);
+    send_fetch(18, 4, id, 3, NULL, 0);
+    reply_set(4, 0, 9, NULL);
+    (void)fetched(18, 4);
+    world.image_number++;
+    send_fetch(18, 5, id, 4, NULL, 0);
+    q = world_calls[5].body;
+    cr_assert(q->set_new && q->n_partitions == 9);
+    world_hang_up();
+    world_end_call(5, KARST__BUS__OUTCOME__OUTCOME_CANCELLED);
+    cr_assert_eq(session_interest(session_find(world.sessions, id))->id, 0);
+    cr_assert_null(world.parked);
+}
+
 /* What a session remembers takes memory with each Fetch. */
 Test(hot_path, fetch_is_charged_for_its_partitions)
 {
@@ -518,7 +622,7 @@ Test(hot_path, metadata_of_all_and_none)
     const struct kafka_metadata_response *a = ask_metadata(13, NULL, -1);
     cr_assert_eq(a->topics_count, 1);
     cr_assert_eq(a->brokers_count, 2);
-    cr_assert_eq(a->topics[0].partitions_count, 4);
+    cr_assert_eq(a->topics[0].partitions_count, 12);
     cr_assert(a->topics[0].partitions[2].error_code == KERR_LEADER_NOT_AVAILABLE &&
               a->topics[0].partitions[2].leader_id == -1);
     cr_assert_eq(a->topics[0].topic_authorized_operations, INT32_MIN);

@@ -54,7 +54,7 @@ static struct image *make_image(void)
     struct batch_builder b;
     struct batch_options o = BATCH_OPTIONS;
     struct kafka_topic_record topic;
-    static const int32_t leaders[] = {1, 1, -1, 2};
+    static const int32_t leaders[] = {1, 1, -1, 2, 1, 1, 1, 1, 1, 1, 1, 1};
 
     o.leader_epoch = 1;
     batch_begin(&b, &bytes, &o);
@@ -64,7 +64,7 @@ static struct image *make_image(void)
     topic.name = SLICE_OF("a");
     topic.topic_id = WORLD_TOPIC_A;
     put(&b, METARECORD_TOPIC, 0, &topic);
-    for (int32_t i = 0; i < 4; i++) {
+    for (int32_t i = 0; i < (int32_t)COUNTOF(leaders); i++) {
         struct kafka_partition_record p;
         int32_t replicas[] = {1, 2};
         kafka_partition_record_init(&p);

@@ -24,8 +24,7 @@ extern struct frontend world;
 extern struct world_call world_calls[32];
 extern size_t world_call_count;
 extern uint64_t world_now;
-extern const struct uuid
-    WORLD_TOPIC_A; /* "a": partitions 0 and 1 led by broker 1, 2 led by nobody, 3 led by broker 2 */
+extern const struct uuid WORLD_TOPIC_A; /* "a": 0, 1, 4 to 11 led by broker 1, 2 by nobody, 3 by broker 2 */
 
 void world_open(void);
 void world_close(void);

@@ -180,3 +180,43 @@ Test(session, names_and_ids_do_not_mix)
     cr_assert(slice_eq_str(session_get(s, &b.key)->key.topic, "b"));
     session_cache_free(c);
 }
+
+/* Places are a partition's own, changes and places left are told once. */
+Test(session, places_and_changes)
+{
+    struct session_cache *c = session_cache_new(10, 1000);
+    struct session *s = make(c, 7, 100, 0);
+    struct session_partition p = part("t", 33, 9);
+    const struct session_key gone = part("t", 50, 0).key, other = part("t", 51, 0).key;
+    uint32_t seen = 0;
+    size_t left;
+
+    for (struct session_partition *i = session_first(s); i != NULL; i = session_next(i), seen++)
+        cr_assert_eq(session_at(s, session_place(i)), i);
+    cr_assert_eq(seen, 100);
+    cr_assert_null(session_at(s, 100000));
+    session_settle(s);
+    cr_assert_null(session_first_changed(s));
+    session_interest(s)->id = 5;
+    cr_assert_eq(session_put(c, s, &p), 0);
+    cr_assert_eq(session_put(c, s, &p), 0);
+    cr_assert_eq(session_first_changed(s)->fetch_offset, 9);
+    cr_assert_null(session_next_changed(session_first_changed(s)));
+    uint32_t place = session_place(session_get(s, &gone));
+    session_forget(c, s, &gone);
+    cr_assert_null(session_at(s, place));
+    cr_assert_eq(session_left(s, &left)[0], place);
+    cr_assert_eq(left, 1);
+    p = part("new", 1, 4);
+    cr_assert_eq(session_put(c, s, &p), 0);
+    cr_assert_eq(session_place(session_get(s, &p.key)), place, "the lowest that is free");
+    session_forget(c, s, &p.key);
+    session_settle(s);
+    session_left(s, &left);
+    cr_assert(left == 0 && session_first_changed(s) == NULL && session_interest(s)->id == 5);
+    session_interest(s)->id = 0;
+    session_forget(c, s, &other);
+    session_left(s, &left);
+    cr_assert_eq(left, 0, "there is nobody to tell");
+    session_cache_free(c);
+}
