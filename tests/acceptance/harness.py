@@ -21,6 +21,8 @@ ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)),
 BIN = os.environ.get("KARST_BIN", os.path.join(ROOT, "build", "release", "bin"))
 KARST = os.path.join(BIN, "karst")
 KAFKA = os.path.join(ROOT, "tests", "tools", "kafka")
+# true or false: what tests that do not choose themselves run with; unset: the default.
+SHARED = os.environ.get("KARST_BUS_SHARED")
 ROLES = ("controller", "storage", "frontend", "group", "txn")
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "tools"))
@@ -117,6 +119,8 @@ class Karst(Cluster):
         super().__init__(folder, port)
         self.data = os.path.join(folder, "data")
         self.config = self.last_run_dir = None
+        if SHARED is not None:
+            config = {"karst.bus.shared": SHARED, **(config or {})}
         if config:
             self.config = os.path.join(folder, "server.properties")
             with open(self.config, "w", encoding="utf-8") as f:

@@ -16,6 +16,11 @@ PARTITIONS = 4
 
 class Load(threading.Thread):
     """One idempotent acks=all producer that never stops; values count up per partition."""
+    pause = 0.005
+
+    @staticmethod
+    def value(partition, number):
+        return b"%d" % number
 
     def __init__(self, cluster, topic):
         super().__init__(daemon=True)
@@ -30,23 +35,28 @@ class Load(threading.Thread):
         self.acked = [[] for _ in range(PARTITIONS)]  # (offset, value)
         self.errors, self.last_ack = [], time.monotonic()
 
+    @staticmethod
+    def number(value):
+        return int(value[:12])
+
     def on_delivery(self, error, message):
         if error:
             self.errors.append(str(error))
         else:
             self.last_ack = time.monotonic()
-            self.acked[message.partition()].append((message.offset(), int(message.value())))
+            self.acked[message.partition()].append((message.offset(), self.number(message.value())))
 
     def run(self):
         i = 0
         while not self.stopping.is_set():
             for _ in range(20):
                 try:
-                    self.producer.produce(self.topic, str(i // PARTITIONS), partition=i % PARTITIONS, on_delivery=self.on_delivery)
+                    value = self.value(i % PARTITIONS, i // PARTITIONS)
+                    self.producer.produce(self.topic, value, partition=i % PARTITIONS, on_delivery=self.on_delivery)
                     i += 1
                 except BufferError:
                     break
-            self.producer.poll(0.005)
+            self.producer.poll(self.pause)
         self.left = self.producer.flush(60)
         self.sent = i
 
@@ -104,12 +114,13 @@ def check_contents(cluster, load):
         consumer.assign([confluent_kafka.TopicPartition(load.topic, partition, 0)])
         rows = []
         harness.wait_until(lambda: rows.extend(consumer.consume(5000, 0.2)) or len(rows) >= high, 60, f"{high} records")
-        found = {m.offset(): int(m.value()) for m in rows}
-        values = [int(m.value()) for m in rows]
+        found = {m.offset(): load.number(m.value()) for m in rows}
+        values = [load.number(m.value()) for m in rows]
         assert low == 0 and sorted(found) == list(range(high))
         assert values == sorted(set(values)), f"partition {partition}: doubled or out of order"
         missing = [(o, v) for o, v in load.acked[partition] if found.get(o) != v]
         assert not missing, f"partition {partition}: acknowledged and not there: {missing[:5]} of {len(missing)}"
+        assert all(m.value() == load.value(partition, v) for m, v in zip(rows, values)), f"partition {partition}: other bytes"
         assert values == list(range(len(values))), f"partition {partition}: a gap, although nothing failed"
     consumer.close()
 
