@@ -110,6 +110,8 @@ static int run_check(const char *world, const char *seeds)
     for (size_t i = 0; i < COUNTOF(worlds); i++) {
         for (uint64_t seed = 1; wanted(worlds[i], world) && seed <= CHECK_SEEDS; seed++)
             failed |= check_seed(worlds[i], seed);
+        for (uint64_t more = 0; wanted(worlds[i], world) && more < worlds[i]->check_more; more++)
+            run_one(worlds[i], CHECK_SEEDS + 1 + more, CHECK_STEPS, false);
     }
     sim_print_coverage();
     return failed;

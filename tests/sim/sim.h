@@ -15,6 +15,7 @@ struct sim_world {
     const char *name;
     /* Runs steps of the world; everything it does comes from sim's random numbers. */
     void (*run)(struct sim *s, uint64_t steps);
+    uint64_t check_more; /* seeds that a check runs once, behind those that it runs twice */
 };
 extern const struct sim_world world_log, world_bus, world_cluster;
 

@@ -67,4 +67,4 @@ static void run(struct sim *s, uint64_t steps)
     cluster_free(c);
 }
 
-const struct sim_world world_cluster = {"cluster", run};
+const struct sim_world world_cluster = {"cluster", run, 0};

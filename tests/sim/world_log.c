@@ -397,4 +397,4 @@ static void run(struct sim *sim, uint64_t steps)
     disk_free(w.disk);
 }
 
-const struct sim_world world_log = {"log", run};
+const struct sim_world world_log = {"log", run, 0};
