@@ -43,6 +43,7 @@ class Bench:
         self.options, self.chosen, self.lines, self.profiles = options, chosen, [], []
         self.seconds, self.bulk, self.many = SIZES["smoke" if options.smoke else "quick" if options.quick else "full"]
         self.warm_seconds = self.seconds
+        self.filler = machine.Filler(os.environ.get("KARST_BENCH_DIR", "/tmp"))
         if options.seconds:
             self.seconds = options.seconds
         self.counts = not options.smoke and not options.profile and perf_counts()
@@ -69,6 +70,8 @@ class Bench:
 
     def measure(self, workload, system, round_):
         """One workload on a system that runs; then, in the first round, a short run that counts system calls."""
+        if not self.options.quick and not self.options.smoke and not workload.fresh:
+            self.filler.fill()
         line = {"workload": workload.name, "system": system.name, "round": round_, "figures": {}}
         for counting in (False, True) if self.counts and round_ == 0 else (False,):
             run = self.run_of(system, counting, min(2.0, self.seconds) if counting else None)
@@ -118,19 +121,16 @@ class Bench:
             system.stop()
 
     def rounds(self):
-        filler = machine.Filler(os.environ.get("KARST_BENCH_DIR", "/tmp"))
         try:
-            self.turns(filler)
+            self.turns()
         finally:
-            filler.remove()
+            self.filler.remove()
 
-    def turns(self, filler):
+    def turns(self):
         makers = self.makers()
         for round_ in range(self.options.rounds):
             for make in makers[round_ % len(makers):] + makers[:round_ % len(makers)]:
                 warm = [w for w in self.chosen if not w.fresh]
-                if not self.options.quick and not self.options.smoke:
-                    filler.fill()
                 if not workloads.free_enough(os.environ.get("KARST_BENCH_DIR", "/tmp")):
                     raise SystemExit("bench: not enough room on the disk")
                 for workload in self.chosen:

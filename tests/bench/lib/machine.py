@@ -1,39 +1,35 @@
-"""The state of the machine before a system's turn."""
+"""The state of the machine before a workload."""
 import os
 
 MIB = 1 << 20
-LEFT_MIB = 3072  # for the systems and their clients
+FREE_MIB = 300   # what is left free: about what the kernel itself keeps
+FILE_BYTES = 1 << 40
 
 
-def _meminfo(key):
+def _free_mib():
     with open("/proc/meminfo", encoding="ascii") as f:
-        for line in f:
-            if line.startswith(key + ":"):
-                return int(line.split()[1]) // 1024
-    return 0
+        return next(int(line.split()[1]) // 1024 for line in f if line.startswith("MemFree:"))
 
 
 class Filler:
     """Fills the page cache with a file that nobody needs, as on a broker that has run for a while.
 
-    On a virtual machine the first touch of a page that the host has not given yet, or has taken back, costs some ten times the copy into it;
-    whoever writes first would be charged with it. With a full cache every page is one that was used before. The file has no blocks written:
-    reading it costs no disk."""
+    On a virtual machine the first touch of a page that the host has not given yet, or has taken back as it was free, costs some ten times the
+    copy into it; whoever writes first would be charged with it. With a full cache every page is one that was used a moment before. The file
+    is one hole, of which each call reads on until little memory is free: it takes no room on the disk and none of its time."""
 
     def __init__(self, folder):
-        self.path = os.path.join(folder, f"karst-bench-fill-{os.getpid()}")
+        self.path, self.at = os.path.join(folder, f"karst-bench-fill-{os.getpid()}"), 0
 
     def fill(self):
-        size = (_meminfo("MemAvailable") - LEFT_MIB) * MIB
-        room = os.statvfs(os.path.dirname(self.path))
-        if size <= 0 or (not os.path.exists(self.path) and size > room.f_bavail * room.f_frsize // 2):
-            return
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        piece = bytearray(4 * MIB)
         try:
-            os.posix_fallocate(fd, 0, size)
-            piece = bytearray(MIB)
-            for at in range(0, size, MIB):
-                os.preadv(fd, [piece], at)
+            os.ftruncate(fd, FILE_BYTES)
+            while (more := _free_mib() - FREE_MIB) > 0 and self.at + more * MIB < FILE_BYTES:
+                for _ in range(0, min(more, 256), 4):
+                    os.preadv(fd, [piece], self.at)
+                    self.at += len(piece)
         finally:
             os.close(fd)
 
