@@ -1,61 +1,11 @@
-#include "tests/sim/disk.h"
-
-#include "libs/base/slice.h"
+#include "tests/sim/disk_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <uthash.h>
 #include <utlist.h>
 
-enum { SECTOR = 512, PAGE = 4096, OPEN_MAX_FILES = 4096, PATH_MAX_BYTES = 512, DISKS_MAX = 16, PASSED_MAX = 4096 };
-
-/* A file or folder. It lives while a name of either view, an open descriptor or an undo step may need it: until
- * disk_free. */
-struct node {
-    struct node *next;
-    bool is_dir;
-    uint8_t *now, *synced;
-    uint64_t now_size, synced_size, now_room;
-    int64_t mtime_ms;
-};
-
-struct name {
-    char path[PATH_MAX_BYTES];
-    struct node *node;
-    UT_hash_handle hh;
-};
-
-/* One unsynced change of the names in a folder: path had before (NULL: nothing) and has after. */
-struct change {
-    struct change *prev, *next;
-    char folder[PATH_MAX_BYTES], path[PATH_MAX_BYTES];
-    struct node *before;
-    uint32_t step; /* the two halves of a rename share it */
-};
-
-struct disk {
-    struct file_system fs;
-    struct node *nodes;
-    struct name *names;
-    struct change *changes_undone; /* oldest first */
-    struct node *open[OPEN_MAX_FILES];
-    uint64_t random, changes, used, capacity;
-    uint64_t fail_at, fail_until, short_at, die_at;
-    int fail_error;
-    bool dead;
-    uint32_t step;
-    int64_t clock_ms;
-    int fd_first;
-};
-
-/* Each disk has OPEN_MAX_FILES numbers; behind those of all disks are the descriptors that were passed. */
-enum { FD_PASSED = DISK_FD_FIRST + DISKS_MAX * OPEN_MAX_FILES };
-static struct disk *disks[DISKS_MAX];
-static struct {
-    struct disk *disk; /* NULL: free */
-    struct node *node;
-    const struct process *owner;
-} passed[PASSED_MAX];
+struct disk *disks[DISKS_MAX];
 
 static uint64_t next_random(struct disk *d)
 {
@@ -65,7 +15,7 @@ static uint64_t next_random(struct disk *d)
     return z ^ (z >> 31);
 }
 
-static uint64_t below(struct disk *d, uint64_t n)
+uint64_t disk_below(struct disk *d, uint64_t n)
 {
     return n ? next_random(d) % n : 0;
 }
@@ -86,7 +36,7 @@ static void folder_of(const char *path, char folder[PATH_MAX_BYTES])
 }
 
 /* Sets what a path names in the cache, without a note of it. NULL: nothing. */
-static void set_name(struct disk *d, const char *path, struct node *node)
+void disk_set_name(struct disk *d, const char *path, struct node *node)
 {
     struct name *n = find(d, path);
 
@@ -114,7 +64,7 @@ static void change_name(struct disk *d, const char *path, struct node *node)
     c->before = n ? n->node : NULL;
     c->step = d->step;
     DL_APPEND(d->changes_undone, c);
-    set_name(d, path, node);
+    disk_set_name(d, path, node);
 }
 
 static struct node *new_node(struct disk *d, bool is_dir)
@@ -139,7 +89,7 @@ static int admit(struct disk *d)
     return at >= d->fail_at && at < d->fail_until ? -d->fail_error : 0;
 }
 
-static struct node *node_of(struct disk *d, int fd)
+struct node *disk_node_of(struct disk *d, int fd)
 {
     fd -= d->fd_first;
     return fd >= 0 && fd < OPEN_MAX_FILES && !d->dead ? d->open[fd] : NULL;
@@ -173,7 +123,7 @@ static int resize(struct disk *d, struct node *n, uint64_t size)
     return 0;
 }
 
-static bool parent_exists(const struct disk *d, const char *path)
+bool disk_parent_exists(const struct disk *d, const char *path)
 {
     char folder[PATH_MAX_BYTES];
     folder_of(path, folder);
@@ -192,7 +142,7 @@ static int disk_open(void *ctx, const char *path, int flags)
         return -ENAMETOOLONG;
     if (n != NULL && (flags & O_EXCL))
         return -EEXIST;
-    if (n == NULL && (!(flags & O_CREAT) || !parent_exists(d, path)))
+    if (n == NULL && (!(flags & O_CREAT) || !disk_parent_exists(d, path)))
         return -ENOENT;
     if (n == NULL || (flags & O_TRUNC)) {
         int error = admit(d);
@@ -210,11 +160,11 @@ static int disk_open(void *ctx, const char *path, int flags)
 
 static int disk_dup(void *ctx, int fd)
 {
-    struct node *n = node_of(ctx, fd);
+    struct node *n = disk_node_of(ctx, fd);
     return n ? open_node(ctx, n) : -EBADF;
 }
 
-static int disk_close(void *ctx, int fd)
+int disk_close(void *ctx, int fd)
 {
     struct disk *d = ctx;
     fd -= d->fd_first;
@@ -224,7 +174,7 @@ static int disk_close(void *ctx, int fd)
     return 0;
 }
 
-static ssize_t read_node(const struct node *f, void *p, size_t n, uint64_t at)
+ssize_t disk_read_node(const struct node *f, void *p, size_t n, uint64_t at)
 {
     if (at >= f->now_size)
         return 0;
@@ -235,15 +185,15 @@ static ssize_t read_node(const struct node *f, void *p, size_t n, uint64_t at)
 
 static ssize_t disk_pread(void *ctx, int fd, void *p, size_t n, uint64_t at)
 {
-    struct node *f = node_of(ctx, fd);
+    struct node *f = disk_node_of(ctx, fd);
 
-    return f ? read_node(f, p, n, at) : -EBADF;
+    return f ? disk_read_node(f, p, n, at) : -EBADF;
 }
 
 static ssize_t disk_pwritev(void *ctx, int fd, const struct iovec *iov, int count, uint64_t at)
 {
     struct disk *d = ctx;
-    struct node *f = node_of(d, fd);
+    struct node *f = disk_node_of(d, fd);
     uint64_t want = 0, cut;
 
     if (f == NULL)
@@ -254,7 +204,7 @@ static ssize_t disk_pwritev(void *ctx, int fd, const struct iovec *iov, int coun
         return error;
     for (int i = 0; i < count; i++)
         want += iov[i].iov_len;
-    cut = is_short ? below(d, want) : want;
+    cut = is_short ? disk_below(d, want) : want;
     if (at + cut > f->now_size && resize(d, f, at + cut)) {
         uint64_t room = d->used < d->capacity ? d->capacity - d->used : 0;
         cut = at < f->now_size + room ? f->now_size + room - at : 0;
@@ -271,7 +221,7 @@ static ssize_t disk_pwritev(void *ctx, int fd, const struct iovec *iov, int coun
     return (ssize_t)done;
 }
 
-static void sync_bytes(struct node *f)
+void disk_sync_bytes(struct node *f)
 {
     f->synced = xrealloc(f->synced, f->now_size);
     if (f->now_size)
@@ -282,18 +232,18 @@ static void sync_bytes(struct node *f)
 static int disk_fdatasync(void *ctx, int fd)
 {
     struct disk *d = ctx;
-    struct node *f = node_of(d, fd);
+    struct node *f = disk_node_of(d, fd);
     int error = f ? admit(d) : -EBADF;
 
     if (error == 0)
-        sync_bytes(f);
+        disk_sync_bytes(f);
     return error;
 }
 
 static int disk_ftruncate(void *ctx, int fd, uint64_t size)
 {
     struct disk *d = ctx;
-    struct node *f = node_of(d, fd);
+    struct node *f = disk_node_of(d, fd);
     int error = f ? admit(d) : -EBADF;
     return error ? error : resize(d, f, size);
 }
@@ -306,7 +256,7 @@ static int stat_node(const struct node *f, struct file_stat *s)
 
 static int disk_fstat(void *ctx, int fd, struct file_stat *s)
 {
-    struct node *f = node_of(ctx, fd);
+    struct node *f = disk_node_of(ctx, fd);
     return f ? stat_node(f, s) : -EBADF;
 }
 
@@ -358,7 +308,7 @@ static int disk_rename(void *ctx, const char *from, const char *to)
 
     if (error)
         return error;
-    if (strlen(to) >= 250 || !parent_exists(d, to))
+    if (strlen(to) >= 250 || !disk_parent_exists(d, to))
         return -ENOENT;
     if (strcmp(from, to) == 0)
         return 0;
@@ -395,7 +345,7 @@ static int disk_mkdir(void *ctx, const char *path)
         return -EIO;
     if (find(d, path))
         return -EEXIST;
-    if (!parent_exists(d, path) || strlen(path) >= PATH_MAX_BYTES)
+    if (!disk_parent_exists(d, path) || strlen(path) >= PATH_MAX_BYTES)
         return -ENOENT;
     int error = admit(d);
     if (error)
@@ -540,9 +490,7 @@ struct disk *disk_free(struct disk *d)
         free(f->synced);
         free(f);
     }
-    for (size_t i = 0; i < PASSED_MAX; i++)
-        if (passed[i].disk == d)
-            passed[i].disk = NULL;
+    disk_forget_passed(d);
     disks[(d->fd_first - DISK_FD_FIRST) / OPEN_MAX_FILES] = NULL;
     free(d);
     return NULL;
@@ -585,175 +533,6 @@ void disk_restart(struct disk *d)
     memset(d->open, 0, sizeof d->open);
     d->dead = false;
     d->fail_at = d->short_at = d->die_at = UINT64_MAX;
-}
-
-/* Old or new bytes, grain by grain, and a size between the two. */
-static void tear(struct disk *d, struct node *f)
-{
-    uint64_t low = MIN(f->synced_size, f->now_size), high = MAX(f->synced_size, f->now_size);
-    uint64_t size = high == low || below(d, 3) == 0 ? f->now_size : low + below(d, high - low + 1);
-    uint64_t grain = below(d, 2) ? SECTOR : PAGE;
-    uint8_t *bytes = xcalloc(1, size);
-
-    for (uint64_t at = 0; at < size; at += grain) {
-        bool is_new = below(d, 2);
-        const uint8_t *from = is_new ? f->now : f->synced;
-        uint64_t have = is_new ? f->now_size : f->synced_size;
-        if (at < have) {
-            uint64_t left = MIN(grain, size - at);
-            memcpy(bytes + at, from + at, (size_t)MIN(left, have - at));
-        }
-    }
-    free(f->now);
-    f->now = bytes;
-    f->now_size = f->now_room = size;
-    sync_bytes(f);
-}
-
-static void undo_names(struct disk *d)
-{
-    /* Folder by folder: how many of its oldest changes survive. A step keeps or loses all its halves, as its first half
-     * says. */
-    while (d->changes_undone != NULL) {
-        struct change *c, *before;
-        char folder[PATH_MAX_BYTES];
-        uint64_t steps = 0, last = 0;
-
-        memcpy(folder, d->changes_undone->folder, sizeof folder);
-        DL_FOREACH (d->changes_undone, c) {
-            if (strcmp(c->folder, folder) == 0 && c->step != last) {
-                last = c->step;
-                steps++;
-            }
-        }
-        uint64_t lost = below(d, steps + 1), seen = 0;
-        uint32_t step = 0;
-        for (c = d->changes_undone->prev;; c = before) {
-            bool is_first = c == d->changes_undone;
-            before = c->prev;
-            if (strcmp(c->folder, folder) == 0) {
-                if (c->step != step) {
-                    step = c->step;
-                    seen++;
-                }
-                if (seen <= lost)
-                    set_name(d, c->path, c->before);
-                DL_DELETE(d->changes_undone, c);
-                free(c);
-            }
-            if (is_first)
-                break;
-        }
-    }
-}
-
-/* A folder whose creation was undone takes what was in it along. */
-static void drop_orphans(struct disk *d)
-{
-    struct name *n, *next;
-    bool again = true;
-
-    while (again) {
-        again = false;
-        HASH_ITER (hh, d->names, n, next) {
-            if (!parent_exists(d, n->path)) {
-                HASH_DEL(d->names, n);
-                free(n);
-                again = true;
-            }
-        }
-    }
-}
-
-void disk_power_cut(struct disk *d)
-{
-    undo_names(d);
-    drop_orphans(d);
-    struct node *f;
-    LL_FOREACH (d->nodes, f) {
-        if (!f->is_dir)
-            tear(d, f);
-    }
-    d->used = 0;
-    for (const struct name *n = d->names; n != NULL; n = n->hh.next)
-        d->used += n->node->now_size;
-    disk_restart(d);
-}
-
-/* ---- descriptors that were passed ---- */
-
-static struct disk *disk_of(int fd)
-{
-    return fd >= DISK_FD_FIRST && fd < FD_PASSED ? disks[(fd - DISK_FD_FIRST) / OPEN_MAX_FILES] : NULL;
-}
-
-int disk_pass(int fd, const struct process *to)
-{
-    struct disk *d = disk_of(fd);
-    struct node *f = d ? node_of(d, fd) : NULL;
-    if (f == NULL)
-        return -EBADF;
-    for (int i = 0; i < PASSED_MAX; i++) {
-        if (passed[i].disk == NULL) {
-            passed[i].disk = d;
-            passed[i].node = f;
-            passed[i].owner = to;
-            return FD_PASSED + i;
-        }
-    }
-    return -EMFILE;
-}
-
-static bool is_passed(int fd)
-{
-    return fd >= FD_PASSED && fd < FD_PASSED + PASSED_MAX && passed[fd - FD_PASSED].disk != NULL;
-}
-
-ssize_t disk_read_passed(int fd, void *p, size_t n, uint64_t at)
-{
-    return is_passed(fd) ? read_node(passed[fd - FD_PASSED].node, p, n, at) : -EBADF;
-}
-
-int disk_close_fd(int fd)
-{
-    struct disk *d = disk_of(fd);
-    if (d != NULL)
-        return disk_close(d, fd);
-    if (!is_passed(fd))
-        return -EBADF;
-    passed[fd - FD_PASSED].disk = NULL;
-    return 0;
-}
-
-void disk_close_passed(const struct process *of)
-{
-    for (size_t i = 0; i < PASSED_MAX; i++)
-        if (passed[i].owner == of)
-            passed[i].disk = NULL;
-}
-
-size_t disk_passed(const struct disk *d)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < PASSED_MAX; i++)
-        count += passed[i].disk == d;
-    return count;
-}
-
-static bool has_name(const struct disk *d, const struct node *f)
-{
-    for (const struct name *n = d->names; n != NULL; n = n->hh.next)
-        if (n->node == f)
-            return true;
-    return false;
-}
-
-size_t disk_passed_deleted(const struct disk *d)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < PASSED_MAX; i++)
-        count += passed[i].disk == d && !has_name(d, passed[i].node);
-    return count;
 }
 
 static uint64_t mix(uint64_t h, const void *p, size_t n)

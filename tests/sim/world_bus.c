@@ -399,7 +399,7 @@ static void init(struct node *n, struct world *w, Karst__Bus__Role role, int ind
 static void run(struct sim *sim, uint64_t steps)
 {
     struct machine_faults faults = {.late = 20, .stall = 3, .breaks = 4, .doubled = 1, .refuse = 50};
-    faults.deaths = (const uint64_t[]){500, 2000, 8000}[sim_below(sim, 3)];
+    faults.deaths = (const uint64_t[]){100, 1500, 8000}[sim_below(sim, 3)];
     faults.stalls = (const uint64_t[]){0, 50, 500}[sim_below(sim, 3)];
     struct world w = {.sim = sim, .machine = machine_new(sim, &faults), .shares = sim_chance(sim, 500)};
     platform_set_config(sim, SLICE_EMPTY, SLICE_EMPTY);

@@ -1,0 +1,65 @@
+/* disk_internal.h - what disk.c (calls), disk_power.c (power cuts) and disk_passed.c (descriptors of other processes)
+ * share. */
+#ifndef KARST_TESTS_SIM_DISK_INTERNAL_H
+#define KARST_TESTS_SIM_DISK_INTERNAL_H
+
+#include <uthash.h>
+
+#include "libs/base/slice.h"
+#include "tests/sim/disk.h"
+
+enum { SECTOR = 512, PAGE = 4096, OPEN_MAX_FILES = 4096, PATH_MAX_BYTES = 512, DISKS_MAX = 16, PASSED_MAX = 4096 };
+
+/* A file or folder. It lives while a name of either view, an open descriptor or an undo step may need it: until
+ * disk_free. */
+struct node {
+    struct node *next;
+    bool is_dir;
+    uint8_t *now, *synced;
+    uint64_t now_size, synced_size, now_room;
+    int64_t mtime_ms;
+};
+
+struct name {
+    char path[PATH_MAX_BYTES];
+    struct node *node;
+    UT_hash_handle hh;
+};
+
+/* One unsynced change of the names in a folder: path had before (NULL: nothing) and has after. */
+struct change {
+    struct change *prev, *next;
+    char folder[PATH_MAX_BYTES], path[PATH_MAX_BYTES];
+    struct node *before;
+    uint32_t step; /* the two halves of a rename share it */
+};
+
+struct disk {
+    struct file_system fs;
+    struct node *nodes;
+    struct name *names;
+    struct change *changes_undone; /* oldest first */
+    struct node *open[OPEN_MAX_FILES];
+    uint64_t random, changes, used, capacity;
+    uint64_t fail_at, fail_until, short_at, die_at;
+    int fail_error;
+    bool dead;
+    uint32_t step;
+    int64_t clock_ms;
+    int fd_first;
+};
+
+/* Each disk has OPEN_MAX_FILES numbers; behind those of all disks are the descriptors that were passed. */
+enum { FD_PASSED = DISK_FD_FIRST + DISKS_MAX * OPEN_MAX_FILES };
+extern struct disk *disks[DISKS_MAX];
+
+uint64_t disk_below(struct disk *d, uint64_t n);
+void disk_set_name(struct disk *d, const char *path, struct node *node);
+bool disk_parent_exists(const struct disk *d, const char *path);
+void disk_sync_bytes(struct node *f);
+ssize_t disk_read_node(const struct node *f, void *p, size_t n, uint64_t at);
+struct node *disk_node_of(struct disk *d, int fd);
+int disk_close(void *ctx, int fd);
+void disk_forget_passed(const struct disk *d);
+
+#endif
