@@ -172,12 +172,11 @@ int log_file(struct log *l, const struct log_range *range, struct log_file *ret_
     struct segment *s = segment_of(l, range);
     if (s == NULL)
         return -ESTALE;
-    int fd = segment_fd(s);
-    int copy = fd < 0 ? fd : file_dup(l->fs, fd);
-    if (copy < 0)
-        return copy;
+    int fd = file_open(l->fs, s->path, O_RDONLY); /* of its own: who is given it must not be able to write */
+    if (fd < 0)
+        return fd;
     s->instance = log_pool_instance(l->pool);
-    *ret_file = (struct log_file){copy, s->instance};
+    *ret_file = (struct log_file){fd, s->instance};
     return 0;
 }
 
