@@ -21,6 +21,7 @@ static struct given give(struct log *l, int64_t offset)
     cr_assert_eq(log_locate(l, offset, log_end(l), 1 << 20, true, &g.range), KERR_NONE);
     cr_assert_gt(g.range.size_bytes, 0);
     cr_assert_eq(log_file(l, &g.range, &g.file), 0);
+    cr_assert_eq(fcntl(g.file.fd, F_GETFL) & O_ACCMODE, O_RDONLY, "who is given it may not write");
     cr_assert_neq(g.file.instance, 0);
     cr_assert(log_has_file(l, g.range.segment, g.file.instance));
     g.expected = xmalloc(g.range.size_bytes);
