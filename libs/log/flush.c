@@ -16,6 +16,7 @@ struct log_flush {
     int64_t target;
     unsigned truncations;
     int err;
+    bool full; /* err is that of a full disk, before anything was flushed */
 };
 
 static void add_fd(struct log_flush *f, int fd)
@@ -58,9 +59,12 @@ struct log_flush *log_flush_begin(struct log *l)
             add_file(f, xasprintf("%s/%020" PRId64 ".snapshot", l->dir, l->segments[i + 1]->base));
         }
     }
-    if (l->epochs.dirty)
+    if (f->err == 0 && l->epochs.dirty) {
         f->err = epochs_store(&l->epochs, l->fs, l->dir, false);
-    if (l->dir_dirty) {
+        f->full = f->err == -ENOSPC;
+        l->dir_dirty = true;
+    }
+    if (f->err == 0 && l->dir_dirty) {
         add_file(f, xasprintf("%s/" EPOCHS_FILE, l->dir));
         add_file(f, xasprintf("%s/partition.metadata", l->dir));
         f->dir = xstrdup(l->dir);
@@ -88,9 +92,9 @@ int log_flush_end(struct log *l, struct log_flush *f)
     int err = f->err;
     if (l == NULL)
         err = 0;
-    else if (err < 0)
+    else if (err < 0 && !f->full)
         log_fail(l, err, "flushing");
-    else if (f->truncations == l->truncations)
+    else if (err == 0 && f->truncations == l->truncations)
         l->recovery_point = MAX(l->recovery_point, MIN(f->target, l->end));
     for (size_t i = 0; i < f->count; i++)
         file_close(f->fs, f->fds[i]);

@@ -198,7 +198,7 @@ NODISCARD int log_copy(struct log *l, const struct log_range *range, uint8_t *to
 
 /* A range's file, given away: other processes may read the range from it, for as long as they like. */
 struct log_file {
-    int fd;            /* a duplicate, the caller's to close */
+    int fd;            /* read only, the caller's to close */
     uint64_t instance; /* of this giving: never 0, drawn from the pool's count, so never used twice */
 };
 /* From here on the bytes of the range never change in that file: what cuts it makes a new one, and the old one stays
@@ -250,8 +250,10 @@ NODISCARD int log_delete(struct log *l, struct uuid unique, char **ret_path);
 
 /* ---- flushing ---- */
 
-/* Flushes all that is committed, here and now; the recovery point is the log end then. 0 or -errno: offline, never
- * tried again. */
+/* Flushes all that is committed, here and now; the recovery point is the log end then. 0; -ENOSPC: nothing was flushed,
+ * as a full disk did not take the epoch file that has to be there first: to be tried again; -errno: offline, never
+ * tried again (a full disk that the flush itself met, too: what it lost cannot be known). log_failed tells the two
+ * apart. */
 NODISCARD int log_flush(struct log *l);
 int64_t log_unflushed_messages(const struct log *l);
 /* A segment was rolled since the last flush: what is before it should be flushed soon, so that a start after a crash

@@ -9,21 +9,6 @@ typedef struct kafka_describe_log_dirs_response_describe_log_dirs_result dir_ans
 typedef struct kafka_describe_log_dirs_response_describe_log_dirs_topic topic_answer;
 typedef struct kafka_describe_log_dirs_response_describe_log_dirs_partition answer;
 
-static bool is_wanted(const request *q, const struct replica *r)
-{
-    if (!r->known || q->topics_count < 0)
-        return r->known;
-    for (int32_t t = 0; t < q->topics_count; t++) {
-        if (!slice_eq(q->topics[t].topic, slice_str(r->topic)))
-            continue;
-        for (int32_t p = 0; p < q->topics[t].partitions_count; p++) {
-            if (q->topics[t].partitions[p] == r->key.partition)
-                return true;
-        }
-    }
-    return false;
-}
-
 static int by_topic(const void *a, const void *b)
 {
     struct replica *const *x = a, *const *y = b;
@@ -31,15 +16,36 @@ static int by_topic(const void *a, const void *b)
     return c ? c : ((*x)->key.partition > (*y)->key.partition) - ((*x)->key.partition < (*y)->key.partition);
 }
 
-static void fill_topics(struct storage *s, const request *q, struct arena *a, dir_answer *to)
+/* The replicas that are asked for, in order and each once: those of all topics, or by their names. */
+static const struct replica **list_wanted(struct storage *s, const request *q, struct arena *a, size_t *ret_count)
 {
-    size_t count = HASH_COUNT(s->replicas), n = 0;
-    const struct replica **list = arena_alloc(a, (count + 1) * sizeof *list);
-    for (const struct replica *r = s->replicas; r != NULL; r = r->hh.next) {
-        if (is_wanted(q, r))
-            list[n++] = r;
+    size_t most = HASH_COUNT(s->replicas), n = 0, kept = 0;
+    for (int32_t t = 0; t < q->topics_count; t++)
+        most = MAX(most, n += (size_t)q->topics[t].partitions_count);
+    const struct replica **list = arena_alloc(a, (most + 1) * sizeof *list);
+    n = 0;
+    for (const struct replica *r = s->replicas; r != NULL && q->topics_count < 0; r = r->hh.next)
+        list[n++] = r;
+    for (int32_t t = 0; t < q->topics_count; t++) {
+        for (int32_t p = 0; p < q->topics[t].partitions_count; p++) {
+            const struct replica *r = replica_by_name(s, q->topics[t].topic, q->topics[t].partitions[p]);
+            if (r != NULL)
+                list[n++] = r;
+        }
     }
     qsort(list, n, sizeof *list, by_topic);
+    for (size_t i = 0; i < n; i++) {
+        if (list[i]->known && (kept == 0 || list[kept - 1] != list[i]))
+            list[kept++] = list[i];
+    }
+    *ret_count = kept;
+    return list;
+}
+
+static void fill_topics(struct storage *s, const request *q, struct arena *a, dir_answer *to)
+{
+    size_t n;
+    const struct replica **list = list_wanted(s, q, a, &n);
     answer *rows = arena_calloc(a, n + 1, sizeof *rows);
     to->topics = arena_calloc(a, n + 1, sizeof *to->topics);
     for (size_t i = 0; i < n; i++) {

@@ -73,8 +73,10 @@ static void end_flush(void *ctx)
         r->flush = NULL;
         r->flush_again = false;
         r->flushed_ms = loop_now_ms(s->loop);
-        if (err < 0)
-            directory_failed(s, err);
+        if (log_failed(r->log) != 0)
+            directory_failed(s, log_failed(r->log));
+        else if (err == -ENOSPC)
+            tell_full(s, r);
         append_on_flushed(r, err);
         if (err == 0 && (again || r->waiting_flush != NULL))
             turn_flush(r);

@@ -83,6 +83,40 @@ Test(faults, a_failed_flush_is_final)
     log_abandon(l);
 }
 
+/* An epoch that a full disk did not take is needed before the recovery point may pass its records; once there is room,
+ * all goes on. */
+Test(faults, a_full_disk_puts_a_flush_off)
+{
+    struct help_faults f = {.call = "pwritev", .left = -1, .error = -ENOSPC};
+    struct file_system fs = help_faulty(&f);
+    struct log_options o = help_options(help_dir("fullflush"));
+    o.fs = &fs;
+    struct log *l = help_open(&o);
+    struct help_batch b = HELP_BATCH;
+    cr_assert_eq(help_append(l, &b, NULL), KERR_NONE);
+    f.left = 0;
+    f.times = 3;
+    cr_assert_eq(log_assign_epoch(l, 5), 0, "done without for now");
+    cr_assert_eq(log_flush(l), -ENOSPC);
+    cr_assert_eq(log_flush(l), -ENOSPC);
+    cr_assert_eq(log_failed(l), 0);
+    cr_assert_eq(log_recovery_point(l), 0);
+    cr_assert_eq(log_flush(l), 0);
+    cr_assert_eq(log_recovery_point(l), 1);
+    log_abandon(l);
+    o.recovery_point = 1;
+    l = help_open(&o);
+    cr_assert_eq(log_latest_epoch(l), 0, "no record has it");
+    log_abandon(l);
+    f = (struct help_faults){.call = "fdatasync", .left = 0, .error = -ENOSPC, .times = 1};
+    o.recovery_point = 0;
+    l = help_open(&o);
+    cr_assert_eq(help_append(l, &b, NULL), KERR_NONE);
+    cr_assert_eq(log_flush(l), -ENOSPC);
+    cr_assert_eq(log_failed(l), -ENOSPC, "what a flush lost is lost");
+    log_abandon(l);
+}
+
 /* Appends with rolls, retention, a flush and a stop. Returns how many records were acknowledged; *ret_start is the log
  * start. */
 static int64_t body(const struct log_options *o, int64_t *ret_start)
