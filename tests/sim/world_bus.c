@@ -338,6 +338,16 @@ static void step(struct world *w)
     sim_until(w->sim, sim_now_ms(w->sim) + sim_below(w->sim, 60));
 }
 
+/* When all is well: n, not in the middle of a turn, where nobody else's calls may come. */
+static struct node *at_rest(struct node *n)
+{
+    for (int i = 0; i < 1000 && !is_awake(n); i++)
+        sim_until(n->world->sim, sim_now_ms(n->world->sim) + 1);
+    if (!is_awake(n))
+        sim_fail(n->world->sim, "%s does not come back", n->name);
+    return n;
+}
+
 /* Nothing is held for ever. */
 static void check_held(struct world *w)
 {
@@ -351,7 +361,7 @@ static void check_held(struct world *w)
             sim_fail(w->sim, "%s holds %zu descriptors", w->callers[i].name, kernel_descriptors(w->callers[i].process));
     }
     for (int i = 0; i < SERVERS; i++)
-        files_end(&w->servers[i]);
+        files_end(at_rest(&w->servers[i]));
     sim_until(w->sim, sim_now_ms(w->sim) + 1000);
     for (int i = 0; i < SERVERS; i++)
         if (disk_passed(w->servers[i].disk) || disk_open_files(w->servers[i].disk))
@@ -370,14 +380,14 @@ static void heal(struct world *w)
                      w->callers[w->facts[i].caller].name, w->servers[w->facts[i].server].name);
     for (int i = 0; i < CALLERS; i++)
         for (int j = 0; j < SERVERS; j++)
-            tell(&w->callers[i], &w->servers[j]);
+            tell(at_rest(&w->callers[i]), &w->servers[j]);
     sim_until(w->sim, sim_now_ms(w->sim) + 1000);
     for (int i = 0; i < CALLERS * SERVERS * 3; i++) /* connections are made */
-        make_call(&w->callers[i % CALLERS]);
+        make_call(at_rest(&w->callers[i % CALLERS]));
     sim_until(w->sim, sim_now_ms(w->sim) + HEALED_MS);
     w->calm = true;
     for (size_t i = 0; i < 120; i++) { /* some close together, some alone: a bell that was missed is heard of late */
-        make_call(&w->callers[i % CALLERS]);
+        make_call(at_rest(&w->callers[i % CALLERS]));
         sim_until(w->sim, sim_now_ms(w->sim) + (i < 40 ? 30 : 450));
     }
     sim_until(w->sim, sim_now_ms(w->sim) + HEALED_MS);
