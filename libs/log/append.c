@@ -293,8 +293,7 @@ int log_commit(struct log *l)
     } else {
         l->undo = NULL;
         l->end = l->staged_end;
-        if (!l->hold_high_watermark)
-            l->high_watermark = l->end;
+        log_raise_high_watermark(l);
         /* The records are in; an index that cannot be written takes the log offline, but not them back. */
         int side = note_staged(l);
         if (side == 0)

@@ -96,6 +96,8 @@ int log_flush_end(struct log *l, struct log_flush *f)
         log_fail(l, err, "flushing");
     else if (err == 0 && f->truncations == l->truncations)
         l->recovery_point = MAX(l->recovery_point, MIN(f->target, l->end));
+    if (l != NULL && err == 0)
+        log_raise_high_watermark(l);
     for (size_t i = 0; i < f->count; i++)
         file_close(f->fs, f->fds[i]);
     free(f->fds);
@@ -113,6 +115,14 @@ int log_flush(struct log *l)
         return 0;
     log_flush_run(f);
     return log_flush_end(l, f);
+}
+
+void log_raise_high_watermark(struct log *l)
+{
+    if (l->hold_high_watermark)
+        return;
+    bool flush_is_due = log_unflushed_messages(l) >= l->config.flush_messages;
+    l->high_watermark = MAX(l->high_watermark, flush_is_due ? l->recovery_point : l->end);
 }
 
 int64_t log_unflushed_messages(const struct log *l)

@@ -78,6 +78,7 @@ static void end_flush(void *ctx)
         else if (err == -ENOSPC)
             tell_full(s, r);
         append_on_flushed(r, err);
+        read_wake(r); /* the high watermark may have waited for it */
         if (err == 0 && (again || r->waiting_flush != NULL))
             turn_flush(r);
     }

@@ -585,3 +585,21 @@ Test(log, indexes_are_sparse_and_exact)
     }
     log_abandon(l);
 }
+
+Test(log, the_high_watermark_waits_for_the_flush_that_is_asked_for, .timeout = 20)
+{
+    struct log_options o = help_options(help_dir("flushed-watermark"));
+    o.config.flush_messages = 2;
+    struct log *l = help_open(&o);
+    struct help_batch one = HELP_BATCH;
+    cr_assert_eq(help_append(l, &one, NULL), KERR_NONE);
+    cr_assert_eq(log_high_watermark(l), 1, "no flush is due");
+    cr_assert_eq(help_append(l, &one, NULL), KERR_NONE);
+    cr_assert_eq(log_high_watermark(l), 1);
+    cr_assert_eq(log_end(l), 2);
+    cr_assert_eq(log_flush(l), 0);
+    cr_assert_eq(log_high_watermark(l), 2);
+    cr_assert_eq(help_append(l, &one, NULL), KERR_NONE);
+    cr_assert_eq(log_high_watermark(l), 3);
+    cr_assert_eq(log_close(l, HELP_NOW_MS), 0);
+}
