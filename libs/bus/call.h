@@ -50,9 +50,6 @@ const Karst__Bus__Call *rpc_call(const struct rpc *r);
 struct arena *rpc_arena(struct rpc *r);
 size_t rpc_payload_count(const struct rpc *r);
 const struct ref *rpc_payload(const struct rpc *r, size_t i); /* to keep it longer: ref_retain */
-/* The same bytes to write into (a storage worker patches offsets in place); NULL when they are shared with somebody.
- * Only before the reply. */
-uint8_t *rpc_payload_own(struct rpc *r, size_t i);
 const Karst__Bus__Peer *rpc_from(const struct rpc *r);
 const Karst__Bus__Caller *rpc_caller(const struct rpc *r); /* never NULL */
 uint64_t rpc_deadline_ms(const struct rpc *r);             /* in loop_now_ms of this process */

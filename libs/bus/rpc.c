@@ -133,20 +133,6 @@ const struct ref *rpc_payload(const struct rpc *r, size_t i)
     return &r->payloads[i];
 }
 
-uint8_t *rpc_payload_own(struct rpc *r, size_t i)
-{
-    ASSERT(i < r->payload_count);
-    const struct ref *p = &r->payloads[i];
-    union { /* the bytes came into memory of ours; that they are const is ref's promise to those who share them */
-        const uint8_t *in;
-        uint8_t *out;
-    } bytes = {.in = p->bytes.data};
-
-    if (p->kind != REF_INLINE || p->owner == NULL || __atomic_load_n(&p->owner->count, __ATOMIC_ACQUIRE) != 1)
-        return NULL;
-    return bytes.out;
-}
-
 const Karst__Bus__Peer *rpc_from(const struct rpc *r)
 {
     return r->from;

@@ -61,9 +61,9 @@ static void answer(struct rpc *r)
 
     (void)rpc_caller(r);
     for (size_t i = 0; i < rpc_payload_count(r); i++) {
-        uint8_t *own = rpc_payload_own(r, i);
-        if (own != NULL && rpc_payload(r, i)->size_bytes > 0)
-            own[0] = 1;
+        struct slice bytes = ref_bytes(rpc_payload(r, i));
+        if (bytes.size > 0 && bytes.data[0] + bytes.data[bytes.size - 1] > 2 * UINT8_MAX)
+            BUG("bytes that are none");
     }
     rpc_reply(r, KARST__BUS__REPLY__BODY_READ, &read, &part, 1, 3);
     ref_release(&part);
