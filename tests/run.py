@@ -322,6 +322,15 @@ def step_acceptance():
         acceptance("acceptance", ["tests/acceptance"])
 
 
+COPIED = ["bad_input", "clients", "fetch_sessions", "kill", "large_fetch", "processes", "slow_readers"]
+
+
+def step_copied():
+    """What moves records, once more where nothing is shared: everything over ZeroMQ, as between hosts."""
+    if build("release"):
+        acceptance("acceptance copied", [f"tests/acceptance/test_{t}.py" for t in COPIED], {"KARST_BUS_SHARED": "false"})
+
+
 def step_bench():
     """A few workloads for a fraction of a second each, on Karst alone: the harness measures, and the records come through."""
     simple("bench smoke", ["scripts/bench", "--quick", "--smoke"], 120)
@@ -339,8 +348,8 @@ def step_instructions():
 
 STEPS = {"format": step_format, "includes": step_includes, "compatibility": step_compatibility, "unit": step_unit, "ctest": step_ctest,
          "sim": step_sim, "fuzz": step_fuzz, "fuzz-short": step_fuzz_short, "asan": step_asan, "tsan": step_tsan, "wire": step_wire,
-         "acceptance": step_acceptance, "bench": step_bench, "instructions": step_instructions}
-FULL = ["format", "includes", "compatibility", "unit", "ctest", "bench", "sim", "fuzz", "asan", "tsan", "wire", "instructions", "acceptance"]
+         "acceptance": step_acceptance, "copied": step_copied, "bench": step_bench, "instructions": step_instructions}
+FULL = ["format", "includes", "compatibility", "unit", "ctest", "bench", "sim", "fuzz", "asan", "tsan", "wire", "instructions", "acceptance", "copied"]
 FAST = ["format", "includes", "compatibility", "unit", "ctest", "bench", "sim", "fuzz-short"]
 
 
