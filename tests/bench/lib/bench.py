@@ -71,6 +71,7 @@ class Bench:
     def measure(self, workload, system, round_):
         """One workload on a system that runs; then, in the first round, a short run that counts system calls."""
         if not self.options.quick and not self.options.smoke and not workload.fresh:
+            time.sleep(2)  # until the files of the topics before are deleted
             self.filler.fill()
         line = {"workload": workload.name, "system": system.name, "round": round_, "figures": {}}
         for counting in (False, True) if self.counts and round_ == 0 else (False,):
