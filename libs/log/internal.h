@@ -117,8 +117,8 @@ NODISCARD int log_doom_first(struct log *l, size_t n, int64_t now_wall_ms);
 /* The abort or commit of a control batch: its type, with the coordinator's epoch; -1: another kind of control batch. */
 int log_marker_of(const struct batch *b, struct slice bytes, int32_t *ret_coordinator_epoch);
 
-/* Where nobody holds it: to the log end, but past what flush.messages wants flushed only when it is. Kafka flushes within
- * the append, before it moves its high watermark. */
+/* Where nobody holds it: to the log end, but past what flush.messages wants flushed only when it is. Kafka flushes
+ * within the append, before it moves its high watermark. */
 void log_raise_high_watermark(struct log *l);
 
 #endif
