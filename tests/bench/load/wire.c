@@ -49,6 +49,7 @@ struct wire {
     struct produce_frame frame;
     size_t head_size; /* of a request, the part of its own: all of a small one */
     int rest;         /* the file of what is behind it */
+    bool all_full;    /* at the last handing out: no connection had room for what was due */
     struct schedule schedule;
     uint32_t *queued; /* connections with output */
     uint64_t queued_count, next, in_flight, sent, broken, last_us;
@@ -113,6 +114,7 @@ static uint64_t hand_out(struct wire *w, uint64_t now_us)
         put_request(w, i, due_us);
         schedule_take(&w->schedule);
     }
+    w->all_full = full >= w->options->connections;
     return due_us;
 }
 
@@ -223,10 +225,10 @@ static void wait_for_sockets(struct wire *w, uint64_t due_us)
     struct epoll_event events[EVENTS];
     uint64_t now_us = load_now_us();
     int wait_ms = 100, n;
-    if (due_us <= now_us && w->options->rate > 0)
-        due_us = UINT64_MAX; /* all connections are full: an answer comes first */
+    if (w->all_full && w->options->rate > 0)
+        due_us = UINT64_MAX; /* an answer comes first */
     if (due_us != UINT64_MAX && w->options->rate > 0)
-        wait_ms = due_us - now_us > SPIN_US ? (int)((due_us - now_us) / 1000 - 1) : 0;
+        wait_ms = due_us > now_us + SPIN_US ? (int)((due_us - now_us) / 1000 - 1) : 0;
     n = epoll_wait(w->epoll, events, EVENTS, wait_ms);
     if (n == 0 && wait_ms == 0 && due_us != UINT64_MAX)
         load_sleep_until(MIN(due_us, now_us + 30));
