@@ -139,7 +139,10 @@ def scale_lines(found):
         said = []
         for name in names:
             ends = [systems.get(name, {}).get(figure) for _, systems in (runs[0], runs[-1])]
-            if all(ends):
+            late = [f"`{prefix}{k}`" for k, systems in runs if "wanted_s" in systems.get(name, {}) and report.limit(systems[name]) != "rate"]
+            if late:
+                said.append(f"{name} does not keep up with {', '.join(late)}, so its cost there is that of an overload")
+            elif all(ends):
                 grows = statistics.median(ends[1]) / statistics.median(ends[0])
                 said.append(f"{name} needs {number(grows)} times as much for the same work when there is {runs[-1][0]} times as much of it")
         lines += ["", "; ".join(said) + ".", ""]
