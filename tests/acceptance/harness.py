@@ -122,6 +122,7 @@ class Karst(Cluster):
         if SHARED is not None:
             config = {"karst.bus.shared": SHARED, **(config or {})}
         if config:
+            os.makedirs(folder, exist_ok=True)
             self.config = os.path.join(folder, "server.properties")
             with open(self.config, "w", encoding="utf-8") as f:
                 f.write("".join(f"{k}={v}\n" for k, v in config.items()))
