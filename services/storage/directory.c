@@ -330,7 +330,6 @@ static int close_logs(struct storage *s)
             log_error("%s-%d: not closed cleanly: %s", r->topic, r->key.partition, strerror(-failed));
         err = err ? err : failed;
         free(r->topic);
-        read_forget(r); /* interest sets still name it */
         free(r);
     }
     return err;
