@@ -63,6 +63,8 @@ GOALS = [
     Goal("connection", "memory per idle connection (KiB)", "connection_kib", 8, "value", ("idle-connections",)),
     Goal("partition", "memory per idle partition (KiB)", "partition_kib", 4, "value", ("idle-partitions",)),
     Goal("first", "exec to first acknowledged record (s)", "first_record_s", 0.2, "value", ("first-record",)),
+    Goal("recovery", "start after kill -9, 20 GB in 1,000 partitions (s)", "ready_s", 0.1, workloads=("recovery",)),
+    Goal("lagging", "what a reader from the disk adds to the tail's p99 (ms)", "p99_moved_ms", 1.0, workloads=("lagging",)),
     Goal("flight-64", "server CPU per small Produce, 64 in flight (µs)", "cpu_mrec_s", 12, "value", ("inflight-64",)),
 ]
 

@@ -1,7 +1,9 @@
 """systems.py - the servers that are measured, each started on an empty folder of its own, and what /proc says about their processes."""
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -95,10 +97,23 @@ class System:
 
     def start(self):
         self.prepare()
+        return self.run()
+
+    def run(self):
+        """Starts it on what its folder holds."""
         with open(os.path.join(self.folder, "log"), "ab") as log:
             self.started = time.monotonic()
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment())
         return self
+
+    def kill(self):
+        """kill -9 of all its processes at once."""
+        pids = self.pids()
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        harness.wait_until(lambda: not any(map(harness.alive, pids)), 60, "the end of all processes")
 
     def alive(self):
         return self.process.poll() is None
@@ -160,9 +175,10 @@ class System:
     def delete(self, topic):
         self.ask("DeleteTopics", 4, {"TopicNames": [topic], "TimeoutMs": 60000})
 
-    def forget_cache(self):
-        """Its files leave the page cache, so that readers meet the disk."""
-        os.sync()
+    def forget_cache(self, sync=True):
+        """Its files leave the page cache, so that readers meet the disk. Without sync what is not written yet stays in it."""
+        if sync:
+            os.sync()
         for folder, _, names in os.walk(self.folder):
             for name in names:
                 try:

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 
+import starts
 import systems
 from systems import harness
 
@@ -78,6 +79,12 @@ class Run:
             self.calls += int(found[1]) if found else 0
         return result
 
+    def fill(self, topic, partitions, size, total=None):
+        """Batches of at most 100 KB, of which nothing is counted. total: bytes, if not as many as usual."""
+        plain = dataclasses.replace(self, counting=False, profile="")
+        plain.load("wire", topic, partitions, size=size, records=(total or self.bulk) // size, batch_records=max(1, min(1000, 100_000 // size)),
+                   depth=8, connections=2, seconds=0)
+
     def clean(self):
         for name in self.topics:
             self.system.delete(name)
@@ -140,19 +147,11 @@ def produce(mode="produce", partitions=6, **options):
     return shape
 
 
-def fill(run, topic, partitions, size):
-    """Batches of at most 100 KB, of which nothing is counted."""
-    counting, run.counting, profile, run.profile = run.counting, False, run.profile, ""
-    run.load("wire", topic, partitions, size=size, records=run.bulk // size, batch_records=max(1, min(1000, 100_000 // size)), depth=8,
-             connections=2, seconds=0)
-    run.counting, run.profile = counting, profile
-
-
 def catch_up(size, cold, partitions=6, **options):
     """Reads a full topic from the beginning; from the disk when cold."""
     def shape(run):
         topic = run.topic(partitions)
-        fill(run, topic, partitions, size)
+        run.fill(topic, partitions, size)
         if cold:
             run.system.forget_cache()
         with Meter(run.system) as meter:
@@ -167,7 +166,7 @@ def fetch(size, partitions=6, **options):
     """Reads a full topic from the page cache over plain sockets, again and again; latency is that of a Fetch."""
     def shape(run):
         topic = run.topic(partitions)
-        fill(run, topic, partitions, size)
+        run.fill(topic, partitions, size)
         with Meter(run.system) as meter:
             result = run.load("fetch", topic, partitions, size=size, seconds=run.seconds, **options)
         if run.counting:
@@ -180,7 +179,7 @@ def drain(size, rate, partitions=6):
     """Reads a backlog from the beginning while a producer goes on; latency is the producer's."""
     def shape(run):
         topic = run.topic(partitions)
-        fill(run, topic, partitions, size)
+        run.fill(topic, partitions, size)
         out = {}
         words = run.command("produce", topic, partitions, {"size": size, "rate": rate, "seconds": run.seconds})
         producer = threading.Thread(target=lambda: out.update(text=harness.run(words, timeout=300).out))
@@ -378,6 +377,11 @@ TABLE = [
     *scale(),
     Workload("tools-100", "Kafka's producer-perf-test and consumer-perf-test, 100 B", kafka_tools(100)),
     Workload("tools-1000", "Kafka's producer-perf-test and consumer-perf-test, 1,000 B", kafka_tools(1000)),
+    Workload("lagging", "10,000 records/s of 1,000 B to a consumer at the tail, alone and beside a reader from the disk; latency from due to read",
+             starts.lagging(10_000)),
+    Workload("recovery", "kill -9 with 20 GB of 1,000 B in 1,000 partitions, and the start after it; one round", starts.recovery(1000), fresh=True, rounds=1),
+    Workload("start-partitions", "a clean stop with 10,000 partitions in 10 topics, and the start after it; one round", starts.start(), fresh=True,
+             rounds=1),
     Workload("idle-connections", "10,000 connections that only said hello; 3 rounds at most", idle_connections, fresh=True, rounds=3),
     Workload("idle-partitions", "10,000 empty partitions in 10 topics; one round", idle_partitions, fresh=True, rounds=1),
 ]
