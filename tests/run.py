@@ -200,7 +200,8 @@ def step_asan():
     if build("asan", [*unit_names(), *PROGRAMS]):
         units("asan", unit_names(), {"LSAN_OPTIONS": f"{SUPPRESSIONS}/lsan.txt"})
         sanitized_system("asan", "ASAN_OPTIONS", "quarantine_size_mb=8:detect_leaks=0",
-                         ["tests/acceptance/test_bad_input.py", "tests/acceptance/test_clients.py", "-k", "not million and not kafka"])
+                         [*(f"tests/acceptance/test_{t}.py" for t in ("bad_input", "clients", "fetch_sessions")),
+                          "-k", "not million and not kafka"])
 
 
 def step_tsan():

@@ -42,6 +42,10 @@ void delete_records_on_call(void *ctx, struct rpc *rpc)
     const request *q = rpc_kafka_request(rpc);
     if (q == NULL)
         return;
+    if (s->draining) { /* the logs may be closed already, and a checkpoint of those that are left would forget them */
+        rpc_fail(rpc, KARST__BUS__OUTCOME__OUTCOME_OVERLOADED);
+        return;
+    }
     turn_commit(s); /* what is staged in this turn is before the high watermark that is meant */
     struct arena *a = rpc_arena(rpc);
     struct kafka_delete_records_response response;

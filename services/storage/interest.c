@@ -237,7 +237,7 @@ void interest_on_call(struct storage *s, struct rpc *rpc)
     struct read_call *c = read_call_new(s, rpc, q, 0);
     c->interest = set;
     set->call = c;
-    bool over = q->min_bytes == 0 || q->max_wait_ms == 0 || s->draining || set->count == 0;
+    bool over = q->min_bytes == 0 || q->max_wait_ms == 0 || set->count == 0;
     for (ip = set->open; ip != NULL; ip = next) {
         next = ip->o_next;
         ip->bytes = 0;

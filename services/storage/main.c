@@ -4,8 +4,10 @@
  * Peers        front ends, group and txn services call it (Append, Read, and Kafka's own requests about logs); it calls
  * the controller. Keeps        every partition that the image assigns to its node id, in Kafka's files, in the first of
  * log.dirs. Signals      SIGTERM, SIGINT: parked reads are answered, logs flushed and closed, checkpoints and the
- * clean-stop marker written, goodbye; a second one: at once, as kill -9. Shutdown     reads -> flushes under way ->
- * logs -> checkpoints -> .kafka_cleanshutdown -> bus. A crash      loses nothing that was answered: it is in the page
+ * clean-stop marker written, goodbye; a second one: at once, as kill -9. Shutdown     nothing new is taken -> parked
+ * reads
+ * -> flushes, cold reads, a checkpoint under way -> interest sets and given files -> logs -> checkpoints ->
+ * .kafka_cleanshutdown -> bus. A crash      loses nothing that was answered: it is in the page
  * cache. The next start checks what lies behind the recovery points.
  *
  * A turn: the bus delivers Appends, which are checked and staged -> LOOP_COMMIT: one pwritev a log, replies, and the
@@ -136,6 +138,7 @@ static void try_drained(void *ctx)
     if (!s->draining || s->drained || s->flushes > 0 || s->checkpointing || s->cold != NULL)
         return;
     s->drained = true;
+    read_end(s);
     directory_close(s);
     service_drained(s->service);
 }
@@ -206,9 +209,9 @@ static int open_state(struct storage *s)
 
 static void close_state(struct storage *s)
 {
+    read_free(s); /* sets and given files name replicas */
     replicas_free(s);
     append_free(s);
-    read_free(s);
     s->read_arena = arena_free(s->read_arena);
     s->pool = log_pool_free(s->pool);
     directory_free(s);

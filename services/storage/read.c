@@ -53,6 +53,14 @@ void read_call_free(struct read_call *c)
     s->read_pooled++;
 }
 
+void read_end(struct storage *s)
+{
+    ASSERT(s->reads == NULL && s->cold == NULL);
+    interests_free(s);
+    for (struct replica *r = s->replicas; r != NULL; r = r->hh.next)
+        files_drop(r);
+}
+
 void read_free(struct storage *s)
 {
     interests_free(s);
@@ -136,12 +144,16 @@ void read_on_call(void *ctx, struct rpc *rpc)
 {
     struct storage *s = ctx;
     const Karst__Bus__ReadRequest *q = rpc_call(rpc)->read;
+    if (s->draining) { /* one behind the other they would keep the slow pool busy, and with it the drain */
+        rpc_fail(rpc, KARST__BUS__OUTCOME__OUTCOME_OVERLOADED);
+        return;
+    }
     if (q->set_id != 0) {
         interest_on_call(s, rpc);
         return;
     }
     struct read_call *c = read_call_new(s, rpc, q, q->n_partitions);
-    bool over = q->min_bytes == 0 || q->max_wait_ms == 0 || s->draining || q->n_partitions == 0;
+    bool over = q->min_bytes == 0 || q->max_wait_ms == 0 || q->n_partitions == 0;
     for (size_t i = 0; i < c->count; i++) {
         struct read_part *p = &c->parts[i];
         const Karst__Bus__ReadPartition *from = q->partitions[i];

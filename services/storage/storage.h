@@ -181,6 +181,8 @@ struct read_part {
 };
 void read_on_call(void *ctx, struct rpc *rpc);
 void read_free(struct storage *s);
+/* Nothing is read any more: what names replicas goes before they do. */
+void read_end(struct storage *s);
 /* The replica got records, or a new log start or leader: readers that have enough now are answered. */
 void read_wake(struct replica *r);
 /* The replica goes: whoever waits for it is answered. */

@@ -2,6 +2,7 @@
 import os
 import random
 import signal
+import threading
 
 import ask
 from test_clients import create, produce
@@ -114,3 +115,66 @@ def test_a_parked_fetch_of_a_session_wakes(own_karst):
             assert b"record %d" % epoch in bytes.fromhex(now[partition]["Records"])
             offsets[partition] += 1
             moved = {partition: offsets[partition]}
+
+
+def reading(cluster, until):
+    """One client of a session over all partitions that reads on, whatever it is told, until it is to end; how often it was answered."""
+    answers = 0
+    while not until.is_set():
+        try:
+            with ask.Connection("127.0.0.1", cluster.port) as client:
+                offsets = {p: 0 for p in range(PARTITIONS)}
+                answer = client.ask("Fetch", 12, fetch(0, 0, offsets))
+                session, epoch, moved = answer["SessionId"], 1, {}
+                while answer["ErrorCode"] == 0 and not until.is_set():
+                    answer = client.ask("Fetch", 12, fetch(session, epoch, moved, wait_ms=100))
+                    moved = {p["PartitionIndex"]: p["HighWatermark"] for t in answer["Responses"] for p in t["Partitions"]
+                             if p["ErrorCode"] == 0 and p["HighWatermark"] >= 0}
+                    epoch, answers = epoch + 1, answers + 1
+        except (OSError, EOFError):
+            pass
+    return answers
+
+
+def deleting(cluster, partition, until, starts):
+    """Another that deletes the partition's records one after the other, and notes the start that it was told last."""
+    while not until.is_set():
+        try:
+            with ask.Connection("127.0.0.1", cluster.port) as client:
+                while not until.is_set():
+                    answer = client.ask("DeleteRecords", 2, {"TimeoutMs": 5000, "Topics": [{"Name": "many", "Partitions": [
+                        {"PartitionIndex": partition, "Offset": -1}]}]})["Topics"][0]["Partitions"][0]
+                    if answer["ErrorCode"] == 0:
+                        starts[partition] = answer["LowWatermark"]
+        except (OSError, EOFError):
+            pass
+
+
+def test_a_clean_stop_under_sessions(own_karst):
+    """Sets name partitions, and end before the logs do (a sanitizer reports who touches what is gone). What comes when the logs are
+    closed is refused: no checkpoint is written without them."""
+    own_karst.start()
+    create(own_karst, "many", PARTITIONS)
+    produce(own_karst, "many", lambda i: i % PARTITIONS, (b"%d" % i for i in range(2 * PARTITIONS)))
+    end, counts, starts = threading.Event(), [], {}
+    clients = [threading.Thread(target=lambda: counts.append(reading(own_karst, end))) for _ in range(4)]
+    clients += [threading.Thread(target=deleting, args=(own_karst, p, end, starts)) for p in range(3)]
+    for t in clients:
+        t.start()
+    for stop in range(3):
+        produce(own_karst, "many", lambda i: i % PARTITIONS, (b"%d-%d" % (stop, i) for i in range(200)))
+        old = own_karst.pids()["storage"]
+        os.kill(old, signal.SIGTERM)
+        harness.wait_until(lambda: not harness.alive(old), 10, "the end of the storage node")
+        harness.wait_until(lambda: own_karst.pids().get("storage") not in (None, old), 20, "another storage node")
+    end.set()
+    for t in clients:
+        t.join()
+    log = own_karst.log()
+    assert log.count(f"closed {PARTITIONS} partitions cleanly") == log.count("storage ended with status 0") == 3, log
+    assert len(counts) == 4 and min(counts) > 10
+
+    def deleted():  # what the answer says of the last record before each start
+        return {p["ErrorCode"] for p in told(own_karst.ask("Fetch", 12, fetch(0, -1, {p: s - 1 for p, s in starts.items()}))).values()}
+    harness.wait_until(lambda: deleted() <= {0, 1}, 20, "the partitions")
+    assert len(starts) == 3 and deleted() == {1}  # OFFSET_OUT_OF_RANGE
