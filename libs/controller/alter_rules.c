@@ -115,7 +115,9 @@ enum kafka_error alter_check_broker(const struct altering *k, const char **ret_m
             "These security configs can be dynamically updated only per-listener using the listener prefix",
             ret_message);
     if (one_broker.size > 0)
-        return refuse_keys(k, &one_broker, "Cannot update these configs at default cluster level", ret_message);
+        return refuse_keys(k, &one_broker,
+                           "Cannot update these configs at default cluster level, broker id must be specified",
+                           ret_message);
     return KERR_NONE;
 }
 

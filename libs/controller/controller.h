@@ -31,6 +31,10 @@ struct kafka_create_partitions_request;
 struct kafka_create_partitions_response;
 struct kafka_incremental_alter_configs_request;
 struct kafka_incremental_alter_configs_response;
+struct kafka_alter_partition_reassignments_request;
+struct kafka_alter_partition_reassignments_response;
+struct kafka_assign_replicas_to_dirs_request;
+struct kafka_assign_replicas_to_dirs_response;
 struct kafka_allocate_producer_ids_request;
 struct kafka_allocate_producer_ids_response;
 
@@ -85,14 +89,17 @@ struct controller_heartbeat {
     bool want_shutdown;
     const struct uuid *offline_dirs; /* storage: directories that failed */
     int32_t offline_dir_count;
+    const struct uuid *cordoned_dirs; /* storage: those that take no new partitions, all of them */
+    int32_t cordoned_dir_count;
 };
 struct controller_heartbeat_answer {
     bool is_fenced;
     bool should_shut_down; /* nothing depends on it any more, once its image has reached the offset of the records left
                               here */
 };
-/* NONE, BROKER_ID_NOT_REGISTERED or STALE_BROKER_EPOCH: register again. A storage node whose directories have all
- * failed is fenced for the rest of its life. */
+/* NONE, BROKER_ID_NOT_REGISTERED or STALE_BROKER_EPOCH: register again. What a storage node has in a directory that
+ * failed is led by others, or nobody, until a life of the node brings the directory back; one whose directories have
+ * all failed is fenced for the rest of its life. */
 enum kafka_error controller_heartbeat(struct controller *c, const struct controller_heartbeat *h, uint64_t now_ms,
                                       struct controller_heartbeat_answer *ret_answer);
 
@@ -114,6 +121,11 @@ void controller_create_partitions(struct controller *c, const struct kafka_creat
                                   struct arena *arena, struct kafka_create_partitions_response *ret_p);
 void controller_alter_configs(struct controller *c, const struct kafka_incremental_alter_configs_request *q,
                               struct arena *arena, struct kafka_incremental_alter_configs_response *ret_p);
+void controller_alter_reassignments(struct controller *c, const struct kafka_alter_partition_reassignments_request *q,
+                                    struct arena *arena, struct kafka_alter_partition_reassignments_response *ret_p);
+/* From storage nodes: where their replicas are (KIP-858). */
+void controller_assign_dirs(struct controller *c, const struct kafka_assign_replicas_to_dirs_request *q,
+                            struct arena *arena, struct kafka_assign_replicas_to_dirs_response *ret_p);
 void controller_allocate_producer_ids(struct controller *c, const struct kafka_allocate_producer_ids_request *q,
                                       struct kafka_allocate_producer_ids_response *ret_p);
 

@@ -229,7 +229,12 @@ static enum kafka_error place_by_number(struct creating *k, const topic_request 
     r->num_partitions = t->num_partitions > 0 ? t->num_partitions : config_int(k->c->config, "num.partitions");
     r->replication_factor = t->replication_factor > 0 ? t->replication_factor
                                                       : (int16_t)config_int(k->c->config, "default.replication.factor");
-    return controller_place(k->c, r->topic_id, 0, r->num_partitions, r->replication_factor, k->arena, ret_message);
+    enum kafka_error error =
+        controller_place(k->c, r->topic_id, 0, r->num_partitions, r->replication_factor, k->arena, ret_message);
+    if (error == KERR_INVALID_REPLICATION_FACTOR)
+        *ret_message = arena_printf(k->arena, "Unable to replicate the partition %d time(s): %s", r->replication_factor,
+                                    *ret_message);
+    return error;
 }
 
 /* ---- one topic ---- */

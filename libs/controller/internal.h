@@ -76,10 +76,16 @@ static inline bool controller_elr_enabled(const struct controller *c)
 
 /* ---- partition_change.c: leaders and in-sync replicas ---- */
 
+struct replica_move {
+    int32_t broker;
+    struct uuid to;
+};
 struct partition_change {
-    int32_t leaving;     /* a broker that leaves the ISR; -1: none */
-    bool unclean;        /* it lost what it had: out of the ELR, too */
+    int32_t leaving;                /* a broker that leaves the ISR; -1: none */
+    const struct uuid *leaving_dir; /* only what it has in this directory, which failed; NULL: all */
+    bool unclean;                   /* it lost what it had: out of the ELR, too */
     int32_t coming_back; /* a broker that counts as active although the image says that it is fenced; -1: none */
+    const struct replica_move *move; /* a replica is in another directory from here on (KIP-858); NULL: none */
 };
 /* Leaves a PartitionChangeRecord if something changes. */
 void controller_change_partition(struct controller *c, const struct image_topic *t, const struct image_partition *p,
@@ -143,6 +149,14 @@ void controller_assign_owners(struct controller *c, const struct image *image);
 bool controller_is_coordinated(struct slice topic);
 /* The same on the image with the waiting records. */
 void controller_assign_owners_ahead(struct controller *c);
+
+/* ---- log_dirs.c ---- */
+
+/* The directories that a heartbeat says have failed: what was led from them is led by others or nobody. False: none of
+ * them is news. */
+bool controller_fail_dirs(struct controller *c, const struct image_broker *b, const struct controller_heartbeat *h);
+/* The directories that take no new partitions (KIP-1066). */
+void controller_cordon_dirs(struct controller *c, const struct image_broker *b, const struct controller_heartbeat *h);
 
 /* ---- services.c ---- */
 void controller_start_sessions(struct controller *c, uint64_t now_ms);

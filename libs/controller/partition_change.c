@@ -34,6 +34,11 @@ static bool is_acceptable(const struct building *b, int32_t id)
 {
     if (id == b->change->leaving)
         return false;
+    const struct image_broker *broker = image_broker(b->c->image, id);
+    const struct replica_move *move = b->change->move;
+    struct uuid dir = move != NULL && move->broker == id ? move->to : image_replica_dir(b->p, id);
+    if (broker == NULL || !image_dir_is_online(broker, dir))
+        return false;
     return id == b->change->coming_back || image_broker_is_active(b->c->image, id);
 }
 
@@ -127,9 +132,24 @@ static void fill_last_known(const struct building *b, struct kafka_partition_cha
     }
 }
 
+/* The directories of all replicas are told when one of them changes. */
+static void fill_directories(const struct building *b, struct kafka_partition_change_record *m)
+{
+    const struct replica_move *move = b->change->move;
+    const struct image_partition *p = b->p;
+    if (move == NULL || uuid_eq(image_replica_dir(p, move->broker), move->to) ||
+        image_feature_level(b->c->image, "metadata.version") < METADATA_VERSION_DIRECTORIES)
+        return;
+    m->directories = arena_calloc(b->c->scratch, (size_t)p->replica_count, sizeof *m->directories);
+    m->directories_count = p->replica_count;
+    for (int32_t i = 0; i < p->replica_count; i++)
+        m->directories[i] = p->replicas[i] == move->broker ? move->to : p->directories[i];
+}
+
 static bool fill_record(const struct building *b, struct kafka_partition_change_record *m)
 {
     const struct image_partition *p = b->p;
+    fill_directories(b, m);
     if (!same(b->isr, b->isr_count, p->isr, p->isr_count)) {
         m->isr = b->isr;
         m->isr_count = b->isr_count;
@@ -144,7 +164,7 @@ static bool fill_record(const struct building *b, struct kafka_partition_change_
         m->leader_recovery_state = RECOVERING;
     fill_last_known(b, m);
     return m->isr_count >= 0 || m->leader != NO_LEADER_CHANGE || m->eligible_leader_replicas_count >= 0 ||
-           m->leader_recovery_state >= 0 || m->last_known_elr_count >= 0;
+           m->leader_recovery_state >= 0 || m->last_known_elr_count >= 0 || m->directories_count >= 0;
 }
 
 void controller_change_partition(struct controller *c, const struct image_topic *t, const struct image_partition *p,
@@ -175,6 +195,8 @@ void controller_change_partition(struct controller *c, const struct image_topic 
 static bool concerns(const struct image_partition *p, const struct partition_change *change)
 {
     int32_t id = change->leaving >= 0 ? change->leaving : change->coming_back;
+    if (change->leaving_dir != NULL && !uuid_eq(image_replica_dir(p, id), *change->leaving_dir))
+        return false;
     if (change->leaving >= 0)
         return p->leader == id || has(p->isr, p->isr_count, id) || (change->unclean && has(p->elr, p->elr_count, id));
     return p->leader == NO_LEADER && has(p->replicas, p->replica_count, id);

@@ -127,19 +127,15 @@ enum kafka_error controller_place(struct controller *c, struct uuid topic_id, in
             size = add_to_ring(c, all, brokers, false, ring, alive);
     if (alive == 0) {
         *ret_message =
-            arena_printf(arena,
-                         "Unable to replicate the partition %d time(s): All brokers are currently fenced, or have all "
-                         "their log directories cordoned.",
-                         replication_factor);
+            arena_printf(arena, "All brokers are currently fenced, or have all their log directories cordoned.");
         return KERR_INVALID_REPLICATION_FACTOR;
     }
     if (replication_factor > size) {
-        *ret_message =
-            arena_printf(arena,
-                         "Unable to replicate the partition %d time(s): The target replication factor of %d cannot be "
-                         "reached because only %d broker(s) are registered or some brokers have all their log "
-                         "directories cordoned.",
-                         replication_factor, replication_factor, size);
+        *ret_message = arena_printf(
+            arena,
+            "The target replication factor of %d cannot be reached because only %d broker(s) are registered "
+            "or some brokers have all their log directories cordoned.",
+            replication_factor, size);
         return KERR_INVALID_REPLICATION_FACTOR;
     }
     int32_t *replicas = arena_calloc(c->scratch, (size_t)replication_factor + 1, sizeof *replicas);

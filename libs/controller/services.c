@@ -300,8 +300,6 @@ static bool has_dir(const struct uuid *dirs, int32_t count, struct uuid id)
     return false;
 }
 
-/* This release has one directory a node: what is in a failed one of several would have to be taken from the node alone
- * (KIP-858). */
 static bool has_all_failed(const struct image_broker *b, const struct controller_heartbeat *h)
 {
     for (int32_t i = 0; i < b->log_dir_count; i++)
@@ -322,9 +320,12 @@ static void storage_heartbeat(struct controller *c, const struct controller_hear
     s->offline = s->offline || has_all_failed(b, h);
     if (s->offline && !b->fenced)
         fence(c, b);
-    bool caught_up = h->metadata_offset >= b->epoch && !b->in_controlled_shutdown && !s->offline;
+    /* What is decided below looks at the directories that are left: the next beat or Follow goes on from there. */
+    bool news = !s->offline && controller_fail_dirs(c, b, h);
+    bool caught_up = h->metadata_offset >= b->epoch && !b->in_controlled_shutdown && !s->offline && !news;
     if (b->fenced && caught_up)
         unfence(c, b);
+    controller_cordon_dirs(c, b, h);
     ret_answer->is_fenced = s->offline || (b->fenced && !caught_up);
 }
 

@@ -241,6 +241,33 @@ bool image_broker_is_active(const struct image *i, int32_t id)
     return b != NULL && !b->fenced && !b->in_controlled_shutdown;
 }
 
+bool image_dir_is_online(const struct image_broker *b, struct uuid dir)
+{
+    if (uuid_eq(dir, UUID_DIR_LOST))
+        return false;
+    if (uuid_eq(dir, UUID_DIR_MIGRATING) || uuid_eq(dir, UUID_DIR_UNASSIGNED) || b->log_dir_count == 0)
+        return true;
+    for (int32_t n = 0; n < b->log_dir_count; n++)
+        if (uuid_eq(b->log_dirs[n], dir))
+            return true;
+    return false;
+}
+
+struct uuid image_replica_dir(const struct image_partition *p, int32_t broker)
+{
+    for (int32_t n = 0; n < p->replica_count; n++)
+        if (p->replicas[n] == broker)
+            return p->directories[n];
+    return UUID_DIR_UNASSIGNED;
+}
+
+bool image_replica_is_online(const struct image *i, const struct image_partition *p, int32_t broker)
+{
+    const struct image_broker *b = image_broker(i, broker);
+    return b != NULL && !b->fenced && !b->in_controlled_shutdown &&
+           image_dir_is_online(b, image_replica_dir(p, broker));
+}
+
 int16_t image_feature_level(const struct image *i, const char *name)
 {
     const struct pmap_item *item = pmap_get(&i->state.features, slice_str(name));

@@ -124,6 +124,13 @@ const struct image_broker *image_broker(const struct image *i, int32_t id); /* N
 const struct image_broker *const *image_brokers(const struct image *i, int32_t *ret_count);
 /* Registered, not fenced and not shutting down. */
 bool image_broker_is_active(const struct image *i, int32_t id);
+/* Does the broker still have the directory (KIP-858)? One that is not known yet counts, and so does any of a broker
+ * that registered without directories; LOST does not. */
+bool image_dir_is_online(const struct image_broker *b, struct uuid dir);
+/* The directory of a broker's replica; UNASSIGNED when it has none there. */
+struct uuid image_replica_dir(const struct image_partition *p, int32_t broker);
+/* Its broker is active and has its directory. */
+bool image_replica_is_online(const struct image *i, const struct image_partition *p, int32_t broker);
 
 /* ---- features ---- */
 

@@ -4,14 +4,15 @@
 enum { LOG_DIRS_MAX = 1024 };
 
 /* Those that are no uuid are left out: they name no directory. */
-static void take_dirs(const Karst__Bus__HeartbeatRequest *m, struct arena *a, struct controller_heartbeat *h)
+static const struct uuid *take_dirs(const ProtobufCBinaryData *from, size_t n, struct arena *a, int32_t *ret_count)
 {
-    size_t count = MIN(m->n_offline_log_dirs, (size_t)LOG_DIRS_MAX);
+    size_t count = MIN(n, (size_t)LOG_DIRS_MAX);
     struct uuid *dirs = arena_calloc(a, count + 1, sizeof *dirs);
+    *ret_count = 0;
     for (size_t i = 0; i < count; i++)
-        if (m->offline_log_dirs[i].len == sizeof dirs->b)
-            memcpy(dirs[h->offline_dir_count++].b, m->offline_log_dirs[i].data, sizeof dirs->b);
-    h->offline_dirs = dirs;
+        if (from[i].len == sizeof dirs->b)
+            memcpy(dirs[(*ret_count)++].b, from[i].data, sizeof dirs->b);
+    return dirs;
 }
 
 void heartbeat_on_call(void *ctx, struct rpc *rpc)
@@ -29,7 +30,8 @@ void heartbeat_on_call(void *ctx, struct rpc *rpc)
         .want_shutdown = m->want_shutdown,
     };
     struct controller_heartbeat_answer answer;
-    take_dirs(m, rpc_arena(rpc), &h);
+    h.offline_dirs = take_dirs(m->offline_log_dirs, m->n_offline_log_dirs, rpc_arena(rpc), &h.offline_dir_count);
+    h.cordoned_dirs = take_dirs(m->cordoned_log_dirs, m->n_cordoned_log_dirs, rpc_arena(rpc), &h.cordoned_dir_count);
     Karst__Bus__HeartbeatReply *body = arena_alloc(rpc_arena(rpc), sizeof *body);
     karst__bus__heartbeat_reply__init(body);
     body->error = controller_heartbeat(q->controller, &h, loop_now_ms(q->loop), &answer);

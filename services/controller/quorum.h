@@ -81,6 +81,8 @@ void create_topics_on_call(void *ctx, struct rpc *rpc);
 void delete_topics_on_call(void *ctx, struct rpc *rpc);
 void create_partitions_on_call(void *ctx, struct rpc *rpc);
 void incremental_alter_configs_on_call(void *ctx, struct rpc *rpc);
+void alter_partition_reassignments_on_call(void *ctx, struct rpc *rpc);
+void assign_replicas_to_dirs_on_call(void *ctx, struct rpc *rpc);
 void allocate_producer_ids_on_call(void *ctx, struct rpc *rpc);
 
 #endif

@@ -37,6 +37,14 @@ bool api_topic_is_internal(struct slice name)
            slice_eq_str(name, TOPIC_SHARE_STATE);
 }
 
+enum kafka_error api_leaderless(const struct image *image, const struct image_partition *p)
+{
+    for (int32_t i = 0; i < p->replica_count; i++)
+        if (image_broker_is_active(image, p->replicas[i]) && !image_replica_is_online(image, p, p->replicas[i]))
+            return KERR_KAFKA_STORAGE_ERROR;
+    return KERR_NOT_LEADER_OR_FOLLOWER;
+}
+
 enum kafka_error api_partition_leader(const struct image *image, struct slice topic, int32_t partition,
                                       int32_t *ret_node)
 {
@@ -45,7 +53,7 @@ enum kafka_error api_partition_leader(const struct image *image, struct slice to
     if (p == NULL)
         return KERR_UNKNOWN_TOPIC_OR_PARTITION;
     if (p->leader < 0)
-        return KERR_NOT_LEADER_OR_FOLLOWER;
+        return api_leaderless(image, p);
     *ret_node = p->leader;
     return KERR_NONE;
 }

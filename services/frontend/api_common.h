@@ -29,7 +29,11 @@ extern const char API_INVALID_REQUEST_TEXT[];
 const char *api_topic_name_problem(const struct request *r, struct slice name);
 bool api_topic_is_internal(struct slice name);
 
-/* The leader of a partition. KERR_NONE, or UNKNOWN_TOPIC_OR_PARTITION, or NOT_LEADER_OR_FOLLOWER while it has none. */
+/* Why a partition has no leader: KAFKA_STORAGE_ERROR when a directory of its replicas' nodes has failed (what the
+ * broker itself answers in Kafka), else NOT_LEADER_OR_FOLLOWER. */
+enum kafka_error api_leaderless(const struct image *image, const struct image_partition *p);
+
+/* The leader of a partition. KERR_NONE, or UNKNOWN_TOPIC_OR_PARTITION, or api_leaderless while it has none. */
 enum kafka_error api_partition_leader(const struct image *image, struct slice topic, int32_t partition,
                                       int32_t *ret_node);
 

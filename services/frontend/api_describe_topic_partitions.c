@@ -55,7 +55,7 @@ static void fill_partition(struct request *r, const struct image_partition *p, p
     row->offline_replicas = arena_calloc(r->arena, (size_t)p->replica_count, sizeof *row->offline_replicas);
     for (int32_t i = 0; i < p->replica_count; i++) {
         const struct image_broker *b = image_broker(r->image, p->replicas[i]);
-        if (b == NULL || b->fenced)
+        if (b == NULL || b->fenced || !image_dir_is_online(b, p->directories[i]))
             row->offline_replicas[row->offline_replicas_count++] = p->replicas[i];
     }
 }

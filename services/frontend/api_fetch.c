@@ -9,6 +9,7 @@
  *
  * A Read is `pure`: when its link is lost it is asked again until the end of max_wait; then the partitions are answered
  * with NOT_LEADER_OR_FOLLOWER, on which every client refreshes its metadata and asks again. */
+#include "services/frontend/api_common.h"
 #include "services/frontend/fetch.h"
 
 #include "kafka/apis.h"
@@ -295,7 +296,7 @@ static void resolve(struct fetch *f, uint32_t i)
     if (!find_partition(f, part))
         return;
     if (part->partition->leader < 0) {
-        fetch_set_error(part, KERR_NOT_LEADER_OR_FOLLOWER);
+        fetch_set_error(part, api_leaderless(f->r->image, part->partition));
         return;
     }
     struct fetch_read *read = read_of(f, part->partition->leader);

@@ -28,6 +28,8 @@
     X(create_partitions)                                                                                               \
     X(delete_groups)                                                                                                   \
     X(incremental_alter_configs)                                                                                       \
+    X(alter_partition_reassignments)                                                                                   \
+    X(list_partition_reassignments)                                                                                    \
     X(offset_delete)                                                                                                   \
     X(describe_cluster)                                                                                                \
     X(describe_producers)                                                                                              \

@@ -30,15 +30,28 @@ static bool is_live(struct live *l, int32_t broker)
     return l->last;
 }
 
-/* Those of ids that are alive (wanted) or not. */
-static int32_t *pick(const struct request *r, struct live *l, const int32_t *ids, int32_t count, bool wanted,
-                     int32_t *ret_count)
+/* Those of ids that are alive. */
+static int32_t *pick(const struct request *r, struct live *l, const int32_t *ids, int32_t count, int32_t *ret_count)
 {
     int32_t *out = arena_alloc(r->arena, (size_t)count * sizeof *out), n = 0;
 
     for (int32_t i = 0; i < count; i++)
-        if (is_live(l, ids[i]) == wanted)
+        if (is_live(l, ids[i]))
             out[n++] = ids[i];
+    *ret_count = n;
+    return out;
+}
+
+/* Those whose broker is not alive, or has lost the directory that they are in. */
+static int32_t *pick_offline(const struct request *r, struct live *l, const struct image_partition *p,
+                             int32_t *ret_count)
+{
+    int32_t *out = arena_alloc(r->arena, (size_t)p->replica_count * sizeof *out), n = 0;
+
+    for (int32_t i = 0; i < p->replica_count; i++)
+        if (!is_live(l, p->replicas[i]) ||
+            !image_dir_is_online(image_broker(r->image, p->replicas[i]), p->directories[i]))
+            out[n++] = p->replicas[i];
     *ret_count = n;
     return out;
 }
@@ -53,7 +66,7 @@ static void fill_partition(const struct request *r, struct live *l, const struct
     out->replica_nodes_count = p->replica_count;
     out->isr_nodes = (int32_t *)(uintptr_t)p->isr;
     out->isr_nodes_count = p->isr_count;
-    out->offline_replicas = pick(r, l, p->replicas, p->replica_count, false, &out->offline_replicas_count);
+    out->offline_replicas = pick_offline(r, l, p, &out->offline_replicas_count);
     out->error_code = KERR_NONE;
     if (p->leader < 0 || !is_live(l, p->leader)) {
         out->leader_id = -1;
@@ -62,8 +75,8 @@ static void fill_partition(const struct request *r, struct live *l, const struct
     if (r->version > 0)
         return;
     /* Version 0 has no OfflineReplicas: replicas that are not alive are left out, which is an error of its own. */
-    out->replica_nodes = pick(r, l, p->replicas, p->replica_count, true, &out->replica_nodes_count);
-    out->isr_nodes = pick(r, l, p->isr, p->isr_count, true, &out->isr_nodes_count);
+    out->replica_nodes = pick(r, l, p->replicas, p->replica_count, &out->replica_nodes_count);
+    out->isr_nodes = pick(r, l, p->isr, p->isr_count, &out->isr_nodes_count);
     if (out->error_code == KERR_NONE &&
         out->replica_nodes_count + out->isr_nodes_count < p->replica_count + p->isr_count)
         out->error_code = KERR_REPLICA_NOT_AVAILABLE;

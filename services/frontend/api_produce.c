@@ -276,7 +276,7 @@ static void add_part(struct produce *p, const struct image_topic *topic, enum ka
     if (error == KERR_NONE)
         error = check_records(p->r, in->records);
     if (error == KERR_NONE && partition->leader < 0)
-        error = KERR_NOT_LEADER_OR_FOLLOWER;
+        error = api_leaderless(p->r->image, partition);
     if (error != KERR_NONE) {
         set_error(p, out, error);
         return;
