@@ -317,10 +317,27 @@ struct config_list config_list(const struct config *c, const char *name, struct 
     return list;
 }
 
-const char *config_log_dir(const struct config *c, struct arena *a)
+struct config_list config_log_dirs(const struct config *c, struct arena *a)
 {
     struct config_list list = config_list(c, "log.dirs", a);
     if (list.count == 0)
         list = config_list(c, "log.dir", a);
+    size_t kept = 0;
+    for (size_t i = 0; i < list.count; i++) {
+        bool again = false;
+        for (size_t k = 0; k < kept; k++)
+            again = again || strcmp(list.items[k], list.items[i]) == 0;
+        if (!again)
+            list.items[kept++] = list.items[i];
+    }
+    list.count = kept;
+    return list;
+}
+
+const char *config_metadata_log_dir(const struct config *c, struct arena *a)
+{
+    if (!config_is_null(c, "metadata.log.dir"))
+        return config_string(c, "metadata.log.dir");
+    struct config_list list = config_log_dirs(c, a);
     return list.count ? list.items[0] : "";
 }

@@ -56,8 +56,10 @@ struct config_list {
 };
 struct config_list config_list(const struct config *c, const char *name, struct arena *a);
 
-/* The one data directory: the first of log.dirs, else of log.dir. */
-const char *config_log_dir(const struct config *c, struct arena *a);
+/* The data directories: log.dirs, else log.dir. One that is listed again counts once, as in Kafka. */
+struct config_list config_log_dirs(const struct config *c, struct arena *a);
+/* Where __cluster_metadata-0 is: metadata.log.dir, else the first of the data directories. */
+const char *config_metadata_log_dir(const struct config *c, struct arena *a);
 
 /* ------------------------------------------------------------------- keys that something dynamic may override
  * The caller's metadata image answers for the dynamic places. */

@@ -100,22 +100,44 @@ static int fail(char **ret_message, int error, const char *dir, const char *what
     return error;
 }
 
-int kraft_format(const struct kraft_format_options *o, char **ret_message)
+static int refuse_formatted(const char *dir, char **ret_message)
 {
     char path[4096];
-    int n = snprintf(path, sizeof path, "%s/meta.properties", o->dir);
+    int n = snprintf(path, sizeof path, "%s/meta.properties", dir);
     if (n < 0 || (size_t)n >= sizeof path)
-        return fail(ret_message, -ENAMETOOLONG, o->dir, "format");
-    if (access(path, F_OK) == 0)
-        return fail(ret_message, -EEXIST, o->dir, "meta.properties");
-    int error = write_bootstrap(o);
+        return fail(ret_message, -ENAMETOOLONG, dir, "format");
+    return access(path, F_OK) == 0 ? fail(ret_message, -EEXIST, dir, "meta.properties") : 0;
+}
+
+static int write_meta(const struct kraft_format_options *o, char **ret_message)
+{
+    struct meta_properties meta = {.node_id = o->meta.node_id, .directory_id = o->meta.directory_id};
+    memcpy(meta.cluster_id, o->meta.cluster_id, sizeof meta.cluster_id);
+    int error = meta_properties_write(o->dir, &meta);
+    return error != 0 ? fail(ret_message, error, o->dir, "meta.properties") : 0;
+}
+
+int kraft_format(const struct kraft_format_options *o, char **ret_message)
+{
+    int error = refuse_formatted(o->dir, ret_message);
+    if (error != 0)
+        return error;
+    error = write_bootstrap(o);
     if (error != 0)
         return fail(ret_message, error, o->dir, "bootstrap.checkpoint");
     error = write_first_snapshot(o);
     if (error != 0)
         return fail(ret_message, error, o->dir, "__cluster_metadata-0");
-    struct meta_properties meta = {.node_id = o->meta.node_id, .directory_id = o->meta.directory_id};
-    memcpy(meta.cluster_id, o->meta.cluster_id, sizeof meta.cluster_id);
-    error = meta_properties_write(o->dir, &meta);
-    return error != 0 ? fail(ret_message, error, o->dir, "meta.properties") : 0;
+    return write_meta(o, ret_message);
+}
+
+int kraft_format_data(const struct kraft_format_options *o, char **ret_message)
+{
+    int error = refuse_formatted(o->dir, ret_message);
+    if (error != 0)
+        return error;
+    error = write_bootstrap(o);
+    if (error != 0)
+        return fail(ret_message, error, o->dir, "bootstrap.checkpoint");
+    return write_meta(o, ret_message);
 }

@@ -38,6 +38,8 @@ struct kraft_format_options {
 /* 0, or -errno with *ret_message (the caller frees): -EEXIST: meta.properties is there already. meta.properties is
  * written last, so that a format that was cut short is done again. */
 NODISCARD int kraft_format(const struct kraft_format_options *o, char **ret_message);
+/* The same of a folder that holds data only, and not the metadata log: endpoint and time are not used. */
+NODISCARD int kraft_format_data(const struct kraft_format_options *o, char **ret_message);
 
 /* The features of a new cluster, as Kafka 4.3.1 formats it: a record value each for put, in Kafka's order. */
 void kraft_bootstrap_features(image_record_fn *put, void *ctx);

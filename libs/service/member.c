@@ -114,8 +114,12 @@ static void on_heartbeat(void *ctx, const struct bus_result *result)
                  kafka_error_name(result->reply->heartbeat->error));
         s->registered = false;
         register_now(s);
+    } else if (result->reply->heartbeat->error == 0 && s->options.on_heartbeat_taken != NULL) {
+        s->options.on_heartbeat_taken(s->options.ctx);
     }
     service_stop_when_told(s);
+    if (s->heartbeat_wanted && !s->drained)
+        heartbeat(s);
 }
 
 static void heartbeat(void *ctx)
@@ -125,6 +129,7 @@ static void heartbeat(void *ctx)
 
     if (!s->registered || s->heartbeat_call != 0)
         return;
+    s->heartbeat_wanted = false;
     body.role = (int32_t)s->options.role;
     body.id = s->id;
     body.incarnation = s->incarnation;
@@ -137,6 +142,12 @@ static void heartbeat(void *ctx)
         .kind = KARST__BUS__CALL__BODY_HEARTBEAT, .body = &body, .timeout_ms = HEARTBEAT_TIMEOUT_MS};
     s->heartbeat_call =
         bus_call(s->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, service_controller(s), &request, on_heartbeat, s);
+}
+
+void service_heartbeat_soon(struct service *s)
+{
+    s->heartbeat_wanted = true;
+    heartbeat(s);
 }
 
 void service_member_start(struct service *s)

@@ -64,7 +64,7 @@ static int read_cluster_id(struct service *s)
 {
     struct meta_properties meta;
     char *error = NULL;
-    const char *dir = config_log_dir(s->config, s->arena);
+    const char *dir = config_metadata_log_dir(s->config, s->arena);
     int failed = meta_properties_read(dir, &meta, &error);
 
     if (failed == -ENOENT) {

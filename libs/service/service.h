@@ -1,8 +1,8 @@
 /* service.h - what the main() of every Karst service shares: arguments, configuration, loop, bus, signals, and the life
  * in the cluster: registration, heartbeats, and the image that follows the metadata log.
  *
- *   service_open   arguments `--config FILE --id N`, the config, the cluster id (meta.properties of the first log
- * directory), loop, bus, signals service_join   connect to the controllers, register, heartbeat, follow the metadata
+ *   service_open   arguments `--config FILE --id N`, the config, the cluster id (meta.properties beside the
+ * metadata log), loop, bus, signals service_join   connect to the controllers, register, heartbeat, follow the metadata
  * log (not for the controller, which has its own log) service_run    the loop, until the service has drained; gives the
  * exit status service_close
  *
@@ -38,6 +38,8 @@ struct service_options {
     void (*on_register)(void *ctx, Karst__Bus__RegisterRequest *request);
     /* Before each HeartbeatRequest leaves: the service may add offline_log_dirs. */
     void (*on_heartbeat)(void *ctx, Karst__Bus__HeartbeatRequest *request);
+    /* The controller has taken the one that left last. */
+    void (*on_heartbeat_taken)(void *ctx);
     /* After each change of the image, in its order; before the waiters of service_wait_offset. old_image is NULL at
      * first. Both live until it returns; to keep one, take a count of it. */
     void (*on_image)(void *ctx, const struct image *old_image, const struct image *new_image);
@@ -70,6 +72,8 @@ int32_t service_id(const struct service *s);
 uint64_t service_incarnation(const struct service *s);
 int64_t
 service_epoch(const struct service *s); /* of the registration (storage: the broker epoch); -1: not registered */
+/* There is something to tell: the next heartbeat leaves now, or when the one under way has been answered. */
+void service_heartbeat_soon(struct service *s);
 bool service_is_ready(const struct service *s);
 bool service_is_draining(const struct service *s);
 

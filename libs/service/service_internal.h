@@ -45,6 +45,7 @@ struct service {
     int64_t epoch, registered_offset; /* that the image must reach for `ready` */
     int32_t reported_error;
     uint64_t register_call, heartbeat_call;
+    bool heartbeat_wanted; /* sooner than by the timer */
     struct loop_timer *register_timer, *heartbeat_timer;
 };
 

@@ -165,8 +165,7 @@ int quorum_open(struct quorum *q)
     struct meta_properties meta;
     struct arena *a = arena_new(0);
     char *message = NULL;
-    q->log_dir = xstrdup(config_is_null(q->config, "metadata.log.dir") ? config_log_dir(q->config, a)
-                                                                       : config_string(q->config, "metadata.log.dir"));
+    q->log_dir = xstrdup(config_metadata_log_dir(q->config, a));
     arena_free(a);
     if (meta_properties_read(q->log_dir, &meta, &message) != 0) {
         log_error("%s: %s", q->log_dir, message ? message : "it is not formatted");

@@ -1,4 +1,8 @@
-/* datadir.c - the data directory: whose it is, and the format of an empty one. */
+/* datadir.c - the data directories: whose they are, and the format of empty ones.
+ *
+ * All are formatted, or none is: then all are formatted now, the one with the metadata log last, so that a format that
+ * was cut short goes on at the next start. One alone without meta.properties is a disk that is not mounted, more often
+ * than not, and a new cluster on it would set all partitions of the others aside: refused, as Kafka does. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -88,7 +92,7 @@ static int refuse_running_kafka(const char *path, char **ret_error)
 static bool may_be_formatted(const char *path, char **ret_found)
 {
     static const char *const fine[] = {
-        ".", "..", ".lock", "lost+found", "bootstrap.checkpoint", "__cluster_metadata-0"};
+        ".", "..", ".lock", "lost+found", "bootstrap.checkpoint", "meta.properties", "__cluster_metadata-0"};
     DIR *dir = opendir(path);
     struct dirent *e;
     while (dir && (e = readdir(dir)) != NULL) {
@@ -140,33 +144,111 @@ static uint16_t controller_port(const struct config *c, char *ret_host)
     return port;
 }
 
-static int format(const char *path, const struct config *c, struct datadir_identity *ret_identity, char **ret_error)
+/* The data directories, that of the metadata log among them. */
+struct directories {
+    const char *metadata;
+    const char **at;
+    size_t count;
+    struct arena *arena;
+};
+
+static struct directories list_directories(const struct config *c)
+{
+    struct directories d = {.arena = arena_new(0)};
+    struct config_list list = config_log_dirs(c, d.arena);
+    bool inside = false;
+    d.metadata = config_metadata_log_dir(c, d.arena);
+    d.at = arena_alloc(d.arena, (list.count + 1) * sizeof *d.at);
+    for (size_t i = 0; i < list.count; i++) {
+        d.at[d.count++] = list.items[i];
+        inside = inside || strcmp(list.items[i], d.metadata) == 0;
+    }
+    if (!inside)
+        d.at[d.count++] = d.metadata;
+    return d;
+}
+
+/* Nothing but what a format leaves may be in any of them. *cluster_id: that of those that have been formatted. */
+static int check_empty(const struct directories *all, char *cluster_id, char **ret_error)
+{
+    struct meta_properties meta;
+    for (size_t i = 0; i < all->count; i++) {
+        const char *path = all->at[i];
+        char *found = NULL, *real = NULL;
+        int r = datadir_open(path, &real, ret_error);
+        free(real);
+        if (r)
+            return r;
+        if (!may_be_formatted(path, &found)) {
+            *ret_error =
+                strcmp(path, all->metadata) == 0 && all->count == 1
+                    ? xasprintf("%s is no Kafka data directory (it has %s and no meta.properties): give an "
+                                "empty one, or one of Kafka's",
+                                path, found)
+                    : xasprintf("%s has no meta.properties, and cannot be formatted, as there is %s/%s: is its "
+                                "disk mounted?",
+                                all->metadata, path, found);
+            free(found);
+            return -EEXIST;
+        }
+        r = meta_properties_read(path, &meta, ret_error);
+        if (r == -ENOENT)
+            continue;
+        if (r == 0 && *cluster_id && strcmp(cluster_id, meta.cluster_id) != 0) {
+            *ret_error =
+                xasprintf("%s belongs to the cluster %s, another directory to %s", path, meta.cluster_id, cluster_id);
+            r = -EINVAL;
+        }
+        if (r)
+            return r;
+        strcpy(cluster_id, meta.cluster_id);
+    }
+    return 0;
+}
+
+static int format_one(struct kraft_format_options *o, const char *path, bool is_metadata, char **ret_error)
+{
+    struct meta_properties meta;
+    int r = meta_properties_read(path, &meta, ret_error);
+    if (r != -ENOENT)
+        return r;
+    r = make_uuid(&o->meta.directory_id);
+    if (r) {
+        *ret_error = xasprintf("no random numbers for the directory id: %s", strerror(-r));
+        return r;
+    }
+    o->dir = path;
+    return is_metadata ? kraft_format(o, ret_error) : kraft_format_data(o, ret_error);
+}
+
+static int format(const struct directories *all, const struct config *c, struct datadir_identity *ret_identity,
+                  char **ret_error)
 {
     struct timespec now;
     struct uuid cluster;
-    struct kraft_format_options o = {.dir = path, .listener_name = "CONTROLLER"};
-    char host[256], *found = NULL;
-    if (!may_be_formatted(path, &found)) {
-        *ret_error = xasprintf(
-            "%s is no Kafka data directory (it has %s and no meta.properties): give an empty one, or one of Kafka's",
-            path, found);
-        free(found);
-        return -EEXIST;
-    }
-    int r = make_uuid(&cluster);
-    if (r == 0)
-        r = make_uuid(&o.meta.directory_id);
+    struct kraft_format_options o = {.listener_name = "CONTROLLER"};
+    char host[256];
+    int r = check_empty(all, o.meta.cluster_id, ret_error);
+    if (r)
+        return r;
+    r = make_uuid(&cluster);
     if (r) {
         *ret_error = xasprintf("no random numbers for the cluster id: %s", strerror(-r));
         return r;
     }
     clock_gettime(CLOCK_REALTIME, &now);
-    strcpy(o.meta.cluster_id, uuid_to_text(cluster).s);
+    if (*o.meta.cluster_id == 0)
+        strcpy(o.meta.cluster_id, uuid_to_text(cluster).s);
     o.meta.node_id = config_int(c, "node.id");
     o.port = controller_port(c, host);
     o.host = host;
     o.now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-    r = kraft_format(&o, ret_error);
+    for (size_t i = 0; i < all->count && r == 0; i++) {
+        if (strcmp(all->at[i], all->metadata) != 0)
+            r = format_one(&o, all->at[i], false, ret_error);
+    }
+    if (r == 0)
+        r = format_one(&o, all->metadata, true, ret_error);
     if (r == 0) {
         strcpy(ret_identity->cluster_id, o.meta.cluster_id);
         ret_identity->formatted_now = true;
@@ -174,24 +256,63 @@ static int format(const char *path, const struct config *c, struct datadir_ident
     return r;
 }
 
-int datadir_prepare(const char *path, const struct config *c, struct datadir_identity *ret_identity, char **ret_error)
+/* Of a cluster that is there. A directory that cannot be read is no reason: storage goes on with the others. */
+static int check_member(const struct directories *all, const char *path, const struct meta_properties *first,
+                        char **ret_error)
 {
     struct meta_properties meta;
-    int32_t wanted = config_int(c, "node.id");
-    int r = refuse_running_kafka(path, ret_error);
-    if (r)
-        return r;
-    r = meta_properties_read(path, &meta, ret_error);
+    char *error = NULL;
+    int r = meta_properties_read(path, &meta, &error);
     if (r == -ENOENT)
-        return format(path, c, ret_identity, ret_error);
-    if (r)
-        return r;
-    if (meta.node_id != wanted) {
+        *ret_error = xasprintf("%s has no meta.properties, and %s has: is its disk mounted? A new directory has to be "
+                               "formatted first",
+                               path, all->metadata);
+    if (r == -ENOENT || r) {
+        free(error);
+        return r == -ENOENT ? r : 0;
+    }
+    if (strcmp(meta.cluster_id, first->cluster_id) != 0)
+        *ret_error = xasprintf("%s belongs to the cluster %s, and %s to %s", path, meta.cluster_id, all->metadata,
+                               first->cluster_id);
+    else if (meta.node_id != first->node_id)
         *ret_error =
-            xasprintf("%s belongs to node %d, and the configuration says node.id=%d", path, meta.node_id, wanted);
+            xasprintf("%s belongs to node %d, and %s to %d", path, meta.node_id, all->metadata, first->node_id);
+    return *ret_error ? -EINVAL : 0;
+}
+
+static int check_members(const struct directories *all, const struct config *c, const struct meta_properties *first,
+                         char **ret_error)
+{
+    int32_t wanted = config_int(c, "node.id");
+    int r = 0;
+    if (first->node_id != wanted) {
+        *ret_error = xasprintf("%s belongs to node %d, and the configuration says node.id=%d", all->metadata,
+                               first->node_id, wanted);
         return -EINVAL;
     }
-    snprintf(ret_identity->cluster_id, sizeof(ret_identity->cluster_id), "%s", meta.cluster_id);
-    ret_identity->formatted_now = false;
-    return 0;
+    for (size_t i = 0; i < all->count && r == 0; i++)
+        r = check_member(all, all->at[i], first, ret_error);
+    return r;
+}
+
+int datadir_prepare(const struct config *c, struct datadir_identity *ret_identity, char **ret_error)
+{
+    struct directories all = list_directories(c);
+    struct meta_properties meta;
+    int r = 0;
+    *ret_error = NULL;
+    for (size_t i = 0; i < all.count && r == 0; i++)
+        r = refuse_running_kafka(all.at[i], ret_error);
+    if (r == 0) {
+        r = meta_properties_read(all.metadata, &meta, ret_error);
+        if (r == -ENOENT) {
+            r = format(&all, c, ret_identity, ret_error);
+        } else if (r == 0) {
+            r = check_members(&all, c, &meta, ret_error);
+            strcpy(ret_identity->cluster_id, meta.cluster_id);
+            ret_identity->formatted_now = false;
+        }
+    }
+    arena_free(all.arena);
+    return r;
 }

@@ -184,15 +184,78 @@ static int load_file(struct config *c, const char *path, char **ret_error)
     return r;
 }
 
+/* The real path; of what is not there yet, the absolute one. The caller frees. */
+static char *absolute_path(const char *path)
+{
+    char *real = realpath(path, NULL), *here;
+    if (real != NULL)
+        return real;
+    if (*path == '/' || (here = getcwd(NULL, 0)) == NULL)
+        return xstrdup(path);
+    real = xasprintf("%s/%s", here, path);
+    free(here);
+    return real;
+}
+
+/* Several folders in log.dirs, and DIR of --data is one of them: all are used, in the order of the file, for the first
+ * one holds the metadata log. */
+static int take_log_dirs(struct config *c, const struct config_list *list, const char *data, char **ret_error)
+{
+    char *all = xstrdup(""), *before;
+    bool found = false, twice = false;
+    for (size_t i = 0; i < list->count && !twice; i++) {
+        char *path = absolute_path(list->items[i]);
+        for (size_t k = 0; k < i && !twice; k++) {
+            char *other = absolute_path(list->items[k]);
+            twice = strcmp(other, path) == 0;
+            if (twice)
+                *ret_error = xasprintf("log.dirs: %s and %s are one folder", list->items[k], list->items[i]);
+            free(other);
+        }
+        found = found || strcmp(path, data) == 0;
+        before = all;
+        all = xasprintf("%s%s%s", before, *before ? "," : "", path);
+        free(before);
+        free(path);
+    }
+    if (!found && !twice)
+        *ret_error = xasprintf("--data %s is none of the folders in log.dirs=%s", data, all);
+    else if (!twice)
+        config_set(c, "log.dirs", all);
+    free(all);
+    return found && !twice ? 0 : -EINVAL;
+}
+
+/* Where the data is: --data, and what the file says beside it. */
+static int apply_data(struct config *c, const struct up_options *o, const char *data, char **ret_error)
+{
+    const char *dirs = config_raw(c, "log.dirs") ? config_raw(c, "log.dirs") : config_raw(c, "log.dir");
+    struct arena *a = arena_new(0);
+    struct config_list list = config_log_dirs(c, a);
+    int r = 0;
+    if (!config_is_null(c, "metadata.log.dir")) {
+        char *path = absolute_path(config_string(c, "metadata.log.dir"));
+        config_set(c, "metadata.log.dir", path);
+        free(path);
+    }
+    if (dirs && list.count > 1) {
+        r = take_log_dirs(c, &list, data, ret_error);
+    } else {
+        if (dirs && strcmp(dirs, data) != 0)
+            log_info("--data %s is used, not log.dirs=%s of %s", data, dirs, o->config);
+        config_set(c, "log.dirs", data);
+    }
+    arena_free(a);
+    return r;
+}
+
 int effective_load(const struct up_options *o, const char *data, struct config **ret_config, char **ret_error)
 {
     struct config *c = config_new();
     int r = o->config ? load_file(c, o->config, ret_error) : 0;
-    const char *dirs = config_raw(c, "log.dirs") ? config_raw(c, "log.dirs") : config_raw(c, "log.dir");
-    if (r == 0 && dirs && strcmp(dirs, data) != 0)
-        log_info("--data %s is used, not log.dirs=%s of %s", data, dirs, o->config);
+    if (r == 0)
+        r = apply_data(c, o, data, ret_error);
     if (r == 0) {
-        config_set(c, "log.dirs", data);
         for (size_t i = 0; i < COUNTOF(for_one_node); i++)
             set_missing(c, for_one_node[i][0], for_one_node[i][1]);
         for (size_t i = 0; o->config == NULL && i < COUNTOF(without_file); i++)

@@ -40,14 +40,13 @@ void rundir_clean(const char *path);
 NODISCARD int datadir_open(const char *path, char **ret_path, char **ret_error);
 /* Excludes a second `karst up`. A file descriptor that goes over to children of fork; -EWOULDBLOCK, -errno. */
 NODISCARD int datadir_lock(const char *path);
-/* Is it ours to use: free of a running Kafka, of this node id, formatted (an empty one is formatted now)? 0 with the
- * cluster id, or -errno with *ret_error. */
+/* Are log.dirs ours to use: free of a running Kafka, of one cluster and this node id, formatted (when all are empty
+ * they are formatted now)? 0 with the cluster id, or -errno with *ret_error. */
 struct datadir_identity {
     char cluster_id[64];
     bool formatted_now;
 };
-NODISCARD int datadir_prepare(const char *path, const struct config *c, struct datadir_identity *ret_identity,
-                              char **ret_error);
+NODISCARD int datadir_prepare(const struct config *c, struct datadir_identity *ret_identity, char **ret_error);
 
 /* ------------------------------------------------------------------------------------------------------- effective.c
  */

@@ -119,7 +119,7 @@ static int prepare_and_run(const struct up_options *o, struct config *c, const c
     char *error = NULL, *run_dir = NULL;
     struct datadir_identity identity;
     struct supervisor_options s = {.config = c, .data = data, .detached = o->detach, .ready_fd = -1};
-    if (open_ports(c, &s, &error) != 0 || datadir_prepare(data, c, &identity, &error) != 0 ||
+    if (open_ports(c, &s, &error) != 0 || datadir_prepare(c, &identity, &error) != 0 ||
         rundir_make(data, &run_dir, &error) != 0) {
         close_ports(&s);
         return fail(STATUS_FAILED, error);

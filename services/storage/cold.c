@@ -36,7 +36,7 @@ static void finish(struct cold_job *j)
         struct replica *r = replica_find(s, key->topic_id, key->partition);
         int err = log_warm_end(r != NULL ? r->log : NULL, j->list.at[i].warm);
         if (err < 0 && r != NULL)
-            directory_failed(s, err);
+            directory_failed(r->dir, err);
     }
     free(j);
 }

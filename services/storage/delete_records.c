@@ -11,9 +11,12 @@ typedef struct kafka_delete_records_response_delete_records_partition_result ans
 
 enum { TO_HIGH_WATERMARK = -1 };
 
-static enum kafka_error delete_one(struct storage *s, struct replica *r, int64_t offset, int64_t *ret_low)
+/* moved: of the directories, those whose log starts have moved. */
+static enum kafka_error delete_one(struct storage *s, struct slice topic, int32_t partition, int64_t offset,
+                                   bool *moved, int64_t *ret_low)
 {
-    enum kafka_error error = replica_check_leader(s, r, -1);
+    struct replica *r;
+    enum kafka_error error = replica_look_up(s, topic, partition, -1, &r);
     if (error != KERR_NONE)
         return error;
     if (r->internal)
@@ -27,13 +30,32 @@ static enum kafka_error delete_one(struct storage *s, struct replica *r, int64_t
     if (err == -ERANGE)
         return KERR_OFFSET_OUT_OF_RANGE;
     if (err < 0) {
-        directory_failed(s, err);
+        directory_failed(r->dir, err);
         return KERR_KAFKA_STORAGE_ERROR;
     }
     *ret_low = log_start(r->log);
+    moved[r->dir - s->dirs] = true;
     if (before != *ret_low)
         read_wake(r);
     return KERR_NONE;
+}
+
+static void write_starts(struct storage *s, const bool *moved, struct kafka_delete_records_response *response)
+{
+    bool failed = false;
+    for (size_t i = 0; i < s->dir_count; i++) {
+        /* On a full disk: this is how room is made; the checkpoint follows with its timer, as Kafka's always does. */
+        int err = moved[i] ? directory_write_starts(&s->dirs[i]) : 0;
+        failed = failed || (err < 0 && err != -ENOSPC);
+    }
+    for (int32_t t = 0; failed && t < response->topics_count; t++) {
+        topic_answer *to = &response->topics[t];
+        for (int32_t p = 0; p < to->partitions_count; p++) {
+            const struct replica *r = replica_by_name(s, to->name, to->partitions[p].partition_index);
+            if (r != NULL && r->dir->failed != 0)
+                to->partitions[p].error_code = KERR_KAFKA_STORAGE_ERROR;
+        }
+    }
 }
 
 void delete_records_on_call(void *ctx, struct rpc *rpc)
@@ -48,6 +70,7 @@ void delete_records_on_call(void *ctx, struct rpc *rpc)
     }
     turn_commit(s); /* what is staged in this turn is before the high watermark that is meant */
     struct arena *a = rpc_arena(rpc);
+    bool *moved = arena_calloc(a, s->dir_count, sizeof *moved);
     struct kafka_delete_records_response response;
     kafka_delete_records_response_init(&response);
     response.topics = arena_calloc(a, (size_t)q->topics_count + 1, sizeof *response.topics);
@@ -62,16 +85,10 @@ void delete_records_on_call(void *ctx, struct rpc *rpc)
             answer *row = &to->partitions[p];
             row->partition_index = from->partition_index;
             row->low_watermark = -1;
-            struct replica *r = replica_by_name(s, to->name, from->partition_index);
-            row->error_code = (int16_t)delete_one(s, r, from->offset, &row->low_watermark);
+            row->error_code =
+                (int16_t)delete_one(s, to->name, from->partition_index, from->offset, moved, &row->low_watermark);
         }
     }
-    int err = directory_write_starts(s);
-    if (err == -ENOSPC)
-        err = 0; /* this is how room is made; the checkpoint follows with its timer, as Kafka's always does */
-    for (int32_t t = 0; err < 0 && t < response.topics_count; t++) {
-        for (int32_t p = 0; p < response.topics[t].partitions_count; p++)
-            response.topics[t].partitions[p].error_code = KERR_KAFKA_STORAGE_ERROR;
-    }
+    write_starts(s, moved, &response);
     rpc_reply_kafka(rpc, &response, 0);
 }

@@ -1,4 +1,4 @@
-/* describe_log_dirs.c - Kafka request DescribeLogDirs (35): this node's folder and the sizes of what is in it. */
+/* describe_log_dirs.c - Kafka request DescribeLogDirs (35): this node's folders and the sizes of what is in them. */
 #include "kafka/describe_log_dirs.h"
 #include "services/storage/storage.h"
 #include <stdlib.h>
@@ -42,23 +42,43 @@ static const struct replica **list_wanted(struct storage *s, const request *q, s
     return list;
 }
 
-static void fill_topics(struct storage *s, const request *q, struct arena *a, dir_answer *to)
+static void fill_topics(const struct directory *d, const struct replica **list, size_t n, struct arena *a,
+                        dir_answer *to)
 {
-    size_t n;
-    const struct replica **list = list_wanted(s, q, a, &n);
-    answer *rows = arena_calloc(a, n + 1, sizeof *rows);
+    answer *row = arena_calloc(a, n + 1, sizeof *row);
     to->topics = arena_calloc(a, n + 1, sizeof *to->topics);
     for (size_t i = 0; i < n; i++) {
+        if (list[i]->dir != d)
+            continue;
         topic_answer *t = to->topics_count > 0 ? &to->topics[to->topics_count - 1] : NULL;
         if (t == NULL || !slice_eq(t->name, slice_str(list[i]->topic))) {
             t = &to->topics[to->topics_count++];
             t->name = slice_str(list[i]->topic);
-            t->partitions = &rows[i];
+            t->partitions = row;
         }
-        rows[i].partition_index = list[i]->key.partition;
-        rows[i].partition_size = (int64_t)log_size_bytes(list[i]->log);
-        rows[i].offset_lag = log_end(list[i]->log) - log_high_watermark(list[i]->log);
+        row->partition_index = list[i]->key.partition;
+        row->partition_size = (int64_t)log_size_bytes(list[i]->log);
+        row->offset_lag = log_end(list[i]->log) - log_high_watermark(list[i]->log);
+        row++;
         t->partitions_count++;
+    }
+}
+
+static void fill_directory(const struct directory *d, const struct replica **list, size_t n, struct arena *a,
+                           dir_answer *to)
+{
+    struct statvfs disk;
+    char *absolute = realpath(d->path, NULL);
+    kafka_describe_log_dirs_response_describe_log_dirs_result_init(to);
+    to->log_dir = slice_str(arena_str(a, slice_str(absolute ? absolute : d->path)));
+    free(absolute);
+    to->error_code = d->failed ? KERR_KAFKA_STORAGE_ERROR : KERR_NONE;
+    if (d->failed)
+        return;
+    fill_topics(d, list, n, a, to);
+    if (statvfs(d->path, &disk) == 0) {
+        to->total_bytes = (int64_t)(disk.f_blocks * disk.f_frsize);
+        to->usable_bytes = (int64_t)(disk.f_bavail * disk.f_frsize);
     }
 }
 
@@ -68,24 +88,14 @@ void describe_log_dirs_on_call(void *ctx, struct rpc *rpc)
     const request *q = rpc_kafka_request(rpc);
     if (q == NULL)
         return;
+    size_t n;
     struct arena *a = rpc_arena(rpc);
+    const struct replica **list = list_wanted(s, q, a, &n);
     struct kafka_describe_log_dirs_response response;
-    dir_answer dir;
-    struct statvfs disk;
     kafka_describe_log_dirs_response_init(&response);
-    kafka_describe_log_dirs_response_describe_log_dirs_result_init(&dir);
-    char *absolute = realpath(s->dir, NULL);
-    dir.log_dir = slice_str(arena_str(a, slice_str(absolute ? absolute : s->dir)));
-    free(absolute);
-    dir.error_code = s->offline ? KERR_KAFKA_STORAGE_ERROR : KERR_NONE;
-    if (!s->offline) {
-        fill_topics(s, q, a, &dir);
-        if (statvfs(s->dir, &disk) == 0) {
-            dir.total_bytes = (int64_t)(disk.f_blocks * disk.f_frsize);
-            dir.usable_bytes = (int64_t)(disk.f_bavail * disk.f_frsize);
-        }
-    }
-    response.results = &dir;
-    response.results_count = 1;
+    response.results = arena_calloc(a, s->dir_count, sizeof *response.results);
+    response.results_count = (int32_t)s->dir_count;
+    for (size_t i = 0; i < s->dir_count; i++)
+        fill_directory(&s->dirs[i], list, n, a, &response.results[i]);
     rpc_reply_kafka(rpc, &response, 0);
 }

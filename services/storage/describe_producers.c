@@ -45,11 +45,11 @@ static void add_producer(void *ctx, const struct log_producer *p)
 static void answer_one(struct storage *s, struct arena *a, struct slice topic, int32_t partition, size_t *left,
                        answer *to)
 {
-    const struct replica *r = replica_by_name(s, topic, partition);
+    struct replica *r;
     struct list l = {.arena = a, .max = *left};
     kafka_describe_producers_response_partition_response_init(to);
     to->partition_index = partition;
-    enum kafka_error error = replica_check_leader(s, r, -1);
+    enum kafka_error error = replica_look_up(s, topic, partition, -1, &r);
     /* A follower answers too. */
     if (error == KERR_NOT_LEADER_OR_FOLLOWER)
         error = KERR_NONE;

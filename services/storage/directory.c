@@ -1,360 +1,322 @@
-/* directory.c - the data directory: identity, locks, the partitions that are there at the start, checkpoints, the clean
- * stop. */
-#include "libs/base/bytes.h"
+/* directory.c - the folders of log.dirs: identity, lock, failure, and which of them a new replica goes to.
+ *
+ *   log.dirs --directories_open--> in use --directory_failed--> offline, until the next start
+ *
+ * At the start as Kafka: a directory that cannot be read is offline and the others serve; one without meta.properties,
+ * of another cluster or node, or with the id of another directory ends the start, for that is somebody's mistake. So
+ * does the loss of all of them, or of the one with the metadata log, at any time (ReplicaManager.handleLogDirFailure).
+ */
 #include "libs/config/meta_properties.h"
 #include "services/storage/storage.h"
-#include <inttypes.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { STATUS_CONFIG = 78, STATUS_FAILED = 1 };
 
-/* ---- identity ---- */
+/* ---- identity and lock ---- */
 
-static int check_identity(struct storage *s)
+static int check_identity(struct directory *d)
 {
+    struct storage *s = d->storage;
     struct meta_properties meta;
     char *error = NULL;
-    int err = meta_properties_read(s->dir, &meta, &error);
-    if (err != 0) {
-        log_error("%s: meta.properties: %s", s->dir, error ? error : strerror(-err));
-        free(error);
+    int err = meta_properties_read(d->path, &meta, &error);
+    if (err == -ENOENT) {
+        log_error("%s has no meta.properties: is its disk mounted? A new directory has to be formatted first", d->path);
         return STATUS_CONFIG;
     }
+    if (err != 0) {
+        log_error("%s is offline: meta.properties: %s", d->path, error ? error : strerror(-err));
+        free(error);
+        d->failed = err;
+        return 0;
+    }
     if (strcmp(meta.cluster_id, service_cluster_id(s->service)) != 0) {
-        log_error("%s belongs to the cluster %s, not to %s", s->dir, meta.cluster_id, service_cluster_id(s->service));
+        log_error("%s belongs to the cluster %s, not to %s", d->path, meta.cluster_id, service_cluster_id(s->service));
         return STATUS_CONFIG;
     }
     if (meta.node_id != service_id(s->service)) {
-        log_error("%s belongs to node %d, not to %d", s->dir, meta.node_id, service_id(s->service));
+        log_error("%s belongs to node %d, not to %d", d->path, meta.node_id, service_id(s->service));
         return STATUS_CONFIG;
     }
-    s->dir_id = meta.directory_id;
+    struct directory *twin = directory_by_id(s, meta.directory_id);
+    if (twin != NULL) {
+        log_error("%s and %s have the same directory.id %s: one is the other, or a copy of it", twin->path, d->path,
+                  uuid_to_text(meta.directory_id).s);
+        return STATUS_CONFIG;
+    }
+    d->id = meta.directory_id;
     return 0;
 }
 
-static int take_lock(struct storage *s)
+static int take_lock(struct directory *d)
 {
     int holder = 0;
-    int err = logdir_lock(s->dir, KARST__BUS__ROLE__ROLE_STORAGE, &s->lock_fd, &holder);
-    if (err == -EWOULDBLOCK)
-        log_error("%s is in use by process %d: another storage node, or Kafka", s->dir, holder);
-    else if (err < 0)
-        log_error("%s/.lock: %s", s->dir, strerror(-err));
-    return err < 0 ? STATUS_FAILED : 0;
-}
-
-/* ---- the partitions at the start ---- */
-
-struct names {
-    char **at;
-    size_t count, capacity;
-};
-
-static void note_name(void *arg, const char *name)
-{
-    struct names *n = arg;
-    if (n->count == n->capacity) {
-        n->capacity = n->capacity ? 2 * n->capacity : 64;
-        n->at = xrealloc(n->at, n->capacity * sizeof *n->at);
-    }
-    n->at[n->count++] = xstrdup(name);
-}
-
-static int by_name(const void *a, const void *b)
-{
-    char *const *x = a, *const *y = b;
-    return strcmp(*x, *y);
-}
-
-struct start {
-    struct logdir_checkpoint *points, *starts;
-    size_t opened, failed;
-};
-
-static void keep_unopened(struct storage *s, struct slice topic, int32_t partition, int64_t point, int64_t log_start)
-{
-    struct unopened *u = xcalloc(1, sizeof *u);
-    *u = (struct unopened){
-        .topic = slice_dup_str(topic), .partition = partition, .recovery_point = point, .log_start = log_start};
-    LL_PREPEND(s->unopened, u);
-}
-
-static void open_folder(struct storage *s, const char *name, struct start *st)
-{
-    struct slice topic;
-    int32_t partition;
-    int64_t point, start, zero = 0;
-    char *path = xasprintf("%s/%s", s->dir, name);
-    switch (logdir_parse_name(name, &topic, &partition)) {
-    case LOGDIR_PARTITION:
-        if (slice_eq_str(topic, "__cluster_metadata"))
-            break; /* the controller's */
-        point = logdir_checkpoint_get(st->points, topic, partition);
-        start = logdir_checkpoint_get(st->starts, topic, partition);
-        if (replica_open(s, topic, UUID_ZERO, partition, MAX(point, zero), MAX(start, zero), s->was_clean) == 0) {
-            st->opened++;
-        } else {
-            st->failed++;
-            keep_unopened(s, topic, partition, point, start);
-        }
-        break;
-    case LOGDIR_DELETED: directory_remove_later(s, TAKE_PTR(path), 0); break;
-    case LOGDIR_FUTURE:
-    case LOGDIR_STRAY:
-    case LOGDIR_OTHER: break;
-    }
-    free(path);
-}
-
-static int read_checkpoints(struct storage *s, struct start *st)
-{
-    int err = logdir_read_checkpoint(&file_system_real, s->dir, LOGDIR_RECOVERY_POINTS, &st->points);
-    if (err == -EBADMSG) {
-        log_warn("%s/%s is damaged: every log is checked from its start", s->dir, LOGDIR_RECOVERY_POINTS);
-        s->was_clean = false;
-        err = 0;
-    }
-    if (err == 0)
-        err = logdir_read_checkpoint(&file_system_real, s->dir, LOGDIR_LOG_STARTS, &st->starts);
-    if (err == -EBADMSG) {
-        log_warn("%s/%s is damaged: logs start at their first segments", s->dir, LOGDIR_LOG_STARTS);
-        err = 0;
-    }
-    return err;
-}
-
-static int open_partitions(struct storage *s)
-{
-    struct start st = {0};
-    struct names n = {0};
-    int err = read_checkpoints(s, &st);
-    if (err == 0)
-        err = file_list(&file_system_real, s->dir, note_name, &n);
-    if (err == 0 && n.count > 0)
-        qsort(n.at, n.count, sizeof *n.at, by_name);
-    for (size_t i = 0; i < n.count; i++) {
-        if (err == 0)
-            open_folder(s, n.at[i], &st);
-        free(n.at[i]);
-    }
-    free(n.at);
-    logdir_checkpoint_free(st.points);
-    logdir_checkpoint_free(st.starts);
-    if (err < 0)
-        log_error("%s: %s", s->dir, strerror(-err));
-    else if (st.opened + st.failed > 0)
-        log_info("%s: opened %zu partitions after %s%s", s->dir, st.opened,
-                 s->was_clean ? "a clean stop" : "a crash or kill", st.failed ? "; some could not be opened" : "");
-    return err < 0 ? STATUS_FAILED : 0;
-}
-
-int directory_open(struct storage *s)
-{
-    s->dir = xstrdup(config_log_dir(s->config, s->arena));
-    int status = check_identity(s);
-    if (status == 0)
-        status = take_lock(s);
-    if (status != 0)
-        return status;
-    int clean = logdir_take_clean(&file_system_real, s->dir, &s->previous_epoch);
-    if (clean < 0) {
-        log_error("%s: %s", s->dir, strerror(-clean));
+    int err = logdir_lock(d->path, KARST__BUS__ROLE__ROLE_STORAGE, &d->lock_fd, &holder);
+    if (err == -EWOULDBLOCK) {
+        log_error("%s is in use by process %d: another storage node, or Kafka", d->path, holder);
         return STATUS_FAILED;
     }
-    s->was_clean = clean;
-    return open_partitions(s);
-}
-
-void directory_failed(struct storage *s, int err)
-{
-    if (s->offline)
-        return;
-    s->offline = true;
-    log_error("%s is offline: %s. It is the only log directory: ending", s->dir, strerror(-err));
-    loop_again(s->loop); /* the end begins with the next turn: we may be in the middle of anything */
-}
-
-/* ---- checkpoints ---- */
-
-typedef int64_t offset_fn(const struct log *l);
-
-/* Only where it is above what the files say themselves. */
-static int64_t checkpointed_start(const struct log *l)
-{
-    return log_start(l) > log_first_segment(l) ? log_start(l) : -1;
-}
-
-struct checkpoint {
-    struct storage *storage;
-    const char *name;
-    struct logdir_offset *offsets;
-    size_t count;
-    uint32_t crc;
-    uint32_t *last_crc;
-    int err;
-};
-
-static void add_line(struct checkpoint *c, const char *topic, int32_t partition, int64_t offset)
-{
-    if (offset < 0)
-        return;
-    c->offsets[c->count++] = (struct logdir_offset){xstrdup(topic), partition, offset};
-    c->crc = bytes_crc32c(c->crc, topic, strlen(topic));
-    c->crc = bytes_crc32c(c->crc, &partition, sizeof partition);
-    c->crc = bytes_crc32c(c->crc, &offset, sizeof offset);
-}
-
-static struct checkpoint *gather(struct storage *s, const char *name, offset_fn *fn, uint32_t *last_crc)
-{
-    struct checkpoint *c = xcalloc(1, sizeof *c);
-    struct unopened *u;
-    size_t unopened = 0;
-    *c = (struct checkpoint){.storage = s, .name = name, .last_crc = last_crc};
-    LL_COUNT(s->unopened, u, unopened);
-    c->offsets = xcalloc(HASH_COUNT(s->replicas) + unopened + 1, sizeof *c->offsets);
-    for (struct replica *r = s->replicas; r != NULL; r = r->hh.next)
-        add_line(c, r->topic, r->key.partition, fn(r->log));
-    LL_FOREACH (s->unopened, u) {
-        if (fn == log_recovery_point)
-            add_line(c, u->topic, u->partition, u->recovery_point);
-        else if (fn == checkpointed_start)
-            add_line(c, u->topic, u->partition, u->log_start);
-    }
-    c->crc += 1; /* 0 is: never written */
-    return c;
-}
-
-static void write_checkpoint(void *ctx)
-{
-    struct checkpoint *c = ctx;
-    c->err = logdir_write_checkpoint(&file_system_real, c->storage->dir, c->name, c->offsets, c->count);
-}
-
-static void checkpoint_free(struct checkpoint *c)
-{
-    for (size_t i = 0; i < c->count; i++)
-        free((char *)(uintptr_t)c->offsets[i].topic);
-    free(c->offsets);
-    free(c);
-}
-
-static int finish_checkpoint(struct checkpoint *c)
-{
-    struct storage *s = c->storage;
-    int err = c->err;
-    if (err == 0)
-        *c->last_crc = c->crc;
-    else
-        log_error("%s/%s: %s", s->dir, c->name, strerror(-err));
-    checkpoint_free(c);
-    if (err < 0 && err != -ENOSPC)
-        directory_failed(s, err);
-    return err;
-}
-
-static void on_written(void *ctx)
-{
-    struct checkpoint *c = ctx;
-    struct storage *s = c->storage;
-    s->checkpointing = false;
-    (void)finish_checkpoint(c);
-    loop_again(s->loop); /* a drain may wait for it */
-}
-
-/* On the slow pool, and only when something has changed. One at a time: the next timer brings what this one left out.
- */
-static void write_later(struct checkpoint *c)
-{
-    struct storage *s = c->storage;
-    if (s->checkpointing || s->draining || s->offline || c->crc == *c->last_crc) {
-        checkpoint_free(c);
-        return;
-    }
-    s->checkpointing = true;
-    loop_work(s->loop, write_checkpoint, on_written, c);
-}
-
-static int write_now(struct checkpoint *c)
-{
-    write_checkpoint(c);
-    return finish_checkpoint(c);
-}
-
-void directory_on_marks(void *ctx)
-{
-    struct storage *s = ctx;
-    write_later(gather(s, LOGDIR_HIGH_WATERMARKS, log_high_watermark, &s->marks_crc));
-}
-
-void directory_on_points(void *ctx)
-{
-    struct storage *s = ctx;
-    write_later(gather(s, LOGDIR_RECOVERY_POINTS, log_recovery_point, &s->points_crc));
-    /* Here and now, as DeleteRecords does it: two writers of one file would take each other's .tmp away. Rare: only
-     * after a retention. */
-    struct checkpoint *starts = gather(s, LOGDIR_LOG_STARTS, checkpointed_start, &s->starts_crc);
-    if (s->draining || s->offline || starts->crc == s->starts_crc)
-        checkpoint_free(starts);
-    else
-        (void)write_now(starts);
-}
-
-int directory_write_starts(struct storage *s)
-{
-    return write_now(gather(s, LOGDIR_LOG_STARTS, checkpointed_start, &s->starts_crc));
-}
-
-/* ---- the clean stop ---- */
-
-/* All logs are flushed first: their recovery points are their ends then, and go into the file before anything is
- * closed. */
-static int flush_all(struct storage *s)
-{
-    for (struct replica *r = s->replicas; r != NULL; r = r->hh.next) {
-        int err = log_failed(r->log) ? log_failed(r->log) : log_flush(r->log);
-        if (err < 0)
-            return err;
+    if (err < 0) {
+        log_error("%s is offline: .lock: %s", d->path, strerror(-err));
+        d->failed = err;
     }
     return 0;
 }
 
-static int close_logs(struct storage *s)
+/* Kafka refuses it (KafkaRaftServer.initializeLogDirs): it would not be the one that is read. */
+static int check_no_metadata_log(struct directory *d)
 {
-    struct replica *r, *next;
-    int err = 0;
-    HASH_ITER (hh, s->replicas, r, next) {
-        HASH_DEL(s->replicas, r);
-        int failed = log_close(r->log, loop_wall_ms(s->loop));
-        if (failed < 0)
-            log_error("%s-%d: not closed cleanly: %s", r->topic, r->key.partition, strerror(-failed));
-        err = err ? err : failed;
-        free(r->topic);
-        free(r);
-    }
-    return err;
+    struct file_stat st;
+    char *path = xasprintf("%s/__cluster_metadata-0", d->path);
+    bool there = !d->has_metadata_log && file_stat(&file_system_real, path, &st) == 0;
+    if (there)
+        log_error("%s is a metadata log in a directory that is not the metadata's", path);
+    free(path);
+    return there ? STATUS_CONFIG : 0;
 }
 
-void directory_close(struct storage *s)
+static int take_into_use(struct directory *d)
 {
-    size_t count = HASH_COUNT(s->replicas);
-    int err = s->offline ? -EIO : flush_all(s);
-    if (err == 0)
-        err = write_now(gather(s, LOGDIR_RECOVERY_POINTS, log_recovery_point, &s->points_crc));
-    if (err == 0)
-        err = write_now(gather(s, LOGDIR_HIGH_WATERMARKS, log_high_watermark, &s->marks_crc));
-    if (err == 0)
-        err = directory_write_starts(s);
-    if (err == 0)
-        err = close_logs(s);
-    /* With the marker the next start would trust the files that this one could not open. */
-    if (err == 0 && s->unopened == NULL)
-        err = logdir_write_clean(&file_system_real, s->dir, service_epoch(s->service));
-    if (err == 0)
-        log_info("%s: closed %zu partitions cleanly", s->dir, count);
-    else
-        log_error("%s: stopped without the clean-stop marker: %s; the next start checks the logs", s->dir,
-                  strerror(-err));
+    int status = check_identity(d);
+    if (status == 0 && d->failed == 0)
+        status = check_no_metadata_log(d);
+    if (status == 0 && d->failed == 0)
+        status = take_lock(d);
+    if (status != 0 || d->failed != 0)
+        return status;
+    int clean = logdir_take_clean(&file_system_real, d->path, &d->previous_epoch);
+    if (clean < 0) {
+        log_error("%s is offline: %s", d->path, strerror(-clean));
+        d->failed = clean;
+        return 0;
+    }
+    d->was_clean = clean;
+    return 0;
+}
+
+/* ---- the start ---- */
+
+/* What is left of log.dirs, or why nothing can be done with it. */
+static int check_enough(const struct storage *s)
+{
+    size_t live = 0;
+    for (size_t i = 0; i < s->dir_count; i++) {
+        live += s->dirs[i].failed == 0;
+        if (s->dirs[i].failed != 0 && s->dirs[i].has_metadata_log) {
+            log_error("%s is offline, and holds the metadata log: ending", s->dirs[i].path);
+            return STATUS_FAILED;
+        }
+    }
+    if (live == 0)
+        log_error("no directory of log.dirs can be used: ending");
+    return live == 0 ? STATUS_FAILED : 0;
+}
+
+int directories_open(struct storage *s)
+{
+    struct config_list list = config_log_dirs(s->config, s->arena);
+    const char *metadata = config_metadata_log_dir(s->config, s->arena);
+    int status = 0;
+    s->dirs = xcalloc(list.count + 1, sizeof *s->dirs);
+    for (size_t i = 0; i < list.count && status == 0; i++) {
+        struct directory *d = &s->dirs[s->dir_count];
+        *d = (struct directory){.storage = s, .path = xstrdup(list.items[i]), .lock_fd = -1, .previous_epoch = -1};
+        d->has_metadata_log = strcmp(metadata, d->path) == 0;
+        s->dir_count++;
+        status = take_into_use(d);
+    }
+    for (size_t i = 0; i < s->dir_count && status == 0; i++) {
+        struct directory *d = &s->dirs[i];
+        d->failed = d->failed ? d->failed : directory_open_partitions(d);
+        d->left = d->failed != 0;
+    }
+    return status == 0 ? check_enough(s) : status;
+}
+
+/* As Kafka (LogManager.readBrokerEpochFromCleanShutdownFiles): all of them, and all the same. */
+static int64_t previous_epoch(const struct storage *s)
+{
+    int64_t epoch = s->dirs[0].previous_epoch;
+    for (size_t i = 0; i < s->dir_count; i++) {
+        const struct directory *d = &s->dirs[i];
+        if (d->failed != 0 || !d->was_clean || d->previous_epoch != epoch)
+            return -1;
+    }
+    return epoch;
+}
+
+void directories_register(struct storage *s, Karst__Bus__RegisterRequest *request)
+{
+    ProtobufCBinaryData *dirs = arena_alloc(s->arena, s->dir_count * sizeof *dirs);
+    request->log_dirs = dirs;
+    for (size_t i = 0; i < s->dir_count; i++) {
+        if (!uuid_is_zero(s->dirs[i].id))
+            dirs[request->n_log_dirs++] = (ProtobufCBinaryData){sizeof s->dirs[i].id.b, s->dirs[i].id.b};
+    }
+    request->previous_broker_epoch = previous_epoch(s);
+}
+
+/* ---- failure ---- */
+
+static void on_not_told(void *ctx)
+{
+    struct directory *d = ctx;
+    d->tell_timer = loop_timer_stop(d->tell_timer);
+    log_error("the controller could not be told within log.dir.failure.timeout.ms that %s is offline: ending", d->path);
+    d->storage->offline = true;
+    loop_again(d->storage->loop);
+}
+
+static bool is_enough(const struct storage *s)
+{
+    for (size_t i = 0; i < s->dir_count; i++) {
+        if (s->dirs[i].failed == 0)
+            return true;
+    }
+    return false;
+}
+
+void directory_failed(struct directory *d, int err)
+{
+    struct storage *s = d->storage;
+    if (d->failed != 0)
+        return;
+    d->failed = err;
+    s->dirs_failed = true;
+    if (d->has_metadata_log || !is_enough(s)) {
+        s->offline = true;
+        log_error("%s is offline: %s. It %s: ending", d->path, strerror(-err),
+                  d->has_metadata_log && s->dir_count > 1 ? "holds the metadata log" : "is the last log directory");
+    } else {
+        log_error(
+            "%s is offline: %s. Its %zu partitions answer KAFKA_STORAGE_ERROR until it is mended and karst-storage "
+            "started again",
+            d->path, strerror(-err), d->replica_count);
+        d->tell_timer = loop_timer_start(s->loop, (uint64_t)config_long(s->config, "log.dir.failure.timeout.ms"), 0,
+                                         on_not_told, d);
+    }
+    loop_again(s->loop); /* the rest waits for the next turn: we may be in the middle of anything */
+}
+
+static void leave(struct directory *d)
+{
+    struct replica *r, *next;
+    HASH_ITER (hh, d->storage->replicas, r, next) {
+        if (r->dir != d)
+            continue;
+        unopened_add(d, slice_str(r->topic), r->key.partition, NULL);
+        replica_drop(r);
+    }
+    d->left = true;
+}
+
+void directories_turn(void *ctx)
+{
+    struct storage *s = ctx;
+    if (!s->dirs_failed || s->offline)
+        return;
+    s->dirs_failed = false;
+    for (size_t i = 0; i < s->dir_count; i++) {
+        if (s->dirs[i].failed != 0 && !s->dirs[i].left)
+            leave(&s->dirs[i]);
+    }
+    service_heartbeat_soon(s->service);
+}
+
+void directories_heartbeat(struct storage *s, Karst__Bus__HeartbeatRequest *request)
+{
+    static ProtobufCBinaryData *dirs; /* of the heartbeat that is being sent */
+    dirs = xrealloc(dirs, (s->dir_count + 1) * sizeof *dirs);
+    request->offline_log_dirs = dirs;
+    for (size_t i = 0; i < s->dir_count; i++) {
+        struct directory *d = &s->dirs[i];
+        d->telling = d->failed != 0 && !uuid_is_zero(d->id);
+        if (d->telling)
+            dirs[request->n_offline_log_dirs++] = (ProtobufCBinaryData){sizeof d->id.b, d->id.b};
+    }
+}
+
+void directories_on_heartbeat_taken(void *ctx)
+{
+    struct storage *s = ctx;
+    for (size_t i = 0; i < s->dir_count; i++) {
+        struct directory *d = &s->dirs[i];
+        if (!d->telling || d->told)
+            continue;
+        d->told = true;
+        d->tell_timer = loop_timer_stop(d->tell_timer);
+    }
+}
+
+/* ---- where replicas go ---- */
+
+struct directory *directory_by_id(struct storage *s, struct uuid id)
+{
+    for (size_t i = 0; i < s->dir_count && !uuid_is_zero(id); i++) {
+        if (s->dirs[i].failed == 0 && uuid_eq(s->dirs[i].id, id))
+            return &s->dirs[i];
+    }
+    return NULL;
+}
+
+static struct uuid assigned_directory(const struct storage *s, const struct image_partition *p)
+{
+    for (int32_t i = 0; i < p->replica_count; i++) {
+        if (p->replicas[i] == service_id(s->service))
+            return p->directories[i];
+    }
+    return UUID_DIR_UNASSIGNED;
+}
+
+/* The controller keeps cordoned.log.dirs with our registration. */
+static bool is_cordoned(const struct storage *s, const struct directory *d)
+{
+    const struct image_broker *b = s->image != NULL ? image_broker(s->image, service_id(s->service)) : NULL;
+    for (int32_t i = 0; b != NULL && i < b->cordoned_log_dir_count; i++) {
+        if (uuid_eq(b->cordoned_log_dirs[i], d->id))
+            return true;
+    }
+    return false;
+}
+
+/* The one with the fewest replicas, as Kafka (LogManager.nextLogDirs). */
+static struct directory *emptiest(struct storage *s)
+{
+    struct directory *best = NULL;
+    for (size_t i = 0; i < s->dir_count; i++) {
+        struct directory *d = &s->dirs[i];
+        if (d->failed == 0 && !is_cordoned(s, d) && (best == NULL || d->replica_count < best->replica_count))
+            best = d;
+    }
+    return best;
+}
+
+static bool has_failed(const struct storage *s)
+{
+    for (size_t i = 0; i < s->dir_count; i++) {
+        if (s->dirs[i].failed != 0)
+            return true;
+    }
+    return false;
+}
+
+struct directory *directory_for(struct storage *s, const struct image_partition *p, bool is_new, const char **ret_why)
+{
+    struct uuid id = assigned_directory(s, p);
+    struct directory *d = directory_by_id(s, id);
+    if (d != NULL)
+        return d;
+    /* As Kafka: what is not new may lie in a directory that is offline now, and would begin again, empty. */
+    if (!is_new && has_failed(s)) {
+        *ret_why = "it may lie in a directory that is offline";
+        return NULL;
+    }
+    d = emptiest(s);
+    if (d == NULL)
+        *ret_why = "every directory is cordoned or offline";
+    return d;
 }
 
 /* ---- folders of deleted topics ---- */
@@ -370,7 +332,7 @@ static void remove_work(void *ctx)
 static void remove_done(void *ctx)
 {
     struct removal *r = ctx;
-    DL_DELETE(r->storage->removals, r);
+    DL_DELETE(r->dir->removals, r);
     free(r->path);
     free(r);
 }
@@ -379,35 +341,41 @@ static void on_removal_due(void *ctx)
 {
     struct removal *r = ctx;
     r->timer = loop_timer_stop(r->timer);
-    loop_work(r->storage->loop, remove_work, remove_done, r);
+    loop_work(r->dir->storage->loop, remove_work, remove_done, r);
 }
 
-void directory_remove_later(struct storage *s, char *path, int64_t delay_ms)
+void directory_remove_later(struct directory *d, char *path, int64_t delay_ms)
 {
     struct removal *r = xcalloc(1, sizeof *r);
-    r->storage = s;
+    r->dir = d;
     r->path = path;
-    DL_APPEND(s->removals, r);
-    r->timer = loop_timer_start(s->loop, (uint64_t)delay_ms, 0, on_removal_due, r);
+    DL_APPEND(d->removals, r);
+    r->timer = loop_timer_start(d->storage->loop, (uint64_t)delay_ms, 0, on_removal_due, r);
 }
 
-void directory_free(struct storage *s)
+/* ---- the end ---- */
+
+static void release(struct directory *d)
 {
     struct removal *r, *next;
-    DL_FOREACH_SAFE(s->removals, r, next)
+    DL_FOREACH_SAFE(d->removals, r, next)
     {
         /* What is not yet due is found at the next start, by its name. */
-        DL_DELETE(s->removals, r);
+        DL_DELETE(d->removals, r);
         free(r->path);
         free(r);
     }
     struct unopened *u, *next_unopened;
-    LL_FOREACH_SAFE(s->unopened, u, next_unopened)
-    {
-        free(u->topic);
-        free(u);
-    }
-    if (s->lock_fd >= 0)
-        close(s->lock_fd);
-    free(s->dir);
+    HASH_ITER (hh, d->unopened, u, next_unopened)
+        unopened_remove(d, u);
+    if (d->lock_fd >= 0)
+        close(d->lock_fd);
+    free(d->path);
+}
+
+void directories_free(struct storage *s)
+{
+    for (size_t i = 0; i < s->dir_count; i++)
+        release(&s->dirs[i]);
+    free(s->dirs);
 }

@@ -45,11 +45,11 @@ static enum kafka_error look_up(struct log *l, int64_t time, int64_t upper, stru
 static void answer_one(struct storage *s, int version, const request *q, struct slice topic, const question *from,
                        answer *to)
 {
-    struct replica *r = replica_by_name(s, topic, from->partition_index);
+    struct replica *r;
     struct log_offset found = {-1, -1, -1};
     kafka_list_offsets_response_list_offsets_partition_response_init(to);
     to->partition_index = from->partition_index;
-    enum kafka_error error = replica_check_leader(s, r, from->current_leader_epoch);
+    enum kafka_error error = replica_look_up(s, topic, from->partition_index, from->current_leader_epoch, &r);
     if (error == KERR_NONE) {
         int64_t upper = q->replica_id != CONSUMER              ? log_end(r->log)
                         : q->isolation_level == READ_COMMITTED ? log_last_stable(r->log)
@@ -57,7 +57,7 @@ static void answer_one(struct storage *s, int version, const request *q, struct 
         error = look_up(r->log, from->timestamp, upper, &found);
     }
     if (error == KERR_KAFKA_STORAGE_ERROR && r != NULL && log_failed(r->log) != 0)
-        directory_failed(s, log_failed(r->log));
+        directory_failed(r->dir, log_failed(r->log));
     to->error_code = (int16_t)error;
     to->offset = found.offset;
     to->timestamp = found.timestamp;

@@ -2,8 +2,8 @@
  *
  * Started by   karst up, or anybody: karst-storage --config FILE --id NODE.ID. One a data directory.
  * Peers        front ends, group and txn services call it (Append, Read, and Kafka's own requests about logs); it calls
- * the controller. Keeps        every partition that the image assigns to its node id, in Kafka's files, in the first of
- * log.dirs. Signals      SIGTERM, SIGINT: parked reads are answered, logs flushed and closed, checkpoints and the
+ * the controller. Keeps        every partition that the image assigns to its node id, in Kafka's files, in the folders
+ * of log.dirs. Signals      SIGTERM, SIGINT: parked reads are answered, logs flushed and closed, checkpoints and the
  * clean-stop marker written, goodbye; a second one: at once, as kill -9. Shutdown     nothing new is taken -> parked
  * reads
  * -> flushes, cold reads, a checkpoint under way -> interest sets and given files -> logs -> checkpoints ->
@@ -37,24 +37,14 @@ static void on_register(void *ctx, Karst__Bus__RegisterRequest *request)
         list[i]->port = from->port;
         list[i]->security_protocol = from->security_protocol;
     }
-    ProtobufCBinaryData *dirs = arena_alloc(s->arena, sizeof *dirs);
-    *dirs = (ProtobufCBinaryData){sizeof s->dir_id.b, s->dir_id.b};
     request->listeners = list;
     request->n_listeners = s->listeners.count;
-    request->log_dirs = dirs;
-    request->n_log_dirs = 1;
-    request->previous_broker_epoch = s->was_clean ? s->previous_epoch : -1;
+    directories_register(s, request);
 }
 
 static void on_heartbeat(void *ctx, Karst__Bus__HeartbeatRequest *request)
 {
-    struct storage *s = ctx;
-    static ProtobufCBinaryData dir;
-    if (!s->offline)
-        return;
-    dir = (ProtobufCBinaryData){sizeof s->dir_id.b, s->dir_id.b};
-    request->offline_log_dirs = &dir;
-    request->n_offline_log_dirs = 1;
+    directories_heartbeat(ctx, request);
 }
 
 /* ---- timers ---- */
@@ -78,7 +68,7 @@ static void on_retention(void *ctx)
         int n = log_retain(r->log, loop_wall_ms(s->loop));
         files_check(r);
         if (n < 0)
-            directory_failed(s, n);
+            directory_failed(r->dir, n);
         else if (n > 0)
             log_info("%s-%d: retention removed %d segments; the log starts at %lld", r->topic, r->key.partition, n,
                      (long long)log_start(r->log));
@@ -98,9 +88,9 @@ static void start_timers(struct storage *s)
     uint64_t first = RETENTION_FIRST_MS;
     s->retention = loop_timer_start(s->loop, MIN(first, retention), retention, on_retention, s);
     s->housekeeping = loop_timer_start(s->loop, HOUSEKEEPING_MS, HOUSEKEEPING_MS, on_housekeeping, s);
-    s->marks_timer = loop_timer_start(s->loop, marks, marks, directory_on_marks, s);
+    s->marks_timer = loop_timer_start(s->loop, marks, marks, checkpoints_on_marks, s);
     s->points_timer =
-        loop_timer_start(s->loop, MAX(points, (uint64_t)1), MAX(points, (uint64_t)1), directory_on_points, s);
+        loop_timer_start(s->loop, MAX(points, (uint64_t)1), MAX(points, (uint64_t)1), checkpoints_on_points, s);
 }
 
 /* flush.ms is looked at as often as the smallest of them asks for; not at all when no topic has one. */
@@ -126,6 +116,8 @@ static void stop_timers(struct storage *s)
     s->points_timer = loop_timer_stop(s->points_timer);
     s->flush_timer = loop_timer_stop(s->flush_timer);
     s->parked_timer = loop_timer_stop(s->parked_timer);
+    for (size_t i = 0; i < s->dir_count; i++)
+        s->dirs[i].tell_timer = loop_timer_stop(s->dirs[i].tell_timer);
 }
 
 /* ---- drain ---- */
@@ -135,11 +127,11 @@ static void try_drained(void *ctx)
     struct storage *s = ctx;
     if (s->offline && !s->draining)
         service_fail(s->service, EXIT_FAILURE);
-    if (!s->draining || s->drained || s->flushes > 0 || s->checkpointing || s->cold != NULL)
+    if (!s->draining || s->drained || s->flushes > 0 || checkpoints_under_way(s) || s->cold != NULL)
         return;
     s->drained = true;
     read_end(s);
-    directory_close(s);
+    directories_close(s);
     service_drained(s->service);
 }
 
@@ -185,7 +177,6 @@ static int open_state(struct storage *s)
     s->arena = arena_new(0);
     s->pool = log_pool_new();
     s->read_arena = arena_new(0);
-    s->lock_fd = -1;
     raise_descriptor_limit();
     /* Records of a megabyte come and go with every call: the heap keeps room for some instead of asking the kernel for
      * fresh pages. */
@@ -196,10 +187,11 @@ static int open_state(struct storage *s)
         free(error);
         return 78;
     }
-    int status = directory_open(s);
+    int status = directories_open(s);
     if (status != 0)
         return status;
     serve(s);
+    loop_hook(s->loop, LOOP_SERVE, directories_turn, s);
     loop_hook(s->loop, LOOP_SERVE, turn_begin, s);
     loop_hook(s->loop, LOOP_COMMIT, turn_commit, s);
     loop_hook(s->loop, LOOP_COMMIT, try_drained, s);
@@ -214,7 +206,7 @@ static void close_state(struct storage *s)
     append_free(s);
     s->read_arena = arena_free(s->read_arena);
     s->pool = log_pool_free(s->pool);
-    directory_free(s);
+    directories_free(s);
     s->image = image_release(s->image);
     buf_free(&s->scratch);
     s->arena = arena_free(s->arena);
@@ -222,12 +214,13 @@ static void close_state(struct storage *s)
 
 int main(int argc, char **argv)
 {
-    struct storage s = {.lock_fd = -1};
+    struct storage s = {0};
     struct service_options options = {.role = KARST__BUS__ROLE__ROLE_STORAGE,
                                       .ctx = &s,
                                       .drain_ms = DRAIN_MS,
                                       .on_register = on_register,
                                       .on_heartbeat = on_heartbeat,
+                                      .on_heartbeat_taken = directories_on_heartbeat_taken,
                                       .on_image = replicas_on_image,
                                       .on_ready = replicas_on_ready,
                                       .on_drain = on_drain};

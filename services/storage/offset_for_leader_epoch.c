@@ -9,10 +9,10 @@ typedef struct kafka_offset_for_leader_epoch_response_epoch_end_offset answer;
 
 static void answer_one(struct storage *s, struct slice topic, const question *from, answer *to)
 {
-    const struct replica *r = replica_by_name(s, topic, from->partition);
+    struct replica *r;
     kafka_offset_for_leader_epoch_response_epoch_end_offset_init(to);
     to->partition = from->partition;
-    enum kafka_error error = replica_check_leader(s, r, from->current_leader_epoch);
+    enum kafka_error error = replica_look_up(s, topic, from->partition, from->current_leader_epoch, &r);
     if (error == KERR_NONE)
         log_end_of_epoch(r->log, from->leader_epoch, &to->leader_epoch, &to->end_offset);
     to->error_code = (int16_t)error;

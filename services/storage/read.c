@@ -83,7 +83,7 @@ struct uuid read_topic_of(const Karst__Bus__ReadPartition *request)
 
 enum kafka_error read_missing(const struct read_part *p)
 {
-    const struct storage *s = p->call->storage;
+    struct storage *s = p->call->storage;
     const struct image_topic *t = s->image != NULL ? image_topic_by_id(s->image, read_topic_of(p->request)) : NULL;
     return replica_missing(s, t, p->request->partition);
 }

@@ -56,7 +56,7 @@ void read_look_at(const struct read_part *p, size_t max_bytes, bool at_least_one
                         : log_locate_now(l, offset, upper_of(c, l), max_bytes, at_least_one, &k->range, &k->cold);
     }
     if (k->error == KERR_KAFKA_STORAGE_ERROR)
-        directory_failed(c->storage, log_failed(l));
+        directory_failed(r->dir, log_failed(l));
     if (k->error != KERR_NONE || k->cold)
         return;
     k->high_watermark = log_high_watermark(l);
@@ -92,7 +92,7 @@ static enum kafka_error give_records(struct read_part *p, const struct look *k, 
         return KERR_NONE;
     ref_release(ret_ref);
     if (log_failed(p->replica->log) != 0)
-        directory_failed(p->call->storage, err);
+        directory_failed(p->replica->dir, err);
     return KERR_KAFKA_STORAGE_ERROR;
 }
 

@@ -49,7 +49,7 @@ enum kafka_error replica_check_leader(const struct storage *s, const struct repl
 {
     if (r == NULL || !r->known)
         return KERR_UNKNOWN_TOPIC_OR_PARTITION;
-    if (s->offline || log_failed(r->log) != 0)
+    if (r->dir->failed != 0 || log_failed(r->log) != 0)
         return KERR_KAFKA_STORAGE_ERROR;
     if (epoch != -1 && epoch < r->leader_epoch) /* as Kafka: any other negative one is an old one */
         return KERR_FENCED_LEADER_EPOCH;
@@ -58,11 +58,24 @@ enum kafka_error replica_check_leader(const struct storage *s, const struct repl
     return r->leader == service_id(s->service) ? KERR_NONE : KERR_NOT_LEADER_OR_FOLLOWER;
 }
 
-enum kafka_error replica_missing(const struct storage *s, const struct image_topic *t, int32_t partition)
+enum kafka_error replica_look_up(struct storage *s, struct slice topic, int32_t partition, int32_t epoch,
+                                 struct replica **ret_replica)
+{
+    const struct image_topic *t = s->image != NULL ? image_topic_by_name(s->image, topic) : NULL;
+    struct replica *r = t != NULL ? replica_find(s, t->id, partition) : NULL;
+    *ret_replica = r;
+    return r != NULL ? replica_check_leader(s, r, epoch) : replica_missing(s, t, partition);
+}
+
+enum kafka_error replica_missing(struct storage *s, const struct image_topic *t, int32_t partition)
 {
     const struct image_partition *p = t != NULL ? image_partition(t, partition) : NULL;
     if (p == NULL)
         return KERR_UNKNOWN_TOPIC_OR_PARTITION;
+    for (size_t i = 0; i < s->dir_count; i++) {
+        if (unopened_find(&s->dirs[i], t->name, partition) != NULL)
+            return KERR_KAFKA_STORAGE_ERROR;
+    }
     return p->leader == service_id(s->service) ? KERR_KAFKA_STORAGE_ERROR : KERR_NOT_LEADER_OR_FOLLOWER;
 }
 
@@ -80,25 +93,35 @@ static void flush_recovered(struct replica *r)
         return;
     int err = log_flush(r->log);
     if (err < 0)
-        directory_failed(r->storage, err);
+        directory_failed(r->dir, err);
 }
 
-int replica_open(struct storage *s, struct slice topic, struct uuid topic_id, int32_t partition, int64_t recovery_point,
-                 int64_t log_start, bool clean)
+static const char *why_not_opened(int err)
 {
+    return err == -EBADMSG    ? "its files are damaged"
+           : err == -EEXIST   ? "it is of another topic of the same name"
+           : err == -ENOTUNIQ ? "another folder holds the same partition"
+                              : strerror(-err);
+}
+
+int replica_open(struct directory *d, struct slice topic, struct uuid topic_id, int32_t partition,
+                 const struct unopened *lines)
+{
+    struct storage *s = d->storage;
     struct replica *r = xcalloc(1, sizeof *r);
     r->storage = s;
+    r->dir = d;
     r->topic = slice_dup_str(topic);
     r->leader = r->leader_epoch = -1;
     r->internal = is_internal(topic);
-    char *dir = xasprintf("%s/%s-%d", s->dir, r->topic, (int)partition);
+    char *dir = xasprintf("%s/%s-%d", d->path, r->topic, (int)partition);
     struct log_options o = {
         .fs = &file_system_real,
         .dir = dir,
         .topic_id = topic_id,
-        .clean = clean,
-        .recovery_point = recovery_point,
-        .log_start_offset = log_start,
+        .clean = lines != NULL && d->was_clean,
+        .recovery_point = lines != NULL ? MAX(lines->recovery_point, (int64_t)0) : 0,
+        .log_start_offset = lines != NULL ? MAX(lines->log_start, (int64_t)0) : 0,
         .now_wall_ms = loop_wall_ms(s->loop),
         .note = note,
         .pool = s->pool,
@@ -113,16 +136,13 @@ int replica_open(struct storage *s, struct slice topic, struct uuid topic_id, in
         err = -ENOTUNIQ;
     }
     if (err < 0) {
-        log_error("%s: cannot be opened: %s", dir,
-                  err == -EBADMSG    ? "its files are damaged"
-                  : err == -EEXIST   ? "it is of another topic of the same name"
-                  : err == -ENOTUNIQ ? "another folder holds the same partition"
-                                     : strerror(-err));
+        log_error("%s: cannot be opened: %s", dir, why_not_opened(err));
         free(r->topic);
         free(r);
     } else {
         r->key = key_of(log_topic_id(r->log), partition);
         HASH_ADD_BYHASHVALUE(hh, s->replicas, key, sizeof r->key, hash_of(&r->key), r);
+        d->replica_count++;
         flush_recovered(r);
     }
     free(dir);
@@ -132,6 +152,7 @@ int replica_open(struct storage *s, struct slice topic, struct uuid topic_id, in
 static void replica_free(struct replica *r)
 {
     HASH_DEL(r->storage->replicas, r);
+    r->dir->replica_count--;
     log_abandon(r->log);
     free(r->topic);
     free(r);
@@ -167,25 +188,36 @@ static struct uuid random_uuid(void)
     return u;
 }
 
-void replica_leave(struct replica *r)
+/* Whoever waits for it is answered, and nobody points to it any more. */
+static void detach(struct replica *r)
 {
-    struct storage *s = r->storage;
     if (r->touched)
-        turn_commit(s); /* what was staged for it in this turn is still written and answered */
+        turn_commit(r->storage); /* what was staged for it in this turn is still written and answered */
     read_wake_all(r);
     append_on_flushed(r, -ECANCELED);
     read_forget(r);
     turn_forget(r);
     files_drop(r);
+}
+
+void replica_leave(struct replica *r)
+{
     char *path = NULL;
     int64_t delay = log_config(r->log)->file_delete_delay_ms;
+    detach(r);
     int err = log_delete(TAKE_PTR(r->log), random_uuid(), &path);
     if (err < 0) {
         log_error("%s-%d: cannot be removed: %s", r->topic, r->key.partition, strerror(-err));
-        directory_failed(s, err);
+        directory_failed(r->dir, err);
     } else {
-        directory_remove_later(s, path, delay);
+        directory_remove_later(r->dir, path, delay);
     }
+    replica_free(r);
+}
+
+void replica_drop(struct replica *r)
+{
+    detach(r);
     replica_free(r);
 }
 
@@ -212,7 +244,7 @@ static void set_leader(struct replica *r, const struct image_partition *p)
     if (p->leader == service_id(s->service) && p->leader_epoch > log_latest_epoch(r->log) && !log_has_staged(r->log)) {
         int err = log_assign_epoch(r->log, p->leader_epoch);
         if (err < 0)
-            directory_failed(s, err);
+            directory_failed(r->dir, err);
     }
     read_wake_all(r);
 }
@@ -220,9 +252,7 @@ static void set_leader(struct replica *r, const struct image_partition *p)
 static void set_aside(struct replica *r)
 {
     char *path = NULL;
-    read_wake_all(r);
-    read_forget(r);
-    files_drop(r);
+    detach(r);
     int err = log_delete(TAKE_PTR(r->log), random_uuid(), &path);
     if (err == 0) {
         char *stray = xasprintf("%.*s-stray", (int)(strlen(path) - strlen("-delete")), path);
@@ -252,40 +282,49 @@ static void set_nameless_aside(struct storage *s, const struct image_topic *t, i
 
 /* What the start refused to open stays closed: opened as new, its damage would be cut away. But where nothing was ever
  * flushed there is nothing to keep, and a power cut may have torn no more than partition.metadata, which is written
- * again from the image. */
+ * again from the image. What is in a directory that has failed stays there. */
 static bool may_open(struct storage *s, const struct image_topic *t, int32_t partition)
 {
-    struct unopened *u, *next;
-    LL_FOREACH_SAFE(s->unopened, u, next)
-    {
-        if (u->partition != partition || !slice_eq(t->name, slice_str(u->topic)))
+    for (size_t i = 0; i < s->dir_count; i++) {
+        struct directory *d = &s->dirs[i];
+        struct unopened *u = unopened_find(d, t->name, partition);
+        if (u == NULL)
             continue;
-        if (u->recovery_point > 0 || u->log_start > 0)
+        if (d->failed != 0 || u->recovery_point > 0 || u->log_start > 0)
             return false;
-        LL_DELETE(s->unopened, u);
-        free(u->topic);
-        free(u);
+        unopened_remove(d, u);
     }
     return true;
 }
 
 /* The folder of a new partition may still hold an older topic of the same name, which was deleted while we were away.
  */
-static bool open_new(struct storage *s, const struct image_topic *t, int32_t partition)
+static int open_over_older(struct directory *d, const struct image_topic *t, int32_t partition)
 {
-    if (!may_open(s, t, partition))
-        return false;
-    set_nameless_aside(s, t, partition);
-    int err = replica_open(s, t->name, t->id, partition, 0, 0, false);
-    for (struct replica *r = s->replicas; err == -EEXIST && r != NULL; r = r->hh.next) {
-        if (r->known || r->key.partition != partition || !slice_eq(t->name, slice_str(r->topic)))
+    int err = replica_open(d, t->name, t->id, partition, NULL);
+    for (struct replica *r = d->storage->replicas; err == -EEXIST && r != NULL; r = r->hh.next) {
+        if (r->known || r->dir != d || r->key.partition != partition || !slice_eq(t->name, slice_str(r->topic)))
             continue;
         set_aside(r);
-        err = replica_open(s, t->name, t->id, partition, 0, 0, false);
-        break;
+        return replica_open(d, t->name, t->id, partition, NULL);
     }
+    return err;
+}
+
+static bool open_new(struct storage *s, const struct image_topic *t, const struct image_partition *p, bool is_new)
+{
+    const char *why = NULL;
+    if (!may_open(s, t, p->partition))
+        return false;
+    set_nameless_aside(s, t, p->partition);
+    struct directory *d = directory_for(s, p, is_new, &why);
+    if (d == NULL) {
+        log_error(SLICE_F "-%d is not made: %s", SLICE_A(t->name), p->partition, why);
+        return false;
+    }
+    int err = open_over_older(d, t, p->partition);
     if (err < 0 && err != -EBADMSG && err != -EEXIST)
-        directory_failed(s, err);
+        directory_failed(d, err);
     return err == 0;
 }
 
@@ -305,7 +344,8 @@ static void on_partition(void *ctx, const struct image_partition *before, const 
             replica_leave(r);
         return;
     }
-    if (r == NULL && !s->offline && open_new(s, c->topic, partition))
+    bool is_new = before == NULL && service_is_ready(s->service);
+    if (r == NULL && !s->offline && open_new(s, c->topic, after, is_new))
         r = replica_find(s, c->topic->id, partition);
     if (r != NULL)
         set_leader(r, after);

@@ -1,6 +1,6 @@
 /* storage.h - what the files of karst-storage share.
  *
- * I1  a replica is in the table exactly while its log is open.
+ * I1  a replica is in the table exactly while its log is open; it stays in its directory for life.
  * I2  a log is touched by the loop's thread only; slow threads get descriptors of their own (log_flush).
  * I3  an append is answered only after its bytes are written, and flushed where flush.messages asks for it. */
 #ifndef KARST_SERVICES_STORAGE_STORAGE_H
@@ -30,6 +30,7 @@ struct replica {
     struct replica_key key;
     UT_hash_handle hh;
     struct storage *storage;
+    struct directory *dir;
     char *topic;
     struct log *log;
     int32_t leader, leader_epoch; /* of the image; -1: none */
@@ -52,18 +53,39 @@ struct replica {
 
 /* A folder of a deleted topic, on its way out. */
 struct removal {
-    struct storage *storage;
+    struct directory *dir;
     struct loop_timer *timer;
     char *path;
     struct removal *prev, *next;
 };
 
-/* A partition whose files could not be opened: what the checkpoints said of it is kept for the next start. */
+/* A partition whose log is not open: its files could not be opened, or its directory has failed. Nobody makes the
+ * partition anew meanwhile, and what the checkpoints said of it is kept for the next start. */
 struct unopened {
-    struct unopened *next;
-    char *topic;
-    int32_t partition;
-    int64_t recovery_point, log_start; /* -1: no line */
+    UT_hash_handle hh;
+    char *name;                                   /* of its folder */
+    int64_t recovery_point, log_start, high_mark; /* -1: no line */
+};
+
+/* A folder of log.dirs. Its files are its own: a failure of one takes the partitions in it offline, and no others. */
+struct directory {
+    struct storage *storage;
+    char *path;
+    struct uuid id; /* zero: it could not be read at the start */
+    int lock_fd;
+    int failed;         /* 0, or the -errno that took it offline: for good */
+    bool left;          /* its replicas are gone since */
+    bool telling, told; /* the controller of that failure: in the heartbeat under way; taken */
+    struct loop_timer *tell_timer;
+    bool has_metadata_log;
+    bool was_clean;
+    int64_t previous_epoch; /* of the broker, at its last clean stop; -1: not known */
+    size_t replica_count;
+    uint32_t starts_crc, marks_crc, points_crc; /* of the checkpoints as last written */
+    bool checkpointing;
+    uint64_t told_full_ms; /* when the log last said that the disk is full */
+    struct removal *removals;
+    struct unopened *unopened; /* by name */
 };
 
 struct storage {
@@ -72,14 +94,10 @@ struct storage {
     struct bus *bus;
     const struct config *config;
 
-    char *dir;
-    struct uuid dir_id;
-    int lock_fd;
-    bool offline; /* the disk failed: everything is refused, and the process ends */
-    bool was_clean;
-    int64_t previous_epoch;
-    uint32_t starts_crc, marks_crc, points_crc; /* of the checkpoints as last written */
-    bool checkpointing;
+    struct directory *dirs; /* in the order of log.dirs */
+    size_t dir_count;
+    bool offline;     /* no directory is left, or the metadata's is gone: the process ends */
+    bool dirs_failed; /* replicas of a directory that has failed are to go in the next turn */
 
     struct replica *replicas;
     struct image *image;
@@ -100,12 +118,9 @@ struct storage {
     struct read_call *reads; /* parked */
     struct interest *interests, *interests_by_use;
     size_t interest_parts;    /* of all of them */
-    uint64_t told_full_ms;    /* when the log last said that the disk is full */
     size_t flushes;           /* under way */
     struct given_file *files; /* of all replicas, the one used last at the end */
     size_t file_count;
-    struct removal *removals;
-    struct unopened *unopened;
     struct loop_timer *housekeeping, *retention, *marks_timer, *points_timer, *flush_timer;
     bool commit_comes; /* LOOP_COMMIT of this turn is still ahead: no other turn is needed for what is staged */
     bool draining, drained;
@@ -119,24 +134,45 @@ struct storage {
 void storage_arm_flush_timer(struct storage *s);
 
 /* ---- directory.c ---- */
-NODISCARD int directory_open(struct storage *s); /* the exit status, after a message */
-void directory_write_checkpoints(struct storage *s);
+NODISCARD int directories_open(struct storage *s); /* the exit status, after a message */
+void directories_free(struct storage *s);
+/* Takes it offline. Its replicas are refused from here on, and go with the next turn. err: the disk's. */
+void directory_failed(struct directory *d, int err);
+void directories_turn(void *ctx); /* the first of a turn */
+/* NULL: none of that id is in use. */
+NODISCARD struct directory *directory_by_id(struct storage *s, struct uuid id);
+/* Where a new replica goes. p: what the metadata says of its partition. NULL: nowhere; *ret_why says it. */
+NODISCARD struct directory *directory_for(struct storage *s, const struct image_partition *p, bool is_new,
+                                          const char **ret_why);
+void directory_remove_later(struct directory *d, char *path, int64_t delay_ms);
+/* For the registration and the heartbeat; in the process's arena. */
+void directories_register(struct storage *s, Karst__Bus__RegisterRequest *request);
+void directories_heartbeat(struct storage *s, Karst__Bus__HeartbeatRequest *request);
+void directories_on_heartbeat_taken(void *ctx);
+
+/* ---- unopened.c ---- */
+/* Opens what is in the directory. 0 or -errno: it cannot be read. */
+NODISCARD int directory_open_partitions(struct directory *d);
+void unopened_add(struct directory *d, struct slice topic, int32_t partition, const struct unopened *lines);
+NODISCARD struct unopened *unopened_find(struct directory *d, struct slice topic, int32_t partition);
+void unopened_remove(struct directory *d, struct unopened *u);
+
+/* ---- checkpoints.c ---- */
 /* The log starts, durable before this returns: DeleteRecords was promised. 0 or -errno. */
-NODISCARD int directory_write_starts(struct storage *s);
-void directory_on_marks(void *ctx);
-void directory_on_points(void *ctx);
-void directory_failed(struct storage *s, int err);
+NODISCARD int directory_write_starts(struct directory *d);
+void checkpoints_on_marks(void *ctx);
+void checkpoints_on_points(void *ctx);
+bool checkpoints_under_way(const struct storage *s);
 /* Clean stop: closes all logs, writes checkpoints and the marker. */
-void directory_close(struct storage *s);
-void directory_remove_later(struct storage *s, char *path, int64_t delay_ms);
-void directory_free(struct storage *s);
+void directories_close(struct storage *s);
 
 /* ---- replicas.c ---- */
 NODISCARD struct replica *replica_find(struct storage *s, struct uuid topic_id, int32_t partition);
 NODISCARD struct replica *replica_by_name(struct storage *s, struct slice topic, int32_t partition);
-/* Opens or makes the log of a partition; 0 or -errno, logged. */
-NODISCARD int replica_open(struct storage *s, struct slice topic, struct uuid topic_id, int32_t partition,
-                           int64_t recovery_point, int64_t log_start, bool clean);
+/* Opens or makes the log of a partition; 0 or -errno, logged. lines: what the checkpoints say of it; NULL: it is new.
+ */
+NODISCARD int replica_open(struct directory *d, struct slice topic, struct uuid topic_id, int32_t partition,
+                           const struct unopened *lines);
 void replicas_on_image(void *ctx, const struct image *old_image, const struct image *new_image);
 /* Registered, and the image is of now: folders that it does not know are set aside. */
 void replicas_on_ready(void *ctx);
@@ -144,10 +180,15 @@ void replica_touch(struct replica *r);
 void replicas_free(struct storage *s);
 /* Answers whoever waits for it, and takes it out of the table, its folder being removed. */
 void replica_leave(struct replica *r);
+/* The same of a directory that has failed: the folder stays as it is. */
+void replica_drop(struct replica *r);
+/* Why there is no replica: not known (t may be NULL), not ours, or its log is not open. */
+enum kafka_error replica_missing(struct storage *s, const struct image_topic *t, int32_t partition);
 /* May we answer for the partition? NONE, or the client's error; epoch -1: any. */
-/* Why there is no replica: not known (t may be NULL), not ours, or its files could not be opened. */
-enum kafka_error replica_missing(const struct storage *s, const struct image_topic *t, int32_t partition);
 enum kafka_error replica_check_leader(const struct storage *s, const struct replica *r, int32_t epoch);
+/* The same for a partition that is named; *ret_replica may be set with an error, too. */
+enum kafka_error replica_look_up(struct storage *s, struct slice topic, int32_t partition, int32_t epoch,
+                                 struct replica **ret_replica);
 
 /* ---- settings.c ---- */
 void settings_of_topic(struct storage *s, const char *topic, struct log_config *ret_config);

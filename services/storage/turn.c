@@ -12,13 +12,13 @@ struct flush_job {
 };
 
 /* Once in a while: a full disk refuses every append. */
-static void tell_full(struct storage *s, const struct replica *r)
+static void tell_full(struct replica *r)
 {
-    uint64_t now = loop_now_ms(s->loop);
-    if (s->told_full_ms != 0 && now - s->told_full_ms < TELL_FULL_MS)
+    uint64_t now = loop_now_ms(r->storage->loop);
+    if (r->dir->told_full_ms != 0 && now - r->dir->told_full_ms < TELL_FULL_MS)
         return;
-    s->told_full_ms = now;
-    log_error("%s is full: appends are refused until there is room, now one to %s-%d", s->dir, r->topic,
+    r->dir->told_full_ms = now;
+    log_error("%s is full: appends are refused until there is room, now one to %s-%d", r->dir->path, r->topic,
               r->key.partition);
 }
 
@@ -38,9 +38,9 @@ void turn_commit(void *ctx)
     for (r = first; r != NULL; r = r->next_touched) {
         int err = log_commit(r->log);
         if (err == -ENOSPC)
-            tell_full(s, r);
+            tell_full(r);
         if (log_failed(r->log) != 0)
-            directory_failed(s, log_failed(r->log));
+            directory_failed(r->dir, log_failed(r->log));
     }
     append_answer_turn(s);
     s->touched = NULL;
@@ -74,9 +74,9 @@ static void end_flush(void *ctx)
         r->flush_again = false;
         r->flushed_ms = loop_now_ms(s->loop);
         if (log_failed(r->log) != 0)
-            directory_failed(s, log_failed(r->log));
+            directory_failed(r->dir, log_failed(r->log));
         else if (err == -ENOSPC)
-            tell_full(s, r);
+            tell_full(r);
         append_on_flushed(r, err);
         read_wake(r); /* the high watermark may have waited for it */
         if (err == 0 && (again || r->waiting_flush != NULL))

@@ -154,7 +154,7 @@ class Karst(Cluster):
             for name in os.listdir(top) if os.path.isdir(top) else []:
                 try:
                     with open(os.path.join(top, name, "server.properties"), encoding="utf-8") as f:
-                        if f"log.dirs={self.data}\n" not in f.read():
+                        if not re.search(rf"^log\.dirs={re.escape(self.data)}(,|$)", f.read(), re.M):
                             continue
                     with open(os.path.join(top, name, "karst.log"), encoding="utf-8", errors="replace") as f:
                         return "".join(f.readlines()[-60:])

@@ -121,8 +121,27 @@ Test(config, typed_values)
     cr_expect_str_eq(config_string(c, "karst.run.dir"), "/tmp/x");
     cr_expect(config_is_null(c, "broker.rack"));
     cr_expect_eq(config_list(c, "log.dirs", a).count, 2);
-    cr_expect_str_eq(config_log_dir(c, a), "/a");
+    cr_expect_eq(config_log_dirs(c, a).count, 2);
+    cr_expect_str_eq(config_metadata_log_dir(c, a), "/a");
     cr_expect_eq(config_list(c, "controller.quorum.voters", a).count, 0);
+    config_free(c);
+    arena_free(a);
+}
+
+Test(config, a_log_directory_that_is_listed_twice_counts_once)
+{
+    struct arena *a = arena_new(0);
+    struct config *c = parsed("log.dirs=/a,/b,/a,/b/\nmetadata.log.dir=/m");
+    struct config_list dirs = config_log_dirs(c, a);
+    cr_assert_eq(dirs.count, 3);
+    cr_expect_str_eq(dirs.items[0], "/a");
+    cr_expect_str_eq(dirs.items[1], "/b");
+    cr_expect_str_eq(dirs.items[2], "/b/"); /* told by its directory.id */
+    cr_expect_str_eq(config_metadata_log_dir(c, a), "/m");
+    config_free(c);
+    c = parsed("log.dir=/one");
+    cr_expect_eq(config_log_dirs(c, a).count, 1);
+    cr_expect_str_eq(config_metadata_log_dir(c, a), "/one");
     config_free(c);
     arena_free(a);
 }

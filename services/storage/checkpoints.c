@@ -1,0 +1,232 @@
+/* checkpoints.c - the checkpoint files of a log directory, and the clean stop. */
+#include "libs/base/bytes.h"
+#include "services/storage/storage.h"
+#include <stdlib.h>
+
+typedef int64_t offset_fn(const struct log *l);
+
+/* Only where it is above what the files say themselves. */
+static int64_t checkpointed_start(const struct log *l)
+{
+    return log_start(l) > log_first_segment(l) ? log_start(l) : -1;
+}
+
+struct checkpoint {
+    struct directory *dir;
+    const char *name;
+    struct logdir_offset *offsets;
+    size_t count;
+    uint32_t crc;
+    uint32_t *last_crc;
+    int err;
+};
+
+static void add_line(struct checkpoint *c, struct slice topic, int32_t partition, int64_t offset)
+{
+    if (offset < 0)
+        return;
+    c->offsets[c->count++] = (struct logdir_offset){slice_dup_str(topic), partition, offset};
+    c->crc = bytes_crc32c(c->crc, topic.data, topic.size);
+    c->crc = bytes_crc32c(c->crc, &partition, sizeof partition);
+    c->crc = bytes_crc32c(c->crc, &offset, sizeof offset);
+}
+
+/* The line of a partition that is not open, as it was read. */
+static int64_t kept_line(const struct unopened *u, offset_fn *fn)
+{
+    return fn == log_recovery_point ? u->recovery_point : fn == log_high_watermark ? u->high_mark : u->log_start;
+}
+
+static struct checkpoint *gather(struct directory *d, const char *name, offset_fn *fn, uint32_t *last_crc)
+{
+    struct checkpoint *c = xcalloc(1, sizeof *c);
+    *c = (struct checkpoint){.dir = d, .name = name, .last_crc = last_crc};
+    c->offsets = xcalloc(d->replica_count + HASH_COUNT(d->unopened) + 1, sizeof *c->offsets);
+    for (struct replica *r = d->storage->replicas; r != NULL; r = r->hh.next) {
+        if (r->dir == d)
+            add_line(c, slice_str(r->topic), r->key.partition, fn(r->log));
+    }
+    for (struct unopened *u = d->unopened; u != NULL; u = u->hh.next) {
+        struct slice topic;
+        int32_t partition;
+        if (logdir_parse_name(u->name, &topic, &partition) == LOGDIR_PARTITION)
+            add_line(c, topic, partition, kept_line(u, fn));
+    }
+    c->crc += 1; /* 0 is: never written */
+    return c;
+}
+
+static struct checkpoint *gather_points(struct directory *d)
+{
+    return gather(d, LOGDIR_RECOVERY_POINTS, log_recovery_point, &d->points_crc);
+}
+
+static struct checkpoint *gather_marks(struct directory *d)
+{
+    return gather(d, LOGDIR_HIGH_WATERMARKS, log_high_watermark, &d->marks_crc);
+}
+
+static struct checkpoint *gather_starts(struct directory *d)
+{
+    return gather(d, LOGDIR_LOG_STARTS, checkpointed_start, &d->starts_crc);
+}
+
+static void write_checkpoint(void *ctx)
+{
+    struct checkpoint *c = ctx;
+    c->err = logdir_write_checkpoint(&file_system_real, c->dir->path, c->name, c->offsets, c->count);
+}
+
+static void checkpoint_free(struct checkpoint *c)
+{
+    for (size_t i = 0; i < c->count; i++)
+        free((char *)(uintptr_t)c->offsets[i].topic);
+    free(c->offsets);
+    free(c);
+}
+
+static int finish_checkpoint(struct checkpoint *c)
+{
+    struct directory *d = c->dir;
+    int err = c->err;
+    if (err == 0)
+        *c->last_crc = c->crc;
+    else
+        log_error("%s/%s: %s", d->path, c->name, strerror(-err));
+    checkpoint_free(c);
+    if (err < 0 && err != -ENOSPC)
+        directory_failed(d, err);
+    return err;
+}
+
+static void on_written(void *ctx)
+{
+    struct checkpoint *c = ctx;
+    struct directory *d = c->dir;
+    d->checkpointing = false;
+    (void)finish_checkpoint(c);
+    loop_again(d->storage->loop); /* a drain may wait for it */
+}
+
+static bool is_to_be_written(const struct checkpoint *c)
+{
+    return !c->dir->storage->draining && c->dir->failed == 0 && c->crc != *c->last_crc;
+}
+
+/* On the slow pool, and only when something has changed. One at a time in a directory: the next timer brings what this
+ * one left out. */
+static void write_later(struct checkpoint *c)
+{
+    struct directory *d = c->dir;
+    if (d->checkpointing || !is_to_be_written(c)) {
+        checkpoint_free(c);
+        return;
+    }
+    d->checkpointing = true;
+    loop_work(d->storage->loop, write_checkpoint, on_written, c);
+}
+
+static int write_now(struct checkpoint *c)
+{
+    write_checkpoint(c);
+    return finish_checkpoint(c);
+}
+
+bool checkpoints_under_way(const struct storage *s)
+{
+    for (size_t i = 0; i < s->dir_count; i++) {
+        if (s->dirs[i].checkpointing)
+            return true;
+    }
+    return false;
+}
+
+void checkpoints_on_marks(void *ctx)
+{
+    struct storage *s = ctx;
+    for (size_t i = 0; i < s->dir_count; i++)
+        write_later(gather_marks(&s->dirs[i]));
+}
+
+void checkpoints_on_points(void *ctx)
+{
+    struct storage *s = ctx;
+    for (size_t i = 0; i < s->dir_count; i++) {
+        write_later(gather_points(&s->dirs[i]));
+        /* Here and now, as DeleteRecords does it: two writers of one file would take each other's .tmp away. Rare: only
+         * after a retention. */
+        struct checkpoint *starts = gather_starts(&s->dirs[i]);
+        if (is_to_be_written(starts))
+            (void)write_now(starts);
+        else
+            checkpoint_free(starts);
+    }
+}
+
+int directory_write_starts(struct directory *d)
+{
+    return write_now(gather_starts(d));
+}
+
+/* ---- the clean stop ---- */
+
+/* All logs are flushed first: their recovery points are their ends then, and go into the file before anything is
+ * closed. */
+static int flush_all(struct directory *d)
+{
+    for (struct replica *r = d->storage->replicas; r != NULL; r = r->hh.next) {
+        if (r->dir != d)
+            continue;
+        int err = log_failed(r->log) ? log_failed(r->log) : log_flush(r->log);
+        if (err < 0)
+            return err;
+    }
+    return 0;
+}
+
+static int close_logs(struct directory *d)
+{
+    struct storage *s = d->storage;
+    struct replica *r, *next;
+    int err = 0;
+    HASH_ITER (hh, s->replicas, r, next) {
+        if (r->dir != d)
+            continue;
+        HASH_DEL(s->replicas, r);
+        int failed = log_close(r->log, loop_wall_ms(s->loop));
+        if (failed < 0)
+            log_error("%s-%d: not closed cleanly: %s", r->topic, r->key.partition, strerror(-failed));
+        err = err ? err : failed;
+        free(r->topic);
+        free(r);
+    }
+    return err;
+}
+
+static void close_directory(struct directory *d)
+{
+    size_t count = d->replica_count;
+    int err = d->failed ? d->failed : flush_all(d);
+    if (err == 0)
+        err = write_now(gather_points(d));
+    if (err == 0)
+        err = write_now(gather_marks(d));
+    if (err == 0)
+        err = directory_write_starts(d);
+    if (err == 0)
+        err = close_logs(d);
+    /* With the marker the next start would trust the files that this one could not open. */
+    if (err == 0 && d->unopened == NULL)
+        err = logdir_write_clean(&file_system_real, d->path, service_epoch(d->storage->service));
+    if (err == 0)
+        log_info("%s: closed %zu partitions cleanly", d->path, count);
+    else
+        log_error("%s: stopped without the clean-stop marker: %s; the next start checks the logs", d->path,
+                  strerror(-err));
+}
+
+void directories_close(struct storage *s)
+{
+    for (size_t i = 0; i < s->dir_count; i++)
+        close_directory(&s->dirs[i]);
+}
