@@ -269,6 +269,7 @@ static void undo_staged(struct log *l)
     int fd = segment_fd(s);
     /* Nobody was ever given what lies behind size_bytes, not even of a file that was given away. */
     int err = fd < 0 ? fd : file_ftruncate(l->fs, fd, s->size_bytes);
+    s->reserved_to = 0;
     /* Bytes of an unanswered append would come back as records at the next start; after a power cut, too, when the
      * flushes to come begin behind this segment. */
     if (err == 0)
@@ -284,6 +285,7 @@ int log_commit(struct log *l)
     struct segment *s = log_active(l);
     size_t count;
     struct iovec last, *vectors = staging_vectors(l->staged, &count, &last);
+    segment_reserve(s, l->staged_bytes, (uint64_t)l->config.segment_bytes);
     int fd = segment_fd(s);
     int err = fd < 0 ? fd : file_write_all(l->fs, fd, vectors, count, s->size_bytes);
     if (err < 0) {

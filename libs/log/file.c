@@ -145,6 +145,11 @@ static int real_prefetch(void *ctx UNUSED, int fd, uint64_t at, size_t n, size_t
     return 0;
 }
 
+static int real_allocate(void *ctx UNUSED, int fd, uint64_t at, uint64_t n)
+{
+    return OR_ERRNO(fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)at, (off_t)n));
+}
+
 static const struct file_ops real_ops = {
     .open = real_open,
     .dup = real_dup,
@@ -163,6 +168,7 @@ static const struct file_ops real_ops = {
     .list = real_list,
     .pread_now = real_pread_now,
     .prefetch = real_prefetch,
+    .allocate = real_allocate,
 };
 
 const struct file_system file_system_real = {&real_ops, NULL};
@@ -212,6 +218,11 @@ int file_is_warm(const struct file_system *f, int fd, uint64_t at)
 int file_prefetch(const struct file_system *f, int fd, uint64_t at, size_t n, size_t ahead)
 {
     return f->ops->prefetch != NULL ? f->ops->prefetch(f->ctx, fd, at, n, ahead) : 0;
+}
+
+int file_allocate(const struct file_system *f, int fd, uint64_t at, uint64_t n)
+{
+    return f->ops->allocate != NULL ? f->ops->allocate(f->ctx, fd, at, n) : 0;
 }
 
 int file_write_all(const struct file_system *f, int fd, struct iovec *iov, size_t count, uint64_t at)

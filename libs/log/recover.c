@@ -448,6 +448,8 @@ int log_load(struct log *l, const struct log_options *o)
         err = log_store_epochs(l);
     if (err == 0)
         log_drop_snapshots(l);
+    if (!o->clean)
+        log_active(l)->reserved_to = UINT64_MAX; /* the life before may have asked for room */
     /* Twice: what was used since the first is closed by the second. */
     for (size_t i = 0; i < 2 * l->segment_count; i++)
         segment_idle(l->segments[i / 2]);

@@ -52,8 +52,36 @@ int segment_fd(struct segment *s)
     return s->fd;
 }
 
+void segment_reserve(struct segment *s, uint64_t n, uint64_t most)
+{
+    enum { SHARE = 4, LEAST = 64 << 10, AHEAD_MAX = 8 << 20 };
+    uint64_t end = s->size_bytes + n, ahead = MIN(s->size_bytes / SHARE, (uint64_t)AHEAD_MAX);
+    s->grew = true;
+    if (end <= s->reserved_to || s->preallocated)
+        return;
+    ahead = MIN(ahead, most > end ? most - end : 0);
+    int fd = ahead < LEAST ? -1 : segment_fd(s);
+    if (fd < 0)
+        return;
+    s->reserved_to = end + ahead; /* in any case: the next try comes when as much is written */
+    (void)file_allocate(s->fs, fd, s->size_bytes, n + ahead);
+}
+
+int segment_give_back(struct segment *s)
+{
+    if (s->reserved_to <= s->size_bytes)
+        return 0;
+    int fd = segment_fd(s), err = fd < 0 ? fd : file_ftruncate(s->fs, fd, s->size_bytes);
+    if (err == 0)
+        s->reserved_to = 0;
+    return err;
+}
+
 void segment_idle(struct segment *s)
 {
+    if (!s->grew)
+        (void)segment_give_back(s); /* else with the next roll or stop */
+    s->grew = false;
     if (!s->used)
         s->fd = file_close(s->fs, s->fd);
     s->used = false;
@@ -71,6 +99,7 @@ int segment_create(struct segment *s, uint32_t index_bytes, bool preallocate, ui
     s->used = true;
     s->max_known = s->first_known = true;
     s->preallocated = preallocate;
+    s->reserved_to = 0;
     int err = preallocate ? file_ftruncate(s->fs, fd, segment_bytes) : 0;
     if (err == 0)
         err = index_reset(&s->offsets);
@@ -157,7 +186,7 @@ int segment_retire(struct segment *s)
         err = fd < 0 ? fd : file_ftruncate(s->fs, fd, s->size_bytes);
         s->preallocated = err < 0;
     }
-    return err;
+    return err == 0 ? segment_give_back(s) : err;
 }
 
 static int copy_bytes(const struct file_system *fs, int from, int to, uint64_t size_bytes)
@@ -217,6 +246,7 @@ int segment_truncate(struct segment *s, uint64_t size_bytes, int64_t offset)
     if (err < 0)
         return err;
     s->size_bytes = size_bytes;
+    s->reserved_to = 0;
     s->since_index_bytes = 0;
     s->max_known = s->first_known = size_bytes == 0;
     s->max_timestamp = s->first_timestamp = RECORDS_NO_TIMESTAMP;

@@ -5,6 +5,7 @@
  * I2  index positions lie below size_bytes.
  * I3  in a file that was given away no byte below size_bytes changes any more: it is appended to and, when an append
  *     failed, cut back to size_bytes. Whatever else would change it makes a new file.
+ * I4  a file whose segment is retired, or that has not grown for a while, has no room behind its end.
  * Descriptors are opened on first use and closed by segment_idle. */
 #ifndef KARST_LOG_SEGMENT_H
 #define KARST_LOG_SEGMENT_H
@@ -22,6 +23,8 @@ struct segment {
     uint64_t written_from;  /* what lies behind was written by this process */
     uint64_t read_to;       /* where the last range that was found ends */
     bool preallocated;      /* the file is longer than size_bytes, with zeroes */
+    uint64_t reserved_to;   /* room on the disk was asked for up to there; what is not used is given back */
+    bool grew;              /* since segment_idle */
     uint64_t instance;      /* the number under which the file was given away last; 0: it is ours alone */
     struct index offsets, times;
     /* The largest timestamp so far, and the last offset of its batch; the timestamp is -1 in an empty segment. */
@@ -47,6 +50,13 @@ NODISCARD int segment_create(struct segment *s, uint32_t index_bytes, bool preal
 NODISCARD int segment_load(struct segment *s);
 NODISCARD int segment_fd(struct segment *s);
 void segment_idle(struct segment *s);
+
+/* n bytes are about to be written: a file that has grown gets its room on the disk in large pieces, which costs the
+ * file system less than finding a page at a time (delayed allocation). At most a quarter of what is there, and no more
+ * than the segment may hold (most). */
+void segment_reserve(struct segment *s, uint64_t n, uint64_t most);
+/* The room that is left goes back; the file's size stays. */
+int segment_give_back(struct segment *s);
 
 /* Notes a batch that is in the file from position on: indexes and timestamps, as Kafka's LogSegment.append does. */
 NODISCARD int segment_note(struct segment *s, const struct batch *b, uint64_t position, uint32_t interval_bytes);

@@ -1,4 +1,5 @@
 #include "tests/sim/disk_internal.h"
+#include "tests/sim/sim.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -240,6 +241,15 @@ static int disk_fdatasync(void *ctx, int fd)
     return error;
 }
 
+/* Which a full disk refuses, and no power cut shows: bytes that were never written are not read. */
+static int disk_allocate(void *ctx, int fd, uint64_t at UNUSED, uint64_t n UNUSED)
+{
+    struct disk *d = ctx;
+    int error = disk_node_of(d, fd) == NULL ? -EBADF : admit(d);
+    sim_cover(error == 0 ? "room on the disk was asked for ahead" : "room on the disk was refused");
+    return error;
+}
+
 static int disk_ftruncate(void *ctx, int fd, uint64_t size)
 {
     struct disk *d = ctx;
@@ -435,6 +445,7 @@ static const struct file_ops disk_ops = {
     .pwritev = disk_pwritev,
     .fdatasync = disk_fdatasync,
     .ftruncate = disk_ftruncate,
+    .allocate = disk_allocate,
     .fstat = disk_fstat,
     .stat = disk_stat,
     .rename = disk_rename,

@@ -144,6 +144,10 @@ static int do_fdatasync(void *ctx UNUSED, int fd)
 {
     ON_DISK(int, disk_to_change, fdatasync(d.ctx, fd));
 }
+static int do_allocate(void *ctx UNUSED, int fd, uint64_t at, uint64_t n)
+{
+    ON_DISK(int, disk_to_change, allocate(d.ctx, fd, at, n));
+}
 static int do_ftruncate(void *ctx UNUSED, int fd, uint64_t size)
 {
     ON_DISK(int, disk_to_change, ftruncate(d.ctx, fd, size));
@@ -199,6 +203,6 @@ static int do_list(void *ctx UNUSED, const char *path, file_list_fn *fn, void *a
 
 static const struct file_ops ops = {do_open,      do_dup,      do_close, do_pread,  do_pwritev, do_fdatasync,
                                     do_ftruncate, do_fstat,    do_stat,  do_rename, do_unlink,  do_mkdir,
-                                    do_rmdir,     do_sync_dir, do_list,  NULL,      NULL};
+                                    do_rmdir,     do_sync_dir, do_list,  NULL,      NULL,       do_allocate};
 
 const struct file_system file_system_real = {&ops, NULL};

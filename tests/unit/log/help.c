@@ -154,6 +154,11 @@ static int f_ftruncate(void *ctx, int fd, uint64_t size)
     GUARD("ftruncate");
     return REAL->ftruncate(NULL, fd, size);
 }
+static int f_allocate(void *ctx, int fd, uint64_t at, uint64_t n)
+{
+    GUARD("allocate");
+    return REAL->allocate(NULL, fd, at, n);
+}
 static int f_fstat(void *ctx, int fd, struct file_stat *s)
 {
     GUARD("fstat");
@@ -225,8 +230,8 @@ static int f_prefetch(void *ctx, int fd, uint64_t at, size_t n, size_t ahead)
 
 struct file_system help_faulty(struct help_faults *f)
 {
-    static const struct file_ops ops = {f_open,      f_dup,      f_close, f_pread,     f_pwritev, f_fdatasync,
-                                        f_ftruncate, f_fstat,    f_stat,  f_rename,    f_unlink,  f_mkdir,
-                                        f_rmdir,     f_sync_dir, f_list,  f_pread_now, f_prefetch};
+    static const struct file_ops ops = {f_open,      f_dup,      f_close, f_pread,     f_pwritev,  f_fdatasync,
+                                        f_ftruncate, f_fstat,    f_stat,  f_rename,    f_unlink,   f_mkdir,
+                                        f_rmdir,     f_sync_dir, f_list,  f_pread_now, f_prefetch, f_allocate};
     return (struct file_system){&ops, f};
 }
