@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 enum { INDEX_BLOCK = 256 }; /* entries that a search reads at once */
+enum { SOUND_BLOCK = 1024 };
 
 int read_with(const struct file_system *fs, struct read_mode *mode, int fd, void *p, size_t n, uint64_t at)
 {
@@ -114,6 +115,7 @@ int index_write(struct index *x)
         return err;
     x->in_file += x->pending;
     x->pending = 0;
+    x->dirty = true;
     return 0;
 }
 
@@ -124,15 +126,25 @@ int index_trim(struct index *x)
     if (fd < 0)
         return fd;
     err = file_ftruncate(x->fs, fd, (uint64_t)x->in_file * x->entry_size);
+    /* Without entries the next start has nothing to lose: whatever size it finds, it begins anew. */
+    x->dirty = x->dirty || (x->full_size && x->in_file > 0);
     x->full_size = x->full_size && err < 0;
     return err;
 }
 
-int index_reset(struct index *x)
+int index_keep(struct index *x, uint32_t count)
 {
-    x->in_file = x->pending = 0;
+    ASSERT(count <= x->in_file);
+    x->dirty = x->dirty || count < x->in_file;
+    x->in_file = count;
+    x->pending = 0;
     x->last_key = INT64_MIN;
     return index_trim(x);
+}
+
+int index_reset(struct index *x)
+{
+    return index_keep(x, 0);
 }
 
 int index_get(struct index *x, uint32_t i, int64_t *ret_key, int32_t *ret_value)
@@ -206,9 +218,39 @@ int index_truncate(struct index *x, int32_t value)
         err = count_below(x, value, &low);
     if (err < 0)
         return err;
-    x->in_file = low;
-    x->last_key = INT64_MIN;
-    return index_trim(x);
+    return index_keep(x, low);
+}
+
+int index_sound(struct index *x, int64_t key_limit, int32_t value_limit, uint32_t *ret_count, int64_t *ret_key,
+                int32_t *ret_value)
+{
+    uint8_t block[SOUND_BLOCK * INDEX_TIME_ENTRY];
+    uint32_t count = 0;
+    int64_t last_key = 0;
+    int32_t last_value = 0;
+    int fd = x->in_file > 0 ? index_fd(x) : 0;
+    if (fd < 0)
+        return fd;
+    for (bool sound = true; sound && count < x->in_file;) {
+        uint32_t n = MIN(x->in_file - count, (uint32_t)SOUND_BLOCK);
+        int err = read_with(x->fs, x->mode, fd, block, (size_t)n * x->entry_size, (uint64_t)count * x->entry_size);
+        if (err < 0)
+            return err;
+        for (uint32_t i = 0; sound && i < n; i++) {
+            int64_t key = entry_key(x, block + (size_t)i * x->entry_size);
+            int32_t value = entry_value(x, block + (size_t)i * x->entry_size);
+            sound = key > last_key && key < key_limit && value >= last_value && value < value_limit;
+            if (!sound)
+                break;
+            last_key = key;
+            last_value = value;
+            count++;
+        }
+    }
+    *ret_count = count;
+    *ret_key = last_key;
+    *ret_value = last_value;
+    return 0;
 }
 
 /* Where in the file the last entry <= key may be: among entries low .. high - 1, or nowhere. */

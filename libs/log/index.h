@@ -34,6 +34,7 @@ struct index {
     int64_t last_key;   /* the last entry's first field; INT64_MIN: not known yet */
     int32_t last_value; /* and its second */
     bool full_size;     /* the file is preallocated */
+    bool dirty;         /* entries in the file were changed since the last flush of it */
     bool used;          /* since the last index_idle */
     int fd;
 };
@@ -53,6 +54,13 @@ NODISCARD int index_add(struct index *x, int64_t key, int32_t value);
 NODISCARD int index_write(struct index *x);
 /* Writes and cuts the file to its entries. */
 NODISCARD int index_trim(struct index *x);
+/* Keeps the first entries of the file, and writes at most that many. */
+NODISCARD int index_keep(struct index *x, uint32_t count);
+/* How many entries at the beginning of the file are such as are written: the first field is above 0 and rises, the
+ * second does not fall, and is below value_limit; the first field is below key_limit. The last of them, when there is
+ * one. */
+NODISCARD int index_sound(struct index *x, int64_t key_limit, int32_t value_limit, uint32_t *ret_count,
+                          int64_t *ret_key, int32_t *ret_value);
 /* Forgets all entries. */
 NODISCARD int index_reset(struct index *x);
 /* Forgets entries whose second field (position, or relative offset) is >= value. */

@@ -62,6 +62,9 @@ struct log {
     struct producers *producers;
     int64_t expire_due_ms;   /* wall; expired producers are looked for then */
     int64_t snapshot_offset; /* of the newest producer snapshot; -1: none */
+    bool marked;             /* it is that of a mark */
+    int64_t mark_base;       /* the segment of the last mark that is durable; -1: none */
+    uint64_t mark_bytes;     /* and how long it was then */
     struct epochs epochs;
     size_t epochs_staged; /* how many of its entries are committed, while something is staged */
     struct hints appended, read;
@@ -97,11 +100,19 @@ void log_new_jitter(struct log *l);
 /* Writes the epoch file, not durably: a flush does that. 0 or -errno, offline. */
 int log_store_epochs(struct log *l);
 
+/* resume.c: the producer snapshot that was loaded is of a mark inside the segment. What its indexes know of the records
+ * before it is kept, the rest forgotten. *ret_position: the batch from which on the segment is to be read; 0: from its
+ * beginning, and nothing was changed. 0 or -errno. */
+NODISCARD int segment_resume(struct segment *s, int64_t mark, uint64_t *ret_position);
+
 /* recover.c */
 NODISCARD int log_load(struct log *l, const struct log_options *o);
 
 /* snapshots.c: producer snapshot files. */
 NODISCARD int log_write_snapshot(struct log *l, int64_t offset);
+/* One in the middle of the active segment, from which on the next start may check it (log_mark_begin). The one of the
+ * mark before stays until the next: the checkpoint may not know of this one when the process dies. */
+NODISCARD int log_write_mark(struct log *l);
 /* Removes those that no segment begins at, but for the newest; those above the log end go in any case. */
 void log_drop_snapshots(struct log *l);
 /* The state from the newest usable snapshot at or before trusted, and the batches from there on, up to offset.
@@ -111,6 +122,8 @@ NODISCARD int log_load_producers(struct log *l, int64_t offset, int64_t trusted,
 void log_replay_producer(struct log *l, const struct batch *b, struct slice body);
 
 /* keep.c */
+/* Flushes the indexes of a segment that was retired. */
+NODISCARD int log_sync_indexes(struct log *l, struct segment *s);
 /* The segments before index n leave: renamed, and unlinked after file.delete.delay.ms. */
 NODISCARD int log_doom_first(struct log *l, size_t n, int64_t now_wall_ms);
 

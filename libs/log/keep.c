@@ -7,13 +7,15 @@
 
 static int sync_index(struct log *l, struct index *x)
 {
+    if (!x->dirty)
+        return 0;
     int fd = index_fd(x);
-    return fd < 0 ? fd : file_fdatasync(l->fs, fd);
+    int err = fd < 0 ? fd : file_fdatasync(l->fs, fd);
+    x->dirty = err < 0;
+    return err;
 }
 
-/* All records of the segment were flushed before it was retired: no flush to come, and no recovery, will look at it
- * again. */
-static int sync_retired(struct log *l, struct segment *s)
+int log_sync_indexes(struct log *l, struct segment *s)
 {
     int err = sync_index(l, &s->offsets);
     return err < 0 ? err : sync_index(l, &s->times);
@@ -28,8 +30,9 @@ int log_roll(struct log *l, int64_t now_wall_ms)
     if (s->size_bytes == 0 && s->base == l->end)
         return 0;
     int err = segment_retire(s);
+    /* All records of the segment were flushed before: no flush to come, and no recovery, will look at it again. */
     if (err == 0 && l->recovery_point >= l->end)
-        err = sync_retired(l, s);
+        err = log_sync_indexes(l, s);
     if (err == 0)
         err = log_write_snapshot(l, l->end);
     if (err == 0)
@@ -195,6 +198,7 @@ int log_truncate(struct log *l, int64_t offset)
         return log_restart_at(l, offset, log_active(l)->born_ms);
     log_clear_hints(l);
     l->truncations++;
+    l->mark_base = -1;
     /* A recovery point behind the end would protect bytes that are yet to be written. */
     l->recovery_point = MIN(l->recovery_point, offset);
     int err = truncate_files(l, offset);
@@ -234,6 +238,7 @@ int log_restart_at(struct log *l, int64_t offset, int64_t now_wall_ms)
         return -EIO;
     log_clear_hints(l);
     l->truncations++;
+    l->mark_base = -1;
     int err = 0;
     while (err == 0 && l->segment_count > 0)
         err = remove_last(l);

@@ -119,7 +119,7 @@ int log_open(const struct log_options *o, struct log **ret_log)
     l->note = o->note;
     l->note_ctx = o->note_ctx;
     l->jitter_seed = o->jitter_seed;
-    l->snapshot_offset = -1;
+    l->snapshot_offset = l->mark_base = -1;
     l->expire_due_ms = o->now_wall_ms + LOG_EXPIRE_EVERY_MS;
     l->producers = producers_new();
     log_clear_hints(l);
@@ -189,6 +189,8 @@ int log_close(struct log *l, int64_t now_wall_ms)
         err = log_flush(l);
     if (err == 0)
         err = segment_retire(log_active(l));
+    if (err == 0)
+        err = log_sync_indexes(l, log_active(l));
     if (err == 0)
         err = log_write_snapshot(l, l->end);
     if (err == 0)

@@ -267,6 +267,13 @@ NODISCARD struct log_flush *log_flush_begin(struct log *l);
 void log_flush_run(struct log_flush *f);
 NODISCARD int log_flush_end(struct log *l, struct log_flush *f);
 
+/* A flush in three steps, too, that also leaves a mark: a start after a crash reads of the active segment only what
+ * lies behind the last mark that the recovery point of the checkpoint covers. NULL: nothing to mark, records are
+ * staged, or the disk is full. */
+NODISCARD struct log_flush *log_mark_begin(struct log *l);
+/* What such a start would read of the active segment. */
+uint64_t log_unmarked_bytes(const struct log *l);
+
 /* ---- producers ---- */
 
 /* One idempotent or transactional producer, as DescribeProducers shows it. */

@@ -115,32 +115,41 @@ static struct producer *find_or_add(struct producers *p, const struct batch *b)
     return e;
 }
 
+static void set_epoch(struct producer *e, int16_t epoch)
+{
+    if (e->epoch != epoch)
+        e->batch_count = 0;
+    e->epoch = epoch;
+}
+
+static void remember(struct producer *e, const struct producer_batch *b)
+{
+    if (e->batch_count == PRODUCER_BATCHES) {
+        memmove(e->batches, e->batches + 1, (PRODUCER_BATCHES - 1) * sizeof e->batches[0]);
+        e->batch_count--;
+    }
+    e->batches[e->batch_count++] = *b;
+}
+
 void producers_apply(struct producers *p, const struct batch *b, int marker, int32_t coordinator_epoch)
 {
     ASSERT(batch_has_producer(b));
     if (batch_is_control(b) && marker != CONTROL_ABORT && marker != CONTROL_COMMIT)
         return;
     struct producer *e = find_or_add(p, b);
-    if (e->epoch != b->producer_epoch) {
-        e->epoch = b->producer_epoch;
-        e->batch_count = 0;
-    }
+    set_epoch(e, b->producer_epoch);
     e->last_timestamp = b->max_timestamp;
     if (batch_is_control(b)) {
         e->coordinator_epoch = coordinator_epoch;
         set_txn_first(p, e, -1);
         return;
     }
-    if (e->batch_count == PRODUCER_BATCHES) {
-        memmove(e->batches, e->batches + 1, (PRODUCER_BATCHES - 1) * sizeof e->batches[0]);
-        e->batch_count--;
-    }
-    e->batches[e->batch_count++] = (struct producer_batch){
-        .last_sequence = batch_last_sequence(b),
-        .offset_delta = b->last_offset_delta,
-        .last_offset = batch_last_offset(b),
-        .timestamp = b->max_timestamp,
-    };
+    remember(e, &(struct producer_batch){
+                    .last_sequence = batch_last_sequence(b),
+                    .offset_delta = b->last_offset_delta,
+                    .last_offset = batch_last_offset(b),
+                    .timestamp = b->max_timestamp,
+                });
     if (batch_is_transactional(b) && e->txn_first_offset < 0)
         set_txn_first(p, e, b->base_offset);
 }
@@ -223,25 +232,32 @@ void producers_each(const struct producers *p, log_producer_fn *fn, void *ctx)
 
 /* ---- snapshots ---- */
 
-int producers_write_snapshot(const struct producers *p, const struct file_system *fs, const char *dir, int64_t offset)
+static void put_entry(struct buf *out, const struct producer *e, const struct producer_batch *b, int64_t timestamp)
 {
+    uint8_t *at = buf_grow(out, PRODUCER_ENTRY_SIZE);
+    put_i64(at, e->id);
+    put_i16(at + 8, e->epoch);
+    put_i32(at + 10, b->last_sequence);
+    put_i64(at + 14, b->last_offset);
+    put_i32(at + 22, b->offset_delta);
+    put_i64(at + 26, timestamp);
+    put_i32(at + 34, e->coordinator_epoch);
+    put_i64(at + 38, e->txn_first_offset);
+}
+
+int producers_write_snapshot(const struct producers *p, const struct file_system *fs, const char *dir, int64_t offset,
+                             bool every_batch)
+{
+    static const struct producer_batch none = {.last_sequence = -1, .last_offset = -1};
     struct buf out = {0};
     memset(buf_grow(&out, PRODUCER_SNAPSHOT_HEADER), 0, PRODUCER_SNAPSHOT_HEADER);
     for (const struct producer *e = p->by_id; e != NULL; e = e->hh.next) {
-        static const struct producer_batch none = {.last_sequence = -1, .last_offset = -1};
-        const struct producer_batch *b = e->batch_count ? &e->batches[e->batch_count - 1] : &none;
-        uint8_t *at = buf_grow(&out, PRODUCER_ENTRY_SIZE);
-        put_i64(at, e->id);
-        put_i16(at + 8, e->epoch);
-        put_i32(at + 10, b->last_sequence);
-        put_i64(at + 14, b->last_offset);
-        put_i32(at + 22, b->offset_delta);
-        put_i64(at + 26, e->last_timestamp);
-        put_i32(at + 34, e->coordinator_epoch);
-        put_i64(at + 38, e->txn_first_offset);
+        for (int i = 0; every_batch && i + 1 < e->batch_count; i++)
+            put_entry(&out, e, &e->batches[i], e->batches[i].timestamp);
+        put_entry(&out, e, e->batch_count ? &e->batches[e->batch_count - 1] : &none, e->last_timestamp);
     }
     put_i16(out.data, 1);
-    put_i32(out.data + 6, (int32_t)producers_count(p));
+    put_i32(out.data + 6, (int32_t)((out.size - PRODUCER_SNAPSHOT_HEADER) / PRODUCER_ENTRY_SIZE));
     put_u32(out.data + 2, bytes_crc32c(0, out.data + 6, out.size - 6));
     char name[64];
     snprintf(name, sizeof name, "%020" PRId64 ".snapshot", offset);
@@ -259,17 +275,17 @@ static void load_entry(struct producers *p, const uint8_t *at, int64_t now_wall_
     if (b.producer_id < 0 || (txn_first < 0 && timestamp <= now_wall_ms - expiration_ms))
         return;
     struct producer *e = find_or_add(p, &b);
+    set_epoch(e, b.producer_epoch);
     e->last_timestamp = timestamp;
     e->coordinator_epoch = get_i32(at + 34);
     set_txn_first(p, e, txn_first >= 0 ? txn_first : -1);
     if (get_i64(at + 14) >= 0 && get_i32(at + 10) >= 0) {
-        e->batch_count = 1;
-        e->batches[0] = (struct producer_batch){
-            .last_sequence = get_i32(at + 10),
-            .last_offset = get_i64(at + 14),
-            .offset_delta = MAX(0, get_i32(at + 22)),
-            .timestamp = timestamp,
-        };
+        remember(e, &(struct producer_batch){
+                        .last_sequence = get_i32(at + 10),
+                        .last_offset = get_i64(at + 14),
+                        .offset_delta = MAX(0, get_i32(at + 22)),
+                        .timestamp = timestamp,
+                    });
     }
 }
 

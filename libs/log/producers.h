@@ -43,8 +43,10 @@ void producers_expire(struct producers *p, int64_t now_wall_ms, int64_t expirati
 int64_t producers_first_open(const struct producers *p);
 void producers_each(const struct producers *p, log_producer_fn *fn, void *ctx);
 
+/* every_batch: an entry for each remembered batch, oldest first, and not only for the last as Kafka writes them. Who
+ * reads it as Kafka does (the last entry of a producer counts) gets the same. */
 NODISCARD int producers_write_snapshot(const struct producers *p, const struct file_system *fs, const char *dir,
-                                       int64_t offset);
+                                       int64_t offset, bool every_batch);
 /* Replaces what is known. -EBADMSG: not a snapshot, nothing is known then. */
 NODISCARD int producers_parse_snapshot(struct producers *p, struct slice bytes, int64_t now_wall_ms,
                                        int64_t expiration_ms);

@@ -159,7 +159,7 @@ static int check_batches(struct log *l, struct segment *s, struct scan *sc, bool
     struct slice bytes;
     uint64_t position = 0;
     int err;
-    *ret_good = 0;
+    *ret_good = sc->at;
     *ret_why = NULL;
     while ((err = scan_next(sc, &b, &position)) == 1) {
         if (b.base_offset < *next_offset || batch_last_offset(&b) - s->base > INT32_MAX) {
@@ -201,25 +201,42 @@ static int cut_segment(struct log *l, struct segment *s, uint64_t size_bytes)
     return err;
 }
 
-/* Checks every batch of a segment and builds its indexes, the epochs and (replay) producer state again. 1: something
+/* Where checking the segment begins: behind the mark that the producer state was loaded from, or else at its beginning,
+ * with empty indexes. 0 or -errno. */
+static int begin_rebuild(struct log *l, struct segment *s, bool replay, uint64_t *ret_from)
+{
+    *ret_from = 0;
+    int err = replay && l->snapshot_offset > s->base ? segment_resume(s, l->snapshot_offset, ret_from) : 0;
+    if (err == 0 && *ret_from > 0) {
+        l->marked = true;
+        l->mark_base = s->base;
+        l->mark_bytes = *ret_from;
+    }
+    if (err < 0 || *ret_from > 0)
+        return err;
+    err = index_reset(&s->offsets);
+    if (err == 0)
+        err = index_reset(&s->times);
+    s->max_timestamp = s->first_timestamp = RECORDS_NO_TIMESTAMP;
+    s->max_offset = s->base;
+    s->since_index_bytes = 0;
+    s->max_known = s->first_known = true;
+    return err;
+}
+
+/* Checks the batches of a segment and builds its indexes, the epochs and (replay) producer state again. 1: something
  * was cut; 0; -errno. */
 static int rebuild_segment(struct log *l, struct segment *s, int64_t *next_offset, int64_t protected_offset,
                            bool replay)
 {
     struct scan sc;
-    uint64_t good;
+    uint64_t good, from;
     const char *why;
-    int err = index_reset(&s->offsets);
+    int err = begin_rebuild(l, s, replay, &from);
     if (err == 0)
-        err = index_reset(&s->times);
-    if (err == 0)
-        err = scan_begin(&sc, s, 0, SCAN_BODIES);
+        err = scan_begin(&sc, s, from, SCAN_BODIES);
     if (err < 0)
         return err;
-    s->max_timestamp = s->first_timestamp = RECORDS_NO_TIMESTAMP;
-    s->max_offset = s->base;
-    s->since_index_bytes = 0;
-    s->max_known = s->first_known = true;
     err = check_batches(l, s, &sc, replay, next_offset, &good, &why);
     scan_end(&sc);
     if (err < 0)
@@ -440,8 +457,13 @@ int log_load(struct log *l, const struct log_options *o)
         l->dir_dirty = true;
     epochs_truncate_end(&l->epochs, l->end);
     epochs_truncate_start(&l->epochs, l->start);
+    /* What a mark remembers beyond Kafka's snapshots must not be lost in the next crash. */
     if (loaded.recovered && l->end > l->start)
-        err = log_write_snapshot(l, l->end);
+        err = l->marked ? log_write_mark(l) : log_write_snapshot(l, l->end);
+    if (o->clean && !loaded.recovered) {
+        l->mark_base = log_active(l)->base;
+        l->mark_bytes = log_active(l)->size_bytes;
+    }
     if (err == -ENOSPC)
         err = 0; /* the next start reads again what it would have said */
     if (err == 0)

@@ -47,11 +47,9 @@ static void remove_snapshot(struct log *l, int64_t offset)
     free(path);
 }
 
-int log_write_snapshot(struct log *l, int64_t offset)
+static int write_snapshot(struct log *l, int64_t offset, bool every_batch)
 {
-    if (l->snapshot_offset == offset)
-        return 0;
-    int err = producers_write_snapshot(l->producers, l->fs, l->dir, offset);
+    int err = producers_write_snapshot(l->producers, l->fs, l->dir, offset, every_batch);
     if (err == -ENOSPC)
         return err;
     if (err < 0)
@@ -59,6 +57,22 @@ int log_write_snapshot(struct log *l, int64_t offset)
     l->snapshot_offset = offset;
     l->dir_dirty = true;
     return 0;
+}
+
+int log_write_snapshot(struct log *l, int64_t offset)
+{
+    if (l->snapshot_offset == offset && !l->marked)
+        return 0;
+    l->marked = false;
+    return write_snapshot(l, offset, false);
+}
+
+int log_write_mark(struct log *l)
+{
+    ASSERT(!log_has_staged(l));
+    log_drop_snapshots(l);
+    l->marked = true;
+    return write_snapshot(l, l->end, true);
 }
 
 void log_drop_snapshots(struct log *l)

@@ -269,10 +269,23 @@ static void step_append(struct world *w)
     }
 }
 
+/* A flush, or one that leaves a mark for the next start. */
+static int flush(struct world *w)
+{
+    if (!sim_chance(w->sim, 400))
+        return log_flush(w->log);
+    struct log_flush *f = log_mark_begin(w->log);
+    if (f == NULL)
+        return log_flush(w->log);
+    log_flush_run(f);
+    sim_cover("marked");
+    return log_flush_end(w->log, f);
+}
+
 static void step_flush(struct world *w)
 {
     int64_t end = log_end(w->log);
-    int error = log_flush(w->log);
+    int error = flush(w);
 
     if (error == 0) {
         w->durable = end;

@@ -103,7 +103,7 @@ Test(logdir, damaged_snapshots_and_epochs_are_refused)
                       .attributes = BATCH_ATTR_TRANSACTIONAL};
     producers_apply(p, &b, -1, -1);
     cr_assert_eq(producers_first_open(p), 100);
-    cr_assert_eq(producers_write_snapshot(p, &file_system_real, dir, 105), 0);
+    cr_assert_eq(producers_write_snapshot(p, &file_system_real, dir, 105, false), 0);
     char *path = xasprintf("%s/00000000000000000105.snapshot", dir), *data;
     size_t size;
     cr_assert_eq(file_slurp(&file_system_real, path, 1000, &data, &size), 0);

@@ -1,0 +1,79 @@
+/* resume.c - where a start after a crash begins to read inside a segment.
+ *
+ * A producer snapshot in the middle of a segment, at or before the recovery point, is that of a mark or of a clean stop
+ * (flush.c): all before it was flushed, index entries that are in the files included, before the recovery point was
+ * written. So entries of the records before it are kept, as far as they are such as are written, and the segment is
+ * read from the last of them on: a few batches that are known, then all that came later. Whatever does not fit leads to
+ * reading all of it.
+ *
+ *   .index      key and position rise, from above 0 on; the batch at the last position ends at the last key
+ *   .timeindex  times rise, and none is of a batch behind the last entry of .index */
+#include "libs/log/internal.h"
+#include <limits.h>
+#include <stdlib.h>
+
+/* Does the batch at position end at that offset? 1, 0, -errno. */
+static int batch_ends_at(struct segment *s, uint64_t position, int64_t offset, struct batch *ret_batch)
+{
+    struct scan sc;
+    uint64_t at;
+    int err = scan_begin(&sc, s, position, BATCH_HEADER_SIZE);
+    if (err < 0)
+        return err;
+    err = scan_next(&sc, ret_batch, &at);
+    scan_end(&sc);
+    if (err == -ENODATA || err == -EBADMSG)
+        return 0;
+    return err < 0 ? err : err == 1 && batch_last_offset(ret_batch) == offset;
+}
+
+static int has_aborted(const struct segment *s)
+{
+    struct file_stat st;
+    char *path = xasprintf("%.*s.txnindex", (int)(strlen(s->path) - strlen(".log")), s->path);
+    int err = file_stat(s->fs, path, &st);
+    free(path);
+    return err == -ENOENT ? 0 : err < 0 ? err : 1;
+}
+
+/* The entries of batches before the mark. Keys of .index are what .timeindex has as values. */
+static int count_sound(struct segment *s, int64_t mark, uint32_t *ret_offsets, uint32_t *ret_times, int32_t *ret_key,
+                       int32_t *ret_position)
+{
+    int64_t key, time;
+    int32_t value;
+    int err = index_sound(&s->offsets, MIN(mark - s->base, (int64_t)INT32_MAX),
+                          (int32_t)MIN(s->size_bytes, (uint64_t)INT32_MAX), ret_offsets, &key, ret_position);
+    if (err < 0 || *ret_offsets == 0)
+        return err;
+    *ret_key = (int32_t)key;
+    return index_sound(&s->times, INT64_MAX, (int32_t)MIN(key + 1, (int64_t)INT32_MAX), ret_times, &time, &value);
+}
+
+int segment_resume(struct segment *s, int64_t mark, uint64_t *ret_position)
+{
+    uint32_t offsets = 0, times = 0;
+    int32_t key = 0, position = 0;
+    struct batch b;
+    *ret_position = 0;
+    /* Which aborted transactions are of the records before the mark would have to be found out, too. */
+    int err = has_aborted(s);
+    if (err != 0)
+        return MIN(err, 0);
+    err = count_sound(s, mark, &offsets, &times, &key, &position);
+    if (err < 0 || offsets == 0 || position <= 0)
+        return err;
+    err = batch_ends_at(s, (uint64_t)position, s->base + key, &b);
+    if (err <= 0 || (times == 0 && b.max_timestamp >= 0))
+        return MIN(err, 0);
+    err = index_keep(&s->offsets, offsets);
+    if (err == 0)
+        err = index_keep(&s->times, times);
+    if (err < 0)
+        return err;
+    s->max_known = s->first_known = false;
+    s->since_index_bytes = 0;
+    err = segment_load_max(s);
+    *ret_position = (uint64_t)position;
+    return err;
+}
