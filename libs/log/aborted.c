@@ -25,7 +25,7 @@ static bool load(struct log *l, struct segment *s, char **ret_data, size_t *ret_
 {
     if (s->txn_index == SEGMENT_TXN_NONE)
         return false;
-    char *path = xasprintf("%.*s.txnindex", (int)(strlen(s->path) - strlen(".log")), s->path);
+    char *path = segment_path(s, "txnindex");
     int err = file_slurp(l->fs, path, TXN_INDEX_MAX_BYTES, ret_data, ret_size);
     free(path);
     if (err == -ENOENT)

@@ -54,7 +54,7 @@ static bool must_roll(struct log *l, size_t size, int64_t max_timestamp, int64_t
     int64_t waited = since >= 0 ? max_timestamp - since : now_wall_ms - s->born_ms;
     uint32_t offsets_max = (uint32_t)c->segment_index_bytes / INDEX_OFFSET_ENTRY;
     uint32_t times_max = (uint32_t)c->segment_index_bytes / INDEX_TIME_ENTRY;
-    return segment_size + size > (uint64_t)c->segment_bytes || waited > c->segment_ms - l->roll_jitter_ms ||
+    return segment_size + size > (uint64_t)c->segment_bytes || waited > log_config_roll_ms(c) - l->roll_jitter_ms ||
            index_count(&s->offsets) >= offsets_max || index_count(&s->times) + 1 >= times_max ||
            last_offset - s->base > INT32_MAX;
 }

@@ -150,6 +150,13 @@ static int real_allocate(void *ctx UNUSED, int fd, uint64_t at, uint64_t n)
     return OR_ERRNO(fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)at, (off_t)n));
 }
 
+static int real_set_mtime(void *ctx UNUSED, int fd, int64_t mtime_ms)
+{
+    struct timespec at = {.tv_sec = (time_t)(mtime_ms / 1000), .tv_nsec = (long)(mtime_ms % 1000) * 1000000};
+    struct timespec times[2] = {at, at};
+    return futimens(fd, times) < 0 ? -errno : 0;
+}
+
 static const struct file_ops real_ops = {
     .open = real_open,
     .dup = real_dup,
@@ -169,6 +176,7 @@ static const struct file_ops real_ops = {
     .pread_now = real_pread_now,
     .prefetch = real_prefetch,
     .allocate = real_allocate,
+    .set_mtime = real_set_mtime,
 };
 
 const struct file_system file_system_real = {&real_ops, NULL};

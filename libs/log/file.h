@@ -44,6 +44,8 @@ struct file_ops {
     /* Room on the disk for n bytes from there on; the file's size stays as it is, and ftruncate to that size gives
      * back what lies behind. NULL: it is found when bytes are written. */
     int (*allocate)(void *ctx, int fd, uint64_t at, uint64_t n);
+    /* The time of the file's last change. NULL: there is none. */
+    int (*set_mtime)(void *ctx, int fd, int64_t mtime_ms);
 };
 
 struct file_system {
@@ -101,6 +103,10 @@ static inline int file_sync_dir(const struct file_system *f, const char *path)
 static inline int file_list(const struct file_system *f, const char *path, file_list_fn *fn, void *arg)
 {
     return f->ops->list(f->ctx, path, fn, arg);
+}
+static inline int file_set_mtime(const struct file_system *f, int fd, int64_t mtime_ms)
+{
+    return f->ops->set_mtime != NULL ? f->ops->set_mtime(f->ctx, fd, mtime_ms) : 0;
 }
 /* Returns -1, for `fd = file_close(fs, fd)`; takes -1. */
 int file_close(const struct file_system *f, int fd);

@@ -71,8 +71,9 @@ struct log {
     struct read_mode mode;
     uint64_t missed_ahead; /* bytes worth asking for behind those that were missed */
     struct doomed *doomed;
-    uint32_t undos;       /* how many times staged batches were taken back */
-    unsigned truncations; /* a flush that began before one says nothing about the log end */
+    uint32_t undos;          /* how many times staged batches were taken back */
+    struct log_clean *clean; /* the cleaning that is under way; NULL: none */
+    unsigned truncations;    /* a flush that began before one says nothing about the log end */
 };
 
 static inline struct segment *log_active(const struct log *l)
@@ -126,6 +127,15 @@ void log_replay_producer(struct log *l, const struct batch *b, struct slice body
 NODISCARD int log_sync_indexes(struct log *l, struct segment *s);
 /* The segments before index n leave: renamed, and unlinked after file.delete.delay.ms. */
 NODISCARD int log_doom_first(struct log *l, size_t n, int64_t now_wall_ms);
+
+/* A segment whose files are called *.deleted: its descriptors are closed, the files go later. */
+void log_doom(struct log *l, struct segment *s, int64_t now_wall_ms);
+
+/* clean_swap.c */
+/* What is being cleaned is about to change, or to leave: what was made of it is not taken into use. */
+void log_clean_interrupt(struct log *l);
+/* The log goes. */
+void log_clean_detach(struct log *l);
 
 /* The abort or commit of a control batch: its type, with the coordinator's epoch; -1: another kind of control batch. */
 int log_marker_of(const struct batch *b, struct slice bytes, int32_t *ret_coordinator_epoch);

@@ -40,7 +40,7 @@ int log_roll(struct log *l, int64_t now_wall_ms)
     return err;
 }
 
-static void doom(struct log *l, struct segment *s, int64_t now_wall_ms)
+void log_doom(struct log *l, struct segment *s, int64_t now_wall_ms)
 {
     struct doomed *d = xmalloc(sizeof *d);
     /* Descriptors go now; the files stay for whoever holds them open, for a while. */
@@ -54,11 +54,13 @@ static void doom(struct log *l, struct segment *s, int64_t now_wall_ms)
 int log_doom_first(struct log *l, size_t n, int64_t now_wall_ms)
 {
     ASSERT(n < l->segment_count);
+    if (n > 0)
+        log_clean_interrupt(l);
     for (size_t i = 0; i < n; i++) {
         int err = segment_doom(l->segments[0]);
         if (err < 0)
             return log_fail(l, err, "removing a segment");
-        doom(l, l->segments[0], now_wall_ms);
+        log_doom(l, l->segments[0], now_wall_ms);
         l->segment_count--;
         memmove(l->segments, l->segments + 1, l->segment_count * sizeof *l->segments);
         l->dir_dirty = true;
@@ -126,7 +128,7 @@ static bool active_is_old(struct log *l, int64_t now_wall_ms)
     if (s->size_bytes == 0 || !l->config.cleanup_compact || segment_load_first(s) < 0)
         return false;
     int64_t since = s->first_timestamp >= 0 ? s->first_timestamp : s->born_ms;
-    return now_wall_ms - since > l->config.segment_ms - l->roll_jitter_ms;
+    return now_wall_ms - since > log_config_roll_ms(&l->config) - l->roll_jitter_ms;
 }
 
 int log_retain(struct log *l, int64_t now_wall_ms)
@@ -197,6 +199,7 @@ int log_truncate(struct log *l, int64_t offset)
     if (offset < l->segments[0]->base)
         return log_restart_at(l, offset, log_active(l)->born_ms);
     log_clear_hints(l);
+    log_clean_interrupt(l);
     l->truncations++;
     l->mark_base = -1;
     /* A recovery point behind the end would protect bytes that are yet to be written. */
@@ -237,6 +240,7 @@ int log_restart_at(struct log *l, int64_t offset, int64_t now_wall_ms)
     if (l->failed != 0)
         return -EIO;
     log_clear_hints(l);
+    log_clean_interrupt(l);
     l->truncations++;
     l->mark_base = -1;
     int err = 0;

@@ -21,8 +21,16 @@ void log_config_init(struct log_config *config)
         .message_timestamp_before_max_ms = INT64_MAX,
         .message_timestamp_after_max_ms = 3600000,
         .cleanup_delete = true,
+        .delete_retention_ms = 86400000,
+        .max_compaction_lag_ms = INT64_MAX,
+        .min_cleanable_dirty_ratio = 0.5,
         .producer_id_expiration_ms = 86400000,
     };
+}
+
+int64_t log_config_roll_ms(const struct log_config *config)
+{
+    return config->cleanup_compact ? MIN(config->segment_ms, config->max_compaction_lag_ms) : config->segment_ms;
 }
 
 void log_notef(struct log *l, int level, const char *format, ...)
@@ -162,6 +170,7 @@ struct log *log_abandon(struct log *l)
 {
     if (l == NULL)
         return NULL;
+    log_clean_detach(l);
     for (size_t i = 0; i < l->segment_count; i++)
         segment_free(l->segments[i]);
     for (struct doomed *d = l->doomed, *next; d != NULL; d = next) {

@@ -54,9 +54,14 @@ struct log_config {
     bool log_append_time; /* message.timestamp.type */
     bool preallocate;
     bool cleanup_delete, cleanup_compact; /* cleanup.policy */
-    int64_t producer_id_expiration_ms;    /* the node's producer.id.expiration.ms */
+    int64_t delete_retention_ms;
+    int64_t min_compaction_lag_ms, max_compaction_lag_ms;
+    double min_cleanable_dirty_ratio;
+    int64_t producer_id_expiration_ms; /* the node's producer.id.expiration.ms */
 };
 void log_config_init(struct log_config *config);
+/* When the active segment is old: a compacted log's must be closed before max.compaction.lag.ms, too. */
+int64_t log_config_roll_ms(const struct log_config *config);
 
 /* What the logs of one thread share, so that it is there once: memory for what is staged in a turn, and the numbers of
  * the lives of their files. Outlives them. */
@@ -76,6 +81,7 @@ struct log_options {
     int64_t recovery_point;   /* from the folder's checkpoint; 0 when there is none */
     int64_t log_start_offset; /* from the folder's checkpoint; 0 when there is none */
     int64_t high_watermark;   /* from the folder's checkpoint, cut to the log's bounds; only with: */
+    bool compacted;           /* the folder's cleaner checkpoint knows it: compaction has left holes between segments */
     bool hold_high_watermark; /* log_set_high_watermark moves it; else it is the log end */
     int64_t now_wall_ms;
     uint64_t jitter_seed;  /* for segment.jitter.ms */

@@ -230,6 +230,12 @@ void producers_each(const struct producers *p, log_producer_fn *fn, void *ctx)
     }
 }
 
+void producers_each_last(const struct producers *p, producers_last_fn *fn, void *ctx)
+{
+    for (const struct producer *e = p->by_id; e != NULL; e = e->hh.next)
+        fn(ctx, e->id, e->epoch, e->batch_count > 0 ? e->batches[e->batch_count - 1].last_offset : -1);
+}
+
 /* ---- snapshots ---- */
 
 static void put_entry(struct buf *out, const struct producer *e, const struct producer_batch *b, int64_t timestamp)

@@ -42,6 +42,9 @@ void producers_expire(struct producers *p, int64_t now_wall_ms, int64_t expirati
 /* The first offset of the oldest open transaction; -1: none is open. */
 int64_t producers_first_open(const struct producers *p);
 void producers_each(const struct producers *p, log_producer_fn *fn, void *ctx);
+/* The last offset of each producer's last data batch; -1: none is known of its epoch. */
+typedef void producers_last_fn(void *ctx, int64_t id, int16_t epoch, int64_t last_offset);
+void producers_each_last(const struct producers *p, producers_last_fn *fn, void *ctx);
 
 /* every_batch: an entry for each remembered batch, oldest first, and not only for the last as Kafka writes them. Who
  * reads it as Kafka does (the last entry of a producer counts) gets the same. */

@@ -16,9 +16,9 @@
 
 struct found {
     struct log *l;
-    int64_t *bases, *swaps;
+    int64_t *bases, *swaps; /* swaps: of any kind, some more than once */
     size_t base_count, swap_count;
-    int64_t min_cleaned;
+    int64_t min_cleaned, max_deleted; /* INT64_MAX, -1: none */
 };
 
 static bool ends_with(const char *name, const char *suffix)
@@ -45,18 +45,22 @@ static void note_name(void *arg, const char *name)
 {
     struct found *f = arg;
     int64_t base;
+    bool segment =
+        strlen(name) >= 24 && name[20] == '.' && text_int(slice_make(name, 20), INT64_MAX, &base) && base >= 0;
     if (ends_with(name, ".deleted") || ends_with(name, ".tmp")) {
+        if (segment && strcmp(name + 20, ".log.deleted") == 0)
+            f->max_deleted = MAX(f->max_deleted, base);
         remove_named(f->l, name);
         return;
     }
-    if (strlen(name) < 24 || name[20] != '.' || !text_int(slice_make(name, 20), INT64_MAX, &base) || base < 0)
+    if (!segment)
         return;
     if (ends_with(name, ".cleaned")) {
         f->min_cleaned = MIN(f->min_cleaned, base);
         remove_named(f->l, name);
     } else if (strcmp(name + 20, ".log") == 0) {
         push(&f->bases, &f->base_count, base);
-    } else if (strcmp(name + 20, ".log.swap") == 0) {
+    } else if (ends_with(name, ".swap")) {
         push(&f->swaps, &f->swap_count, base);
     }
 }
@@ -67,31 +71,30 @@ static int ascending(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-static void rename_swap(struct log *l, int64_t base, const char *kind, bool take)
+static const char *const kinds[] = {"log", "index", "timeindex", "txnindex"};
+
+/* Drops N.KIND.swap, or gives it its name. 0, also when it is not there, or -errno. */
+static int settle_swap(struct log *l, int64_t base, const char *kind, bool take)
 {
     char *from = xasprintf("%s/%020" PRId64 ".%s.swap", l->dir, base, kind);
     char *to = xasprintf("%s/%020" PRId64 ".%s", l->dir, base, kind);
-    if (take)
-        (void)file_rename(l->fs, from, to);
-    else
-        (void)file_unlink(l->fs, from);
+    int err = take ? file_rename(l->fs, from, to) : file_unlink(l->fs, from);
     free(from);
     free(to);
+    return err == -ENOENT ? 0 : err;
 }
 
 /* The offset behind the last batch of a swapped-in log file. */
 static int swap_end(struct log *l, int64_t base, int64_t *ret_end)
 {
     struct segment *s = segment_new(l->fs, l->dir, base, 0);
-    char *path = xasprintf("%s.swap", s->path);
-    free(s->path);
-    s->path = path;
+    segment_set_suffix(s, SEGMENT_SWAP);
     struct file_stat st;
     struct scan sc;
     struct batch b;
     uint64_t position;
     *ret_end = base;
-    int err = file_stat(l->fs, path, &st);
+    int err = file_stat(l->fs, s->path, &st);
     if (err == 0) {
         s->size_bytes = st.size_bytes;
         err = scan_begin(&sc, s, 0, SCAN_HEADERS);
@@ -105,37 +108,51 @@ static int swap_end(struct log *l, int64_t base, int64_t *ret_end)
     return err;
 }
 
+/* The segments that a swapped-in one, of base to end - 1, replaces: gone for good before it gets its name, so that a
+ * power cut does not bring one back beside it. */
+static int remove_replaced(struct log *l, struct found *f, int64_t base, int64_t end)
+{
+    size_t kept = 0;
+    int err = 0;
+    for (size_t k = 0; k < f->base_count; k++) {
+        int64_t old = f->bases[k];
+        if (err < 0 || (old != base && (old < base || old >= end))) {
+            f->bases[kept++] = old;
+            continue;
+        }
+        struct segment *s = segment_new(l->fs, l->dir, old, 0);
+        err = segment_doom(s);
+        segment_unlink_doomed(s);
+        segment_free(s);
+    }
+    f->base_count = kept;
+    return err < 0 ? err : file_sync_dir(l->fs, l->dir);
+}
+
 /* Compaction died between renaming to .swap and to the name: it goes on, as all of its content is there. A swap that
- * began at or behind a .cleaned file belongs to a split that was not complete: the originals are still whole. */
+ * began at or behind a .cleaned file was not whole yet: the originals still are. */
 static int complete_swaps(struct log *l, struct found *f)
 {
-    static const char *const kinds[] = {"log", "index", "timeindex", "txnindex"};
     for (size_t i = 0; i < f->swap_count; i++) {
         int64_t base = f->swaps[i], end = base;
         bool take = base < f->min_cleaned;
-        int err = take ? swap_end(l, base, &end) : 0;
+        int err = take ? swap_end(l, base, &end) : -ENOENT;
+        if (err == 0) {
+            err = remove_replaced(l, f, base, end);
+            push(&f->bases, &f->base_count, base);
+        } else if (err == -ENOENT) {
+            /* Its log file has its name already; or what is left belongs to none. */
+            bool named = false;
+            for (size_t k = 0; k < f->base_count; k++)
+                named |= f->bases[k] == base;
+            take &= named;
+            err = 0;
+        }
+        /* The log file last: until then the next start does this again. */
+        for (size_t k = COUNTOF(kinds); k > 0 && err == 0; k--)
+            err = settle_swap(l, base, kinds[k - 1], take);
         if (err < 0)
             return err;
-        size_t kept = 0;
-        for (size_t k = 0; k < f->base_count; k++) {
-            int64_t old = f->bases[k];
-            if (!take || old < base || old >= end) {
-                f->bases[kept++] = old;
-                continue;
-            }
-            struct segment *s = segment_new(l->fs, l->dir, old, 0);
-            err = segment_doom(s);
-            segment_unlink_doomed(s);
-            segment_free(s);
-            if (err < 0)
-                return err;
-        }
-        f->base_count = kept;
-        /* The log file last: until then the next start does this again. */
-        for (size_t k = COUNTOF(kinds); k > 0; k--)
-            rename_swap(l, base, kinds[k - 1], take);
-        if (take)
-            push(&f->bases, &f->base_count, base);
     }
     return 0;
 }
@@ -330,6 +347,15 @@ struct loaded {
     bool replayed;  /* producer state is that of the log end */
 };
 
+/* Has compaction been here? A segment may end before the next one begins then, also behind the recovery point that
+ * Kafka wrote down last. Before the first line of the checkpoint its leftovers say so; those of retention lie before
+ * the first segment. */
+static bool has_holes(const struct found *f, const struct log_options *o)
+{
+    return o->compacted || f->swap_count > 0 || f->min_cleaned != INT64_MAX ||
+           (f->base_count > 0 && f->max_deleted >= f->bases[0]);
+}
+
 /* Loads the segments that were found, recovering where it is needed. */
 static int load_segments(struct log *l, const struct found *f, const struct log_options *o, struct loaded *ret)
 {
@@ -372,7 +398,8 @@ static int load_segments(struct log *l, const struct found *f, const struct log_
         /* A segment begins where the one before ends. One that begins later lost its neighbour's tail in a power cut;
          * one that begins earlier came back when a power cut undid its removal, and would hide what was written since.
          */
-        if (!cut && !last && next >= o->recovery_point && f->bases[i + 1] != next) {
+        bool hole = f->bases[i + 1 < f->base_count ? i + 1 : i] > next && has_holes(f, o);
+        if (!cut && !last && next >= o->recovery_point && f->bases[i + 1] != next && !hole) {
             log_notef(l, LOG_WARN,
                       "%s: segment %" PRId64 " does not follow the one before it, which ends at offset %" PRId64,
                       l->dir, f->bases[i + 1], next);
@@ -419,7 +446,7 @@ static int settle_start(struct log *l, const struct log_options *o, struct loade
 
 int log_load(struct log *l, const struct log_options *o)
 {
-    struct found f = {.l = l, .min_cleaned = INT64_MAX};
+    struct found f = {.l = l, .min_cleaned = INT64_MAX, .max_deleted = -1};
     struct loaded loaded = {false, false};
     int rebuild = 0;
     int err = file_list(l->fs, l->dir, note_name, &f);

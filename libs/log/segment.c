@@ -13,9 +13,8 @@ struct segment *segment_new(const struct file_system *fs, const char *dir, int64
     s->born_ms = born_ms;
     s->max_timestamp = s->first_timestamp = RECORDS_NO_TIMESTAMP;
     s->max_offset = base;
-    s->path = xasprintf("%s/%020" PRId64 ".log", dir, base);
-    s->index_path = xasprintf("%s/%020" PRId64 ".index", dir, base);
-    s->time_path = xasprintf("%s/%020" PRId64 ".timeindex", dir, base);
+    s->stem = xasprintf("%s/%020" PRId64, dir, base);
+    segment_set_suffix(s, "");
     index_init(&s->offsets, fs, s->index_path, INDEX_OFFSET_ENTRY, 0);
     index_init(&s->times, fs, s->time_path, INDEX_TIME_ENTRY, 0);
     return s;
@@ -28,11 +27,46 @@ struct segment *segment_free(struct segment *s)
     s->fd = file_close(s->fs, s->fd);
     index_free(&s->offsets);
     index_free(&s->times);
+    free(s->stem);
     free(s->path);
     free(s->index_path);
     free(s->time_path);
     free(s);
     return NULL;
+}
+
+char *segment_path(const struct segment *s, const char *kind)
+{
+    return xasprintf("%s.%s%s", s->stem, kind, s->suffix);
+}
+
+void segment_set_suffix(struct segment *s, const char *suffix)
+{
+    s->suffix = suffix;
+    free(s->path);
+    free(s->index_path);
+    free(s->time_path);
+    s->path = segment_path(s, "log");
+    s->offsets.path = s->index_path = segment_path(s, "index");
+    s->times.path = s->time_path = segment_path(s, "timeindex");
+}
+
+int segment_rename(struct segment *s, const char *suffix, bool log_first)
+{
+    static const char *const kinds[] = {"log", "index", "timeindex", "txnindex"};
+    int err = 0;
+    for (size_t i = 0; i < COUNTOF(kinds) && err == 0; i++) {
+        const char *kind = kinds[log_first ? i : COUNTOF(kinds) - 1 - i];
+        char *from = segment_path(s, kind), *to = xasprintf("%s.%s%s", s->stem, kind, suffix);
+        err = file_rename(s->fs, from, to);
+        if (err == -ENOENT && strcmp(kind, "txnindex") == 0)
+            err = 0;
+        free(from);
+        free(to);
+    }
+    if (err == 0)
+        segment_set_suffix(s, suffix);
+    return err;
 }
 
 void segment_set_mode(struct segment *s, struct read_mode *mode)
@@ -322,7 +356,7 @@ int segment_doom(struct segment *s)
         err = doom_file(s, s->index_path);
     if (err == 0)
         err = doom_file(s, s->time_path);
-    char *txn = xasprintf("%.*s.txnindex", (int)(strlen(s->path) - strlen(".log")), s->path);
+    char *txn = segment_path(s, "txnindex");
     if (err == 0)
         err = doom_file(s, txn);
     free(txn);
@@ -333,7 +367,7 @@ void segment_unlink_doomed(const struct segment *s)
 {
     static const char *const kinds[] = {"log", "index", "timeindex", "txnindex"};
     for (size_t i = 0; i < COUNTOF(kinds); i++) {
-        char *path = xasprintf("%.*s.%s.deleted", (int)(strlen(s->path) - strlen(".log")), s->path, kinds[i]);
+        char *path = xasprintf("%s.%s%s.deleted", s->stem, kinds[i], s->suffix);
         (void)file_unlink(s->fs, path);
         free(path);
     }

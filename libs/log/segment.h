@@ -36,13 +36,26 @@ struct segment {
     int64_t born_ms; /* wall clock: segment.ms of a segment without timestamps */
     uint64_t since_index_bytes;
     enum { SEGMENT_TXN_UNKNOWN, SEGMENT_TXN_NONE, SEGMENT_TXN_SOME } txn_index; /* is there an N.txnindex? */
+    char *stem;                                                                 /* DIR/N */
+    const char *suffix; /* of all its files' names, behind their kinds; static */
     char *path, *index_path, *time_path;
 };
+
+/* What compaction puts behind the names of a segment's files: while they are written, and while they take the place of
+ * others. */
+#define SEGMENT_CLEANED ".cleaned"
+#define SEGMENT_SWAP    ".swap"
 
 /* A segment in a folder with that many bytes in its files; nothing is opened. */
 NODISCARD struct segment *segment_new(const struct file_system *fs, const char *dir, int64_t base, int64_t born_ms);
 struct segment *segment_free(struct segment *s);
 void segment_set_mode(struct segment *s, struct read_mode *mode);
+/* The name of the segment's file of that kind ("txnindex"): malloc'ed. */
+NODISCARD char *segment_path(const struct segment *s, const char *kind);
+/* From now on its files are called so; open ones stay open. suffix is static. */
+void segment_set_suffix(struct segment *s, const char *suffix);
+/* Renames its files to another suffix, the log file first or last. 0 or -errno, some may then have the new name. */
+NODISCARD int segment_rename(struct segment *s, const char *suffix, bool log_first);
 /* Makes the files, empty; an older file of the name is emptied. */
 NODISCARD int segment_create(struct segment *s, uint32_t index_bytes, bool preallocate, uint32_t segment_bytes);
 /* Takes the sizes of the files from the disk. 0; -ENOENT: no log file; 1: the indexes cannot be right and must be built

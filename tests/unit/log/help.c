@@ -228,10 +228,16 @@ static int f_prefetch(void *ctx, int fd, uint64_t at, size_t n, size_t ahead)
     return 0;
 }
 
+static int f_set_mtime(void *ctx, int fd, int64_t mtime_ms)
+{
+    GUARD("set_mtime");
+    return REAL->set_mtime(NULL, fd, mtime_ms);
+}
+
 struct file_system help_faulty(struct help_faults *f)
 {
-    static const struct file_ops ops = {f_open,      f_dup,      f_close, f_pread,     f_pwritev,  f_fdatasync,
-                                        f_ftruncate, f_fstat,    f_stat,  f_rename,    f_unlink,   f_mkdir,
-                                        f_rmdir,     f_sync_dir, f_list,  f_pread_now, f_prefetch, f_allocate};
+    static const struct file_ops ops = {
+        f_open,   f_dup,   f_close, f_pread,    f_pwritev, f_fdatasync, f_ftruncate, f_fstat,    f_stat,     f_rename,
+        f_unlink, f_mkdir, f_rmdir, f_sync_dir, f_list,    f_pread_now, f_prefetch,  f_allocate, f_set_mtime};
     return (struct file_system){&ops, f};
 }
