@@ -1,9 +1,10 @@
 /* append.c - staging and committing.
  *
- * log_stage takes every batch of an append into private memory (staging.h), checks it, and patches offset and epoch
- * into the private header. log_commit writes them all with one pwritev behind the active segment's end, and only then
- * moves the log end, the indexes and what readers see. Producer and epoch state change at staging, as later batches of
- * the turn are checked against them, and are undone when the write fails. */
+ * log_stage takes every batch of an append into private memory (staging.h), checks it, and patches offset, epoch and
+ * times into the private header; one that is compressed anew takes its place. log_commit writes them all with one
+ * pwritev behind the active segment's end, and only then moves the log end, the indexes and what readers see. Producer
+ * and epoch state change at staging, as later batches of the turn are checked against them, and are undone when the
+ * write fails. */
 #include "libs/base/bytes.h"
 #include "libs/log/check.h"
 #include "libs/log/internal.h"
@@ -64,39 +65,56 @@ struct sum {
     int64_t max_timestamp;
     int64_t deltas;   /* offsets that they take */
     int64_t expected; /* the least base offset of the next batch of a leader */
-    size_t count;
+    size_t count, size_bytes;
 };
 
-static enum kafka_error refuse(struct log_append *a, enum kafka_error error, const char *message)
+/* A header that is changed gets a new CRC, over bytes that nobody else writes to: what the CRC of before held for is
+ * checked once more. Rare: the producer named another maxTimestamp than that of its records. */
+static enum kafka_error check_again(struct log *l, struct check *c, struct staged_batch *t)
 {
-    a->message = message;
-    return error;
+    struct buf *copy = &c->tools->made;
+    copy->size = 0;
+    uint8_t *to = buf_grow(copy, t->batch.size);
+    memcpy(to, t->header, BATCH_HEADER_SIZE);
+    bytes_take(to + BATCH_HEADER_SIZE, t->bytes.data + BATCH_HEADER_SIZE, t->batch.size - BATCH_HEADER_SIZE);
+    staging_replace(l->pool, l->staged, buf_slice(copy));
+    return check_body(c, &t->batch, t->header, t->bytes);
 }
 
 /* Takes one batch, header first. 1, or as batch_next; *ret_error is the client's, if it has one. */
 static int take_batch(struct log *l, struct log_append *a, struct slice *rest, struct sum *sum,
                       enum kafka_error *ret_error)
 {
-    const struct log_config *c = &l->config;
+    struct check c = {.config = &l->config, .partition = log_name(l), .append = a, .tools = log_pool_tools(l->pool)};
     const struct batch *b;
     int more = staging_take_header(l->staged, rest, &b);
     if (more != 1)
         return more;
     if (a->origin == LOG_FROM_CLIENT && rest->size > 0)
-        *ret_error = refuse(a, KERR_INVALID_RECORD, "A produce request must hold exactly one whole batch a partition.");
+        *ret_error =
+            append_refuse(a, KERR_INVALID_RECORD, "A produce request must hold exactly one whole batch a partition.");
     else
-        *ret_error = check_header(c, b, a);
+        *ret_error = check_header(&c, b);
     if (*ret_error != KERR_NONE)
         return 1;
-    bool patched = c->log_append_time && a->origin == LOG_FROM_CLIENT;
-    bool whole = patched || batch_is_control(b) || check_needs_copy(c, b, a);
-    const struct staged_batch *t = staging_take_body(l->pool, l->staged, whole);
-    *ret_error = check_body(c, &t->batch, t->header, t->bytes, a);
-    if (*ret_error == KERR_NONE && a->origin == LOG_FROM_LEADER && t->batch.base_offset < sum->expected)
-        *ret_error = refuse(a, KERR_INVALID_RECORD, "The batches do not follow the log's end.");
+    bool stamped = l->config.log_append_time && a->origin == LOG_FROM_CLIENT;
+    bool whole = stamped || batch_is_control(b) || check_needs_copy(&c, b);
+    struct staged_batch *t = staging_take_body(l->pool, l->staged, whole);
+    *ret_error = check_body(&c, &t->batch, t->header, t->bytes);
+    if (*ret_error == KERR_NONE && c.restamp && t->bytes.data != t->header)
+        *ret_error = check_again(l, &c, t);
+    if (*ret_error != KERR_NONE)
+        return 1;
+    if (c.made != NULL)
+        staging_replace(l->pool, l->staged, buf_slice(c.made));
+    t->restamp = c.restamp;
+    t->batch.max_timestamp = c.max_timestamp;
+    if (a->origin == LOG_FROM_LEADER && t->batch.base_offset < sum->expected)
+        *ret_error = append_refuse(a, KERR_INVALID_RECORD, "The batches do not follow the log's end.");
     sum->expected = batch_next_offset(&t->batch);
     sum->max_timestamp = MAX(sum->max_timestamp, t->batch.max_timestamp);
     sum->deltas += (int64_t)t->batch.last_offset_delta + 1;
+    sum->size_bytes += t->batch.size;
     sum->count++;
     return 1;
 }
@@ -112,11 +130,11 @@ static enum kafka_error check_all(struct log *l, struct log_append *a, struct su
             return error;
     }
     if (more < 0 || sum->count == 0)
-        return refuse(a, KERR_INVALID_RECORD, "The records are empty, cut short, or no batch of magic 2.");
-    if (a->size > (size_t)l->config.segment_bytes)
-        return refuse(a, KERR_RECORD_LIST_TOO_LARGE, "The batches are larger than segment.bytes.");
+        return append_refuse(a, KERR_INVALID_RECORD, "The records are empty, cut short, or no batch of magic 2.");
+    if (sum->size_bytes > (size_t)l->config.segment_bytes)
+        return append_refuse(a, KERR_RECORD_LIST_TOO_LARGE, "The batches are larger than segment.bytes.");
     if (a->origin != LOG_FROM_LEADER && l->staged_end > INT64_MAX - sum->deltas)
-        return refuse(a, KERR_INVALID_RECORD, "The log has no offsets left.");
+        return append_refuse(a, KERR_INVALID_RECORD, "The log has no offsets left.");
     if (a->origin == LOG_FROM_LEADER)
         sum->deltas = sum->expected - l->staged_end;
     return KERR_NONE;
@@ -132,9 +150,9 @@ static enum kafka_error check_producer(struct log *l, struct log_append *a)
         return KERR_NONE;
     enum kafka_error error = producers_check(l->producers, b, &a->duplicate, &seen);
     if (error == KERR_INVALID_PRODUCER_EPOCH)
-        return refuse(a, error, "The producer's epoch is older than the one that was seen last.");
+        return append_refuse(a, error, "The producer's epoch is older than the one that was seen last.");
     if (error != KERR_NONE)
-        return refuse(a, error, "The batch's sequence does not follow the last one of its producer.");
+        return append_refuse(a, error, "The batch's sequence does not follow the last one of its producer.");
     if (a->duplicate) {
         a->base_offset = seen.last_offset - seen.offset_delta;
         a->next_offset = seen.last_offset + 1;
@@ -149,7 +167,8 @@ static int make_room(struct log *l, const struct log_append *a, const struct sum
     int err = segment_load_max(s);
     if (err == 0)
         err = segment_load_first(s);
-    if (err == 0 && must_roll(l, a->size, sum->max_timestamp, l->staged_end + sum->deltas - 1, a->now_wall_ms)) {
+    if (err == 0 &&
+        must_roll(l, sum->size_bytes, sum->max_timestamp, l->staged_end + sum->deltas - 1, a->now_wall_ms)) {
         err = log_has_staged(l) ? log_commit(l) : 0;
         if (err == 0)
             err = log_roll(l, a->now_wall_ms);
@@ -188,10 +207,8 @@ static void patch_and_keep(struct log *l, struct log_append *a)
             t->batch.leader_epoch = a->leader_epoch;
             batch_set_offset(t->header, l->staged_end, a->leader_epoch);
         }
-        if (append_time) {
-            t->batch.max_timestamp = a->now_wall_ms;
-            batch_set_append_time(t->header, t->batch.size, a->now_wall_ms);
-        }
+        if (t->restamp)
+            batch_set_times(t->header, t->bytes, append_time, t->batch.max_timestamp);
         keep_batch(l, t);
     }
     staging_keep(l->staged);
@@ -217,7 +234,7 @@ enum kafka_error log_stage(struct log *l, struct log_append *a)
     a->record_errors = NULL;
     a->record_error_count = 0;
     if (l->failed != 0)
-        return refuse(a, KERR_KAFKA_STORAGE_ERROR, "The partition's log directory is offline.");
+        return append_refuse(a, KERR_KAFKA_STORAGE_ERROR, "The partition's log directory is offline.");
     if (l->staged == NULL)
         l->staged = staging_get(l->pool);
     struct sum sum;
@@ -233,7 +250,7 @@ enum kafka_error log_stage(struct log *l, struct log_append *a)
         if (err != -ENOSPC)
             log_fail(l, err, "rolling");
         drop_taken(l);
-        return refuse(a, KERR_KAFKA_STORAGE_ERROR, "The log could not be written.");
+        return append_refuse(a, KERR_KAFKA_STORAGE_ERROR, "The log could not be written.");
     }
     a->undos = l->undos;
     patch_and_keep(l, a);

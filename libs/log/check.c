@@ -1,140 +1,233 @@
-/* check.c - what must hold of a batch before it is staged: Kafka's own checks, in Kafka's order. The records of an
- * uncompressed batch must be as many as its header says, and nothing else: what is not would stop every reader.
- * Compressed ones are looked at only where a rule is about them: a compacted topic (null keys), and a timestamp range
- * that the header says is passed. */
+/* check.c - what must hold of a batch before it is staged: Kafka's own checks, in Kafka's order (see check.h).
+ *
+ * A plain batch is summed up in one pass (all_good), which hardly any batch fails; one that fails, and each compressed
+ * one, is read by a record_stream. Stricter than Kafka, because no consumer could read what it takes: a record that is
+ * longer or shorter than its fields, an offset outside the batch, bytes behind the end of a stream. */
 #include "libs/log/check.h"
 #include "libs/base/bytes.h"
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { CHECK_BODY_FACTOR = 64, CHECK_RECORD_ERRORS_MAX = 1000 };
+/* So many times max.message.bytes may come out of a batch: what bounds the time that one takes. */
+enum { CHECK_BODY_FACTOR = 64, CHECK_KEEP_MAX = 4 << 20 };
 
-static enum kafka_error refuse(struct log_append *a, enum kafka_error error, const char *message)
+void check_tools_free(struct check_tools *t)
 {
-    a->message = message;
-    return error;
+    t->reader = compress_reader_free(t->reader);
+    t->writer = compress_writer_free(t->writer);
+    buf_free(&t->made);
 }
 
-static void add_record_error(struct log_append *a, int32_t index, const char *message)
+static enum kafka_error refuse(struct check *c, enum kafka_error error, const char *message)
 {
-    if (a->record_error_count == CHECK_RECORD_ERRORS_MAX)
-        return;
-    size_t n = (size_t)a->record_error_count;
-    if ((n & (n - 1)) == 0)
-        a->record_errors = xrealloc(a->record_errors, (n ? 2 * n : 1) * sizeof *a->record_errors);
-    a->record_errors[a->record_error_count++] = (struct log_record_error){index, message};
+    return append_refuse(c->append, error, message);
 }
 
-static bool time_too_early(const struct log_config *c, int64_t timestamp, int64_t now_wall_ms)
+/* ---- the header ---- */
+
+enum kafka_error check_header(struct check *c, const struct batch *b)
 {
-    return timestamp >= 0 && timestamp < now_wall_ms && now_wall_ms - timestamp > c->message_timestamp_before_max_ms;
+    if (c->append->origin == LOG_FROM_CLIENT && b->base_offset != 0)
+        return refuse(c, KERR_INVALID_RECORD, "The base offset of a produced batch must be 0.");
+    if (c->append->origin != LOG_FROM_LEADER && b->size > (uint32_t)c->config->max_message_bytes)
+        return refuse(c, KERR_MESSAGE_TOO_LARGE, "The batch is larger than max.message.bytes.");
+    return KERR_NONE;
 }
 
-static bool time_too_late(const struct log_config *c, int64_t timestamp, int64_t now_wall_ms)
+/* The rules for what clients send, with nothing in it that is the leader's or a coordinator's to write. */
+static enum kafka_error check_client(struct check *c, const struct batch *b)
 {
-    return timestamp > now_wall_ms && timestamp - now_wall_ms > c->message_timestamp_after_max_ms;
+    if (b->last_offset_delta < 0 || b->record_count <= 0 || b->record_count - 1 != b->last_offset_delta)
+        return refuse(c, KERR_INVALID_RECORD, "The record count does not match the batch's offsets.");
+    if (batch_is_control(b))
+        return refuse(c, KERR_INVALID_RECORD, "Clients are not allowed to write control records.");
+    if (batch_has_producer(b) && b->base_sequence < 0)
+        return refuse(c, KERR_INVALID_RECORD, "A batch with a producer id needs a sequence.");
+    if (batch_is_transactional(b))
+        return refuse(c, KERR_INVALID_TXN_STATE, "This node takes no transactional batches.");
+    return KERR_NONE;
 }
 
-static bool breaks_time(const struct log_config *c, const struct log_append *a, int64_t timestamp)
+/* Other origins are our own processes: theirs must be records' headers and no more. */
+static enum kafka_error check_own(struct check *c, const struct batch *b)
 {
-    return !c->log_append_time &&
-           (time_too_early(c, timestamp, a->now_wall_ms) || time_too_late(c, timestamp, a->now_wall_ms));
+    if (b->record_count < 0 || b->last_offset_delta < 0 || b->base_offset < 0 ||
+        b->base_offset > INT64_MAX - b->last_offset_delta - 1)
+        return refuse(c, KERR_INVALID_RECORD, "The batch has a negative count or offset.");
+    return KERR_NONE;
+}
+
+/* ---- timestamps ---- */
+
+static int64_t earliest(const struct check *c)
+{
+    return c->append->now_wall_ms - c->config->message_timestamp_before_max_ms;
+}
+
+static int64_t latest(const struct check *c)
+{
+    int64_t after = c->config->message_timestamp_after_max_ms;
+    return after > INT64_MAX - c->append->now_wall_ms ? INT64_MAX : c->append->now_wall_ms + after;
+}
+
+/* ---- records that break a rule ---- */
+
+static bool broken_key(const struct check *c, const struct record_facts *f)
+{
+    return c->config->cleanup_compact && f->key_size < 0;
+}
+
+/* Kafka looks at the key first, and says no more of a record than one thing. */
+static void check_record(const struct check *c, const struct batch *b, int32_t index, const struct record_facts *f,
+                         struct record_errors *e)
+{
+    bool timed = !c->config->log_append_time && f->timestamp != RECORDS_NO_TIMESTAMP;
+    bool packed = batch_codec(b) != COMPRESS_NONE;
+    if (broken_key(c, f))
+        record_errors_add(e, index, false, "Compacted topic cannot accept message without key in topic partition %s",
+                          c->partition);
+    else if (timed && (f->timestamp < earliest(c) || f->timestamp > latest(c)))
+        record_errors_add(e, index, true,
+                          "Timestamp %" PRId64 " of message with offset %d is out of range. The timestamp should be "
+                          "within [%" PRId64 ", %" PRId64 "]",
+                          f->timestamp, f->offset_delta, earliest(c), latest(c));
+    else if (!timed && (b->attributes & BATCH_ATTR_LOG_APPEND_TIME))
+        record_errors_add(e, index, true,
+                          "Invalid timestamp type in message %s(offset=%d, timestamp=%" PRId64 ", key=%" PRId64
+                          " bytes, value=%" PRId64 " bytes). Producer should not set timestamp type to LogAppendTime.",
+                          packed ? "PartialDefaultRecord" : "DefaultRecord", f->offset_delta, f->timestamp,
+                          packed ? f->key_size : MAX(f->key_size, (int64_t)0),
+                          packed ? f->value_size : MAX(f->value_size, (int64_t)0));
 }
 
 /* Are they records, and does none of them break a rule? Most are and do not, and then nobody asks which. */
-static bool all_good(const struct log_config *c, const struct batch *b, struct slice bytes, const struct log_append *a)
+static bool all_good(struct check *c, const struct batch *b, struct slice bytes)
 {
     struct record_iter it;
     struct records_sum sum;
-    if (batch_codec(b) != COMPRESS_NONE || record_iter_init(&it, b, bytes, NULL, 0) < 0 ||
+    if (b->attributes & BATCH_ATTR_LOG_APPEND_TIME || record_iter_init(&it, b, bytes, NULL, 0) < 0 ||
         record_iter_sum(&it, &sum) < 0)
         return false;
-    bool key = c->cleanup_compact && sum.null_key && !batch_is_control(b);
-    return !key && !breaks_time(c, a, sum.min_timestamp) && !breaks_time(c, a, sum.max_timestamp);
+    bool key = c->config->cleanup_compact && sum.null_key;
+    bool time = !c->config->log_append_time && (sum.min_timestamp < earliest(c) || sum.max_timestamp > latest(c));
+    c->max_timestamp = MAX(sum.max_timestamp, (int64_t)RECORDS_NO_TIMESTAMP);
+    return !key && !time;
 }
 
-/* Reads every record for the rules that are about single records (KIP-467). */
-static enum kafka_error check_records(const struct log_config *c, const struct batch *b, struct slice bytes,
-                                      struct log_append *a)
+static enum kafka_error unreadable(struct check *c, int err)
 {
-    struct buf scratch = {0};
-    struct record_iter it;
-    struct record r;
-    bool bad_time = false, bad_key = false;
-    size_t limit = (size_t)c->max_message_bytes * CHECK_BODY_FACTOR;
-    int more = record_iter_init(&it, b, bytes, &scratch, limit);
-    for (int32_t i = 0; more == 0 && (more = record_iter_next(&it, &r)) == 1; i++, more = 0) {
-        bool time = breaks_time(c, a, r.timestamp);
-        bool key = c->cleanup_compact && slice_is_null(r.key) && !batch_is_control(b);
-        if (key)
-            add_record_error(a, i, "Compacted topic cannot accept message without key.");
-        else if (time)
-            add_record_error(a, i, "Timestamp is out of range: see message.timestamp.before.max.ms and .after.max.ms.");
-        bad_time |= time && !key;
-        bad_key |= key;
+    if (err == -ENOSPC)
+        return refuse(c, KERR_MESSAGE_TOO_LARGE, "Far more comes out of the batch than max.message.bytes.");
+    if (err == -EIO)
+        return refuse(c, KERR_UNKNOWN_SERVER_ERROR, "A compression library failed.");
+    return refuse(c, KERR_INVALID_RECORD, "The batch holds bytes that are no records, or do not decompress.");
+}
+
+/* Reads every record. copy: what they are decompressed to goes there, too. */
+static enum kafka_error read_records(struct check *c, const struct batch *b, struct slice bytes,
+                                     struct compress_writer *copy)
+{
+    const struct record_tools tools = {c->tools->reader, copy};
+    struct record_errors errors = {0};
+    struct record_stream s;
+    struct record_facts f;
+    size_t limit = (size_t)c->config->max_message_bytes * CHECK_BODY_FACTOR;
+    int more = record_stream_begin(&s, &tools, b, bytes, MAX(limit, (size_t)b->size));
+    c->max_timestamp = RECORDS_NO_TIMESTAMP;
+    if (more == 0)
+        more = record_stream_next(&s, &f);
+    for (int32_t i = 0; more == 1; i++) {
+        bool in_place = batch_codec(b) == COMPRESS_NONE ? f.offset_delta >= 0 && f.offset_delta <= b->last_offset_delta
+                                                        : f.offset_delta == i;
+        if (!in_place) {
+            more = -EBADMSG;
+            break;
+        }
+        check_record(c, b, i, &f, &errors);
+        c->max_timestamp = MAX(c->max_timestamp, f.timestamp);
+        more = record_stream_next(&s, &f);
     }
-    buf_free(&scratch);
     if (more < 0) {
-        free(a->record_errors);
-        a->record_errors = NULL;
-        a->record_error_count = 0;
-        return refuse(a, KERR_INVALID_RECORD, "The batch holds bytes that are no records, or do not decompress.");
+        record_errors_free(&errors);
+        return unreadable(c, more);
     }
-    /* Kafka answers the kind of the first one that it met. */
-    if (bad_key)
-        return refuse(a, KERR_INVALID_RECORD, "One or more records have been rejected: a compacted topic needs keys.");
-    if (bad_time)
-        return refuse(a, KERR_INVALID_TIMESTAMP, "One or more records have been rejected due to invalid timestamp.");
+    return record_errors_give(&errors, c->append);
+}
+
+/* ---- compression ---- */
+
+/* The codec that the batch is written with: control batches are never compressed. */
+static int codec_wanted(const struct check *c, const struct batch *b)
+{
+    bool own = c->append->origin != LOG_FROM_CLIENT;
+    return own || c->config->compression < 0 ? batch_codec(b) : c->config->compression;
+}
+
+static enum kafka_error compress_anew(struct check *c, const struct batch *b, const uint8_t *header, struct slice bytes)
+{
+    struct buf *made = &c->tools->made;
+    int codec = codec_wanted(c, b);
+    if (c->tools->writer == NULL)
+        c->tools->writer = compress_writer_new();
+    made->size = 0;
+    buf_append(made, header, BATCH_HEADER_SIZE);
+    int err = compress_writer_begin(c->tools->writer, codec, c->config->compression_level, made);
+    if (err < 0)
+        return unreadable(c, err);
+    enum kafka_error error = read_records(c, b, bytes, c->tools->writer);
+    if (error != KERR_NONE)
+        return error;
+    err = compress_writer_end(c->tools->writer);
+    if (err < 0)
+        return unreadable(c, err);
+    if (made->size > (size_t)c->config->max_message_bytes)
+        return refuse(c, KERR_MESSAGE_TOO_LARGE, "Compressed as compression.type says the batch is too large.");
+    put_u16(made->data + BATCH_ATTRIBUTES, (uint16_t)(b->attributes - batch_codec(b) + codec));
+    put_i32(made->data + BATCH_LENGTH, (int32_t)(made->size - BATCH_LENGTH_OVERHEAD));
+    c->made = made;
     return KERR_NONE;
 }
 
-/* The rules for what clients send: one batch, with nothing in it that is the leader's or a coordinator's to write. */
-static enum kafka_error check_client(const struct log_config *c, const struct batch *b, struct log_append *a)
+/* ---- the body ---- */
+
+bool check_needs_copy(const struct check *c, const struct batch *b)
 {
-    if (b->base_offset != 0)
-        return refuse(a, KERR_INVALID_RECORD, "The base offset of a produced batch must be 0.");
-    if (b->record_count <= 0 || b->record_count != b->last_offset_delta + 1)
-        return refuse(a, KERR_INVALID_RECORD, "The record count does not match the batch's offsets.");
-    if (batch_is_control(b))
-        return refuse(a, KERR_INVALID_RECORD, "Clients are not allowed to write control records.");
-    if (batch_has_producer(b) && (b->base_sequence < 0 || b->producer_epoch < 0))
-        return refuse(a, KERR_INVALID_RECORD, "A batch with a producer id needs its epoch and a sequence.");
-    if (batch_is_transactional(b))
-        return refuse(a, KERR_INVALID_TXN_STATE, "This node takes no transactional batches.");
-    if (!c->log_append_time && (b->attributes & BATCH_ATTR_LOG_APPEND_TIME))
-        return refuse(a, KERR_INVALID_TIMESTAMP, "Producers must not set the timestamp type to LogAppendTime.");
-    return KERR_NONE;
+    return c->append->origin == LOG_FROM_CLIENT &&
+           (batch_codec(b) != COMPRESS_NONE || codec_wanted(c, b) != COMPRESS_NONE);
 }
 
-enum kafka_error check_header(const struct log_config *c, const struct batch *b, struct log_append *a)
+static enum kafka_error check_records(struct check *c, const struct batch *b, const uint8_t *header, struct slice bytes)
 {
-    enum kafka_error error = a->origin == LOG_FROM_CLIENT ? check_client(c, b, a) : KERR_NONE;
-    if (error == KERR_NONE && a->origin != LOG_FROM_LEADER && b->size > (uint32_t)c->max_message_bytes)
-        error = refuse(a, KERR_MESSAGE_TOO_LARGE, "The batch is larger than max.message.bytes.");
-    return error;
+    if (c->tools->made.capacity > CHECK_KEEP_MAX)
+        buf_free(&c->tools->made);
+    if (c->tools->reader == NULL)
+        c->tools->reader = compress_reader_new();
+    if (codec_wanted(c, b) != batch_codec(b))
+        return compress_anew(c, b, header, bytes);
+    if (batch_codec(b) == COMPRESS_NONE && all_good(c, b, bytes))
+        return KERR_NONE;
+    return read_records(c, b, bytes, NULL);
 }
 
-/* Is there a rule about single records that the header alone does not answer? */
-static bool looks_at_records(const struct log_config *c, const struct batch *b, const struct log_append *a)
+enum kafka_error check_body(struct check *c, const struct batch *b, const uint8_t *header, struct slice bytes)
 {
-    if (a->origin != LOG_FROM_CLIENT)
-        return false;
-    bool times = !c->log_append_time && (time_too_late(c, b->max_timestamp, a->now_wall_ms) ||
-                                         c->message_timestamp_before_max_ms != INT64_MAX);
-    return batch_codec(b) == COMPRESS_NONE || times || c->cleanup_compact;
-}
-
-bool check_needs_copy(const struct log_config *c, const struct batch *b, const struct log_append *a)
-{
-    return batch_codec(b) != COMPRESS_NONE && looks_at_records(c, b, a);
-}
-
-enum kafka_error check_body(const struct log_config *c, const struct batch *b, const uint8_t *header,
-                            struct slice bytes, struct log_append *a)
-{
+    bool client = c->append->origin == LOG_FROM_CLIENT;
+    c->made = NULL;
+    c->restamp = false;
+    c->max_timestamp = b->max_timestamp;
     if (!batch_crc_holds_apart(b, header, bytes))
-        return refuse(a, KERR_CORRUPT_MESSAGE, "The batch's CRC does not match its bytes.");
+        return refuse(c, KERR_CORRUPT_MESSAGE, "The batch's CRC does not match its bytes.");
     if (batch_codec(b) > COMPRESS_ZSTD)
-        return refuse(a, KERR_UNSUPPORTED_COMPRESSION_TYPE, "The batch names an unknown compression codec.");
-    return looks_at_records(c, b, a) && !all_good(c, b, bytes, a) ? check_records(c, b, bytes, a) : KERR_NONE;
+        return refuse(c, KERR_UNSUPPORTED_COMPRESSION_TYPE, "The batch names an unknown compression codec.");
+    if (!client)
+        return check_own(c, b);
+    enum kafka_error error = check_client(c, b);
+    if (error == KERR_NONE)
+        error = check_records(c, b, header, bytes);
+    if (c->config->log_append_time)
+        c->max_timestamp = c->append->now_wall_ms;
+    bool typed = b->attributes & BATCH_ATTR_LOG_APPEND_TIME;
+    c->restamp = c->made != NULL || c->config->log_append_time || typed || c->max_timestamp != b->max_timestamp;
+    return error;
 }

@@ -86,6 +86,8 @@ void log_notef(struct log *l, int level, const char *format, ...) PRINTF_LIKE(3,
 int log_fail(struct log *l, int err, const char *what);
 
 /* log.c */
+/* The last part of its folder: TOPIC-PARTITION. */
+const char *log_name(const struct log *l);
 void log_add_segment(struct log *l, struct segment *s);
 /* The segment that would hold offset: the last with base <= offset; the first when there is none. */
 size_t log_segment_at(const struct log *l, int64_t offset);

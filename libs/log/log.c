@@ -24,6 +24,8 @@ void log_config_init(struct log_config *config)
         .delete_retention_ms = 86400000,
         .max_compaction_lag_ms = INT64_MAX,
         .min_cleanable_dirty_ratio = 0.5,
+        .compression = -1,
+        .compression_level = COMPRESS_LEVEL_DEFAULT,
         .producer_id_expiration_ms = 86400000,
     };
 }
@@ -216,6 +218,12 @@ int log_close(struct log *l, int64_t now_wall_ms)
 const char *log_dir(const struct log *l)
 {
     return l->dir;
+}
+
+const char *log_name(const struct log *l)
+{
+    const char *slash = strrchr(l->dir, '/');
+    return slash != NULL ? slash + 1 : l->dir;
 }
 
 struct uuid log_topic_id(const struct log *l)

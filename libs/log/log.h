@@ -15,13 +15,13 @@
  * write fails, file and memory go back to what they were.
  *
  * The caller's bytes are never written to, and may lie in memory that another process writes to. Each field of a header
- * is read once, and what was checked is what is written. Batches up to STAGING_COPY_MAX, those that are decompressed,
- * control batches and those that get LogAppendTime are copied whole first. Of the others the CRC and the records are
- * checked where they lie: whoever changes such bytes between the check and the end of log_commit gets them written with
- * the CRC of before. The bounds hold all the same, offsets and sizes are the checked ones, so nobody else's batch is
- * touched; the reader that gets the changed batch finds that its CRC does not hold. (A start after a crash finds it,
- * too, and cuts the log there if it was not flushed: a peer with shared memory is trusted not to do that to its
- * partitions.)
+ * is read once, and what was checked is what is written. Batches up to STAGING_COPY_MAX, those that are compressed
+ * or get compressed, control batches and those that get LogAppendTime are copied whole first. Of the others the CRC and
+ * the records are checked where they lie: whoever changes such bytes between the check and the end of log_commit gets
+ * them written with the CRC of before. The bounds hold all the same, offsets and sizes are the checked ones, so nobody
+ * else's batch is touched; the reader that gets the changed batch finds that its CRC does not hold. (A start after a
+ * crash finds it, too, and cuts the log there if it was not flushed: a peer with shared memory is trusted not to do
+ * that to its partitions.)
  *
  * Errors: -ENOSPC from log_commit: the disk is full, the log is as before and goes on. Any other -errno of the disk:
  * the log is offline for good (log_failed), its folder must be taken offline; every later call fails with -EIO.
@@ -57,6 +57,8 @@ struct log_config {
     int64_t delete_retention_ms;
     int64_t min_compaction_lag_ms, max_compaction_lag_ms;
     double min_cleanable_dirty_ratio;
+    int compression;                   /* compression.type: a codec of compress.h; -1: as the producer chose */
+    int compression_level;             /* Kafka's, of that codec */
     int64_t producer_id_expiration_ms; /* the node's producer.id.expiration.ms */
 };
 void log_config_init(struct log_config *config);
@@ -145,8 +147,8 @@ struct log_append {
     int64_t next_offset;                    /* behind the last record */
     int64_t append_time_ms;                 /* LogAppendTime, or a duplicate's timestamp; else -1 */
     bool duplicate;                         /* nothing was staged: base_offset is the first time's */
-    const char *message;                    /* with an error; static, or NULL */
-    struct log_record_error *record_errors; /* malloc'ed: the caller frees; NULL: none (KIP-467) */
+    const char *message;                    /* with an error: constant, or within record_errors; or NULL */
+    struct log_record_error *record_errors; /* one piece of memory that the caller frees; NULL: none (KIP-467) */
     int32_t record_error_count;
     uint32_t undos; /* the log's own: how many times it had taken staged batches back */
 };

@@ -23,6 +23,7 @@ struct log_pool {
     struct staging_chunk *chunks;
     size_t staging_count, chunk_count;
     uint64_t instances;
+    struct check_tools tools;
 };
 
 struct log_pool *log_pool_new(void)
@@ -51,8 +52,14 @@ struct log_pool *log_pool_free(struct log_pool *p)
         p->chunks = c->next;
         free(c);
     }
+    check_tools_free(&p->tools);
     free(p);
     return NULL;
+}
+
+struct check_tools *log_pool_tools(struct log_pool *p)
+{
+    return &p->tools;
 }
 
 uint64_t log_pool_instance(struct log_pool *p)
@@ -154,7 +161,7 @@ int staging_take_header(struct staging *s, struct slice *rest, const struct batc
     size_t head = MIN(bytes.size, sizeof s->header);
     struct batch b;
     bytes_take(s->header, bytes.data, head);
-    int err = batch_read_header(slice_make(s->header, head), &b);
+    int err = batch_parse_header(slice_make(s->header, head), &b);
     if (err < 0)
         return err;
     if (b.size > bytes.size)
@@ -204,6 +211,33 @@ struct staged_batch *staging_take_body(struct log_pool *p, struct staging *s, bo
         add_vector(s, b->bytes.data + BATCH_HEADER_SIZE, rest);
     }
     return b;
+}
+
+/* The batch that was taken last is the newest in its chunk and in the vectors. */
+static void untake(struct staging *s, const struct staged_batch *b)
+{
+    bool whole = b->bytes.data == b->header;
+    size_t size = whole ? b->batch.size : BATCH_HEADER_SIZE;
+    if (!whole && b->batch.size > BATCH_HEADER_SIZE)
+        s->vector_count--;
+    struct iovec *last = &s->vectors[s->vector_count - 1];
+    ASSERT(last->iov_len >= size && s->chunks->used >= size);
+    s->chunks->used -= size;
+    last->iov_len -= size;
+    if (last->iov_len == 0)
+        s->vector_count--;
+}
+
+void staging_replace(struct log_pool *p, struct staging *s, struct slice made)
+{
+    struct staged_batch *b = &s->batches[s->batch_count - 1];
+    untake(s, b);
+    b->header = grow(p, s, made.size);
+    memcpy(b->header, made.data, made.size);
+    b->bytes = slice_make(b->header, made.size);
+    b->batch.size = (uint32_t)made.size;
+    b->batch.attributes = get_i16(b->header + BATCH_ATTRIBUTES);
+    add_vector(s, b->header, made.size);
 }
 
 struct staged_batch *staging_taken(const struct staging *s, size_t *ret_count)

@@ -15,7 +15,7 @@
 #ifndef KARST_LOG_STAGING_H
 #define KARST_LOG_STAGING_H
 
-#include "libs/log/log.h"
+#include "libs/log/check.h"
 
 /* Up to this size copying a batch costs less than a vector of its own; measured at 100 B to 64 KiB, the two are even
  * between 2 and 4 KiB. */
@@ -27,7 +27,8 @@ struct staged_batch {
     struct batch batch;
     uint8_t *header; /* private; the whole batch when it was copied whole */
     struct slice
-        bytes; /* copied whole: private; else the caller's, of which only what follows the header is looked at */
+        bytes;    /* copied whole: private; else the caller's, of which only what follows the header is looked at */
+    bool restamp; /* the header gets timestamp type and maxTimestamp anew before it is written */
 };
 
 /* A point to go back to. */
@@ -56,6 +57,8 @@ NODISCARD int staging_take_header(struct staging *s, struct slice *rest, const s
 /* Takes the batch whose header was taken last. whole: all of it becomes private whatever its size. Valid until the next
  * one is taken. */
 struct staged_batch *staging_take_body(struct log_pool *p, struct staging *s, bool whole);
+/* Another whole batch, copied, instead of the one whose body was taken last. */
+void staging_replace(struct log_pool *p, struct staging *s, struct slice made);
 /* The batches that were taken but not kept. */
 struct staged_batch *staging_taken(const struct staging *s, size_t *ret_count);
 void staging_keep(struct staging *s);
@@ -68,6 +71,9 @@ NODISCARD void *staging_alloc(struct log_pool *p, struct staging *s, size_t size
 struct iovec *staging_vectors(struct staging *s, size_t *ret_count, struct iovec *ret_last);
 /* What was kept is forgotten. last: as staging_vectors gave it. */
 void staging_done(struct staging *s, struct iovec last);
+
+/* What the logs of the pool check batches with. */
+struct check_tools *log_pool_tools(struct log_pool *p);
 
 /* The next number of a file's life. */
 uint64_t log_pool_instance(struct log_pool *p);

@@ -32,7 +32,7 @@ int32_t batch_last_sequence(const struct batch *b)
     return b->base_sequence < 0 ? RECORDS_NO_SEQUENCE : records_sequence_add(b->base_sequence, b->last_offset_delta);
 }
 
-int batch_read_header(struct slice bytes, struct batch *ret_batch)
+int batch_parse_header(struct slice bytes, struct batch *ret_batch)
 {
     /* A whole message of magic 0 or 1 may be shorter than today's header. */
     if (bytes.size < BATCH_OLD_SIZE_MIN || (bytes.size < BATCH_HEADER_SIZE && bytes.data[BATCH_MAGIC] >= RECORDS_MAGIC))
@@ -61,9 +61,23 @@ int batch_read_header(struct slice bytes, struct batch *ret_batch)
         *ret_batch = b;
         return b.magic == 0 || b.magic == 1 ? -EPROTO : -EBADMSG;
     }
-    if (b.size < BATCH_HEADER_SIZE || b.record_count < 0 || b.last_offset_delta < 0)
+    if (b.size < BATCH_HEADER_SIZE)
         return -EBADMSG;
-    if (b.base_offset < 0 || b.base_offset > INT64_MAX - b.last_offset_delta - 1)
+    *ret_batch = b;
+    return 0;
+}
+
+int batch_read_header(struct slice bytes, struct batch *ret_batch)
+{
+    struct batch b;
+    int err = batch_parse_header(bytes, &b);
+    if (err < 0) {
+        if (err == -EPROTO)
+            *ret_batch = b;
+        return err;
+    }
+    if (b.record_count < 0 || b.last_offset_delta < 0 || b.base_offset < 0 ||
+        b.base_offset > INT64_MAX - b.last_offset_delta - 1)
         return -EBADMSG;
     *ret_batch = b;
     return 0;
@@ -92,12 +106,16 @@ bool batch_crc_holds(const struct batch *b, struct slice bytes)
            bytes_crc32c(0, bytes.data + BATCH_ATTRIBUTES, b->size - BATCH_ATTRIBUTES) == b->crc;
 }
 
+static uint32_t crc_apart(const uint8_t *header, struct slice bytes)
+{
+    uint32_t crc = bytes_crc32c(0, header + BATCH_ATTRIBUTES, BATCH_HEADER_SIZE - BATCH_ATTRIBUTES);
+    return bytes_crc32c(crc, bytes.data + BATCH_HEADER_SIZE, bytes.size - BATCH_HEADER_SIZE);
+}
+
 bool batch_crc_holds_apart(const struct batch *b, const uint8_t *header, struct slice bytes)
 {
-    if (b->size < BATCH_HEADER_SIZE || bytes.size < b->size)
-        return false;
-    uint32_t crc = bytes_crc32c(0, header + BATCH_ATTRIBUTES, BATCH_HEADER_SIZE - BATCH_ATTRIBUTES);
-    return bytes_crc32c(crc, bytes.data + BATCH_HEADER_SIZE, b->size - BATCH_HEADER_SIZE) == b->crc;
+    return b->size >= BATCH_HEADER_SIZE && bytes.size >= b->size &&
+           crc_apart(header, slice_make(bytes.data, b->size)) == b->crc;
 }
 
 void batch_set_offset(uint8_t *bytes, int64_t base_offset, int32_t leader_epoch)
@@ -106,10 +124,11 @@ void batch_set_offset(uint8_t *bytes, int64_t base_offset, int32_t leader_epoch)
     put_i32(bytes + BATCH_LEADER_EPOCH, leader_epoch);
 }
 
-void batch_set_append_time(uint8_t *bytes, size_t size, int64_t now_wall_ms)
+void batch_set_times(uint8_t *header, struct slice bytes, bool append_time, int64_t max_timestamp)
 {
-    uint16_t attributes = get_u16(bytes + BATCH_ATTRIBUTES);
-    put_u16(bytes + BATCH_ATTRIBUTES, attributes | BATCH_ATTR_LOG_APPEND_TIME);
-    put_i64(bytes + BATCH_MAX_TIMESTAMP, now_wall_ms);
-    put_u32(bytes + BATCH_CRC, bytes_crc32c(0, bytes + BATCH_ATTRIBUTES, size - BATCH_ATTRIBUTES));
+    uint16_t known = BATCH_ATTR_CODEC | BATCH_ATTR_TRANSACTIONAL | BATCH_ATTR_CONTROL | BATCH_ATTR_DELETE_HORIZON;
+    uint16_t attributes = get_u16(header + BATCH_ATTRIBUTES) & known;
+    put_u16(header + BATCH_ATTRIBUTES, append_time ? attributes | BATCH_ATTR_LOG_APPEND_TIME : attributes);
+    put_i64(header + BATCH_MAX_TIMESTAMP, max_timestamp);
+    put_u32(header + BATCH_CRC, crc_apart(header, bytes));
 }

@@ -2,7 +2,7 @@
  *   length varint, attributes int8, timestampDelta varlong, offsetDelta varint, key, value, headerCount varint, headers
  * with key and value as varint length (-1 null) and bytes. */
 #include "libs/base/bytes.h"
-#include "libs/records/records.h"
+#include "libs/records/fields.h"
 
 int record_iter_init(struct record_iter *it, const struct batch *b, struct slice bytes, struct buf *scratch,
                      size_t limit_bytes)
@@ -20,55 +20,20 @@ int record_iter_init(struct record_iter *it, const struct batch *b, struct slice
     return 0;
 }
 
-/* A varint length and that many bytes; -1 is null when null_allowed. */
-static inline bool read_bytes(const uint8_t **at, const uint8_t *end, bool null_allowed, struct slice *ret)
-{
-    int32_t size;
-    size_t n = get_varint32(*at, end, &size);
-    if (n == 0)
-        return false;
-    *at += n;
-    if (size < 0) {
-        *ret = SLICE_NULL;
-        return size == -1 && null_allowed;
-    }
-    if (size > end - *at)
-        return false;
-    *ret = slice_make(*at, (size_t)size);
-    *at += size;
-    return true;
-}
-
 static inline bool read_record(const uint8_t *p, const uint8_t *end, const struct batch *b, struct record *r)
 {
-    int64_t time_delta;
-    int32_t offset_delta;
-    size_t n;
-    if (p == end)
+    struct record_fields f;
+    if (!record_read_fields(p, end, &f) || f.offset_delta < 0 || f.offset_delta > b->last_offset_delta)
         return false;
-    p++; /* attributes: unused */
-    if ((n = get_varint64(p, end, &time_delta)) == 0)
-        return false;
-    p += n;
-    if ((n = get_varint32(p, end, &offset_delta)) == 0 || offset_delta < 0 || offset_delta > b->last_offset_delta)
-        return false;
-    p += n;
-    r->offset = b->base_offset + offset_delta;
-    r->timestamp = b->attributes & BATCH_ATTR_LOG_APPEND_TIME
-                       ? b->max_timestamp
-                       : (int64_t)((uint64_t)b->base_timestamp + (uint64_t)time_delta);
-    if (!read_bytes(&p, end, true, &r->key) || !read_bytes(&p, end, true, &r->value))
-        return false;
-    if ((n = get_varint32(p, end, &r->header_count)) == 0 || r->header_count < 0 || r->header_count > end - p)
-        return false;
-    p += n;
-    r->headers = slice_make(p, (size_t)(end - p));
-    struct record_header h;
-    for (int32_t i = 0; i < r->header_count; i++) {
-        if (!read_bytes(&p, end, false, &h.key) || !read_bytes(&p, end, true, &h.value))
-            return false;
-    }
-    return p == end;
+    *r = (struct record){
+        .offset = b->base_offset + f.offset_delta,
+        .timestamp = record_timestamp(b, f.time_delta),
+        .key = f.key,
+        .value = f.value,
+        .header_count = f.header_count,
+        .headers = f.headers,
+    };
+    return true;
 }
 
 static inline int next_record(struct record_iter *it, struct record *r)
@@ -103,7 +68,7 @@ int record_iter_sum(struct record_iter *it, struct records_sum *ret_sum)
     struct record r;
     int more;
     while ((more = next_record(&at, &r)) == 1) {
-        if (r.timestamp >= 0)
+        if (r.timestamp != RECORDS_NO_TIMESTAMP)
             sum.min_timestamp = MIN(sum.min_timestamp, r.timestamp);
         sum.max_timestamp = MAX(sum.max_timestamp, r.timestamp);
         sum.null_key |= slice_is_null(r.key);
@@ -119,7 +84,7 @@ int record_header_next(struct slice *headers, struct record_header *ret_header)
         return 0;
     const uint8_t *p = headers->data, *end = p + headers->size;
     struct record_header h;
-    if (!read_bytes(&p, end, false, &h.key) || !read_bytes(&p, end, true, &h.value))
+    if (!record_read_bytes(&p, end, false, &h.key) || !record_read_bytes(&p, end, true, &h.value))
         return -EBADMSG;
     *headers = slice_make(p, (size_t)(end - p));
     *ret_header = h;

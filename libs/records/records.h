@@ -103,6 +103,10 @@ NODISCARD int batch_read_header(struct slice bytes, struct batch *ret_batch);
  *   -EPROTO, -EBADMSG  as above; *rest is as it was */
 NODISCARD int batch_next(struct slice *rest, struct batch *ret_batch, struct slice *ret_bytes);
 
+/* The header as it is: 0, -ENODATA and -EPROTO as above; -EBADMSG only for a size below the header's. Counts, deltas
+ * and offsets may be anything. For whoever has to say what is wrong with it. */
+NODISCARD int batch_parse_header(struct slice bytes, struct batch *ret_batch);
+
 /* Does the CRC of a whole batch hold? bytes has at least b->size bytes. */
 bool batch_crc_holds(const struct batch *b, struct slice bytes);
 
@@ -111,8 +115,9 @@ bool batch_crc_holds_apart(const struct batch *b, const uint8_t *header, struct 
 
 /* Set in the bytes what a leader sets. The CRC stays true. */
 void batch_set_offset(uint8_t *bytes, int64_t base_offset, int32_t leader_epoch);
-/* LogAppendTime: sets the timestamp type bit and maxTimestamp, and the CRC anew over size bytes. */
-void batch_set_append_time(uint8_t *bytes, size_t size, int64_t now_wall_ms);
+/* Sets the timestamp type and maxTimestamp, and the CRC anew; attributes that mean nothing go, as in Kafka. header: of
+ * the whole batch, of which what follows the header lies in bytes (of batchLength and all). */
+void batch_set_times(uint8_t *header, struct slice bytes, bool append_time, int64_t max_timestamp);
 
 /* ---- records ---- */
 
@@ -143,7 +148,7 @@ NODISCARD int record_iter_init(struct record_iter *it, const struct batch *b, st
 NODISCARD int record_iter_next(struct record_iter *it, struct record *ret_record);
 /* All records at once, for whoever only asks whether they are records. */
 struct records_sum {
-    int64_t min_timestamp; /* the least that is not negative; INT64_MAX: none */
+    int64_t min_timestamp; /* the least but for RECORDS_NO_TIMESTAMP; INT64_MAX: none */
     int64_t max_timestamp; /* INT64_MIN: no record */
     bool null_key;         /* one has no key */
 };
@@ -151,6 +156,32 @@ struct records_sum {
 NODISCARD int record_iter_sum(struct record_iter *it, struct records_sum *ret_sum);
 /* Walks record->headers: 1, 0 at the end, -EBADMSG. */
 NODISCARD int record_header_next(struct slice *headers, struct record_header *ret_header);
+
+/* ---- records in a stream ----
+ * For whoever asks what the records are, not for their keys and values: memory is bounded whatever a compressed batch
+ * says, and every record must be exactly as long as its fields. */
+
+struct record_tools {
+    struct compress_reader *reader;
+    struct compress_writer *copy; /* gets what is decompressed; NULL: nobody does */
+};
+struct record_facts {
+    int64_t timestamp;            /* ms, as in struct record */
+    int64_t key_size, value_size; /* -1: null */
+    int32_t offset_delta;         /* any number */
+};
+struct record_stream {
+    struct record_tools tools;
+    struct batch batch;
+    const uint8_t *at, *end; /* of the piece */
+    int32_t left;
+};
+/* bytes: the whole batch, unchanged until the last record. 0, or the errors of compress_reader_begin. */
+NODISCARD int record_stream_begin(struct record_stream *s, const struct record_tools *tools, const struct batch *b,
+                                  struct slice bytes, size_t limit_bytes);
+/* 1: the next. 0: no more, and the stream ends there. -EBADMSG: not a record, or bytes are left over, or they do not
+ * decompress. -ENOSPC: more than limit_bytes. -EIO: of a codec's library. */
+NODISCARD int record_stream_next(struct record_stream *s, struct record_facts *ret_facts);
 
 /* ---- building ---- */
 

@@ -237,6 +237,15 @@ static struct append *append_to(struct produce *p, int32_t node)
 
 /* ---- checks that need the client's version or the image ---- */
 
+/* The next batch, whatever its header says beyond its size: what is wrong with it is storage's to tell. */
+static bool take_batch(struct slice *rest, struct batch *batch)
+{
+    if (batch_parse_header(*rest, batch) < 0 || batch->size > rest->size)
+        return false;
+    *rest = slice_make(rest->data + batch->size, rest->size - batch->size);
+    return true;
+}
+
 /* What Kafka's broker looks at before its log does (ProduceRequest.validateRecords): one whole batch of magic 2, of a
  * codec that the version knows. Null records Kafka 4.3.1 never answers. */
 static enum kafka_error check_records(const struct request *r, struct slice records)
@@ -246,11 +255,11 @@ static enum kafka_error check_records(const struct request *r, struct slice reco
 
     if (records.size > RECORDS_MAX_BYTES)
         return KERR_MESSAGE_TOO_LARGE;
-    if (batch_next(&rest, &batch, NULL) != 1)
+    if (!take_batch(&rest, &batch))
         return KERR_INVALID_RECORD;
     if (r->version < ZSTD_FROM && batch_codec(&batch) == CODEC_ZSTD)
         return KERR_UNSUPPORTED_COMPRESSION_TYPE;
-    return batch_next(&rest, &batch, NULL) == 1 ? KERR_INVALID_RECORD : KERR_NONE;
+    return take_batch(&rest, &batch) ? KERR_INVALID_RECORD : KERR_NONE;
 }
 
 static bool is_transactional(struct slice records)
@@ -258,7 +267,7 @@ static bool is_transactional(struct slice records)
     struct batch batch;
 
     /* What is no whole batch is storage's to refuse. */
-    return batch_read_header(records, &batch) == 0 && batch.size <= records.size && batch_is_transactional(&batch);
+    return batch_parse_header(records, &batch) == 0 && batch.size <= records.size && batch_is_transactional(&batch);
 }
 
 static void add_part(struct produce *p, const struct image_topic *topic, enum kafka_error topic_error,

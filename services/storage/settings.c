@@ -25,6 +25,25 @@ static bool find(void *ctx, enum config_source source, const char *name, struct 
     return !slice_is_null(value);
 }
 
+/* Kafka's level of the codec that compression.type names; snappy and "uncompressed" have none. */
+static void take_compression(const struct config *c, const struct config_layers *layers, struct arena *a,
+                             struct log_config *l)
+{
+    static const char *const level_keys[COMPRESS_CODECS] = {
+        [COMPRESS_GZIP] = "compression.gzip.level",
+        [COMPRESS_LZ4] = "compression.lz4.level",
+        [COMPRESS_ZSTD] = "compression.zstd.level",
+    };
+    struct slice type = config_topic_string(c, layers, "compression.type", a);
+    l->compression = slice_eq_str(type, "uncompressed") ? COMPRESS_NONE : -1;
+    for (int codec = COMPRESS_GZIP; codec < COMPRESS_CODECS; codec++)
+        if (slice_eq_str(type, compress_name(codec)))
+            l->compression = codec;
+    const char *key = l->compression > 0 ? level_keys[l->compression] : NULL;
+    if (key != NULL)
+        l->compression_level = (int)config_topic_long(c, layers, key);
+}
+
 void settings_of_topic(struct storage *s, const char *topic, struct log_config *ret_config)
 {
     struct places p = {.image = s->image, .topic = slice_str(topic)};
@@ -48,6 +67,7 @@ void settings_of_topic(struct storage *s, const char *topic, struct log_config *
     l.message_timestamp_after_max_ms = config_topic_long(c, &layers, "message.timestamp.after.max.ms");
     struct arena *a = arena_new(0);
     l.log_append_time = slice_eq_str(config_topic_string(c, &layers, "message.timestamp.type", a), "LogAppendTime");
+    take_compression(c, &layers, a, &l);
     arena_free(a);
     l.preallocate = config_topic_bool(c, &layers, "preallocate");
     l.cleanup_delete = config_topic_list_has(c, &layers, "cleanup.policy", "delete");

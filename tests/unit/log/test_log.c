@@ -184,6 +184,98 @@ Test(log, compacted_topics_need_keys)
     log_abandon(l);
 }
 
+/* Compressed batches are read record by record, in bounded memory: what lies about itself is refused. */
+Test(log, compressed_batches_are_looked_into)
+{
+    struct log_options o = help_options(help_dir("packed"));
+    o.config.max_message_bytes = 20000;
+    struct log *l = help_open(&o);
+    int64_t end = 0;
+    for (int codec = COMPRESS_GZIP; codec <= COMPRESS_ZSTD; codec++) {
+        struct help_batch b = HELP_BATCH;
+        b.codec = codec;
+        b.count = 3;
+        struct buf bytes = help_batch(&b);
+        struct log_append a = {.bytes = bytes.data, .size = bytes.size, .now_wall_ms = HELP_NOW_MS};
+        for (int32_t count = 1; count <= 5; count++) {
+            put_i32(bytes.data + BATCH_RECORD_COUNT, count);
+            put_i32(bytes.data + BATCH_LAST_OFFSET_DELTA, count - 1);
+            put_u32(bytes.data + BATCH_CRC,
+                    bytes_crc32c(0, bytes.data + BATCH_ATTRIBUTES, bytes.size - BATCH_ATTRIBUTES));
+            cr_assert_eq(log_stage(l, &a), count == 3 ? KERR_NONE : KERR_INVALID_RECORD, "%d of %d", count, codec);
+        }
+        end += 3;
+        buf_free(&bytes);
+        /* 64 times max.message.bytes is what may come out: 1.28 MB. */
+        b.count = 1;
+        for (b.value_bytes = 1000000; b.value_bytes < 2000000; b.value_bytes += 500000) {
+            bool fits = b.value_bytes == 1000000;
+            uint8_t *zeroes = xcalloc(1, b.value_bytes);
+            struct buf bomb = {0};
+            struct batch_options options = BATCH_OPTIONS;
+            options.codec = codec;
+            struct batch_builder builder;
+            batch_begin(&builder, &bomb, &options);
+            batch_add(&builder, HELP_NOW_MS, SLICE_NULL, slice_make(zeroes, b.value_bytes), NULL, 0);
+            cr_assert_eq(batch_end(&builder), 0);
+            a = (struct log_append){.bytes = bomb.data, .size = bomb.size, .now_wall_ms = HELP_NOW_MS};
+            if (bomb.size < 20000) { /* snappy does not get that small */
+                cr_assert_eq(log_stage(l, &a), fits ? KERR_NONE : KERR_MESSAGE_TOO_LARGE, "%d", codec);
+                end += fits;
+            }
+            buf_free(&bomb);
+            free(zeroes);
+        }
+    }
+    cr_assert_eq(log_commit(l), 0);
+    cr_assert_eq(log_end(l), end);
+    log_abandon(l);
+}
+
+/* compression.type: what is written has the topic's codec, and the same records, times, producer and sequence. */
+Test(log, batches_are_compressed_anew)
+{
+    struct log_options o = help_options(help_dir("anew"));
+    struct log *l = help_open(&o);
+    int64_t at = 0;
+    for (int to = -1; to <= COMPRESS_ZSTD; to++) {
+        o.config.compression = to;
+        log_set_config(l, &o.config);
+        for (int from = COMPRESS_NONE; from <= COMPRESS_ZSTD; from++, at += 50) {
+            struct help_batch b = HELP_BATCH;
+            b.codec = from;
+            b.count = 50;
+            b.value_bytes = 3000;
+            b.producer_id = at;
+            b.producer_epoch = 2;
+            b.sequence = 7;
+            struct log_append a;
+            cr_assert_eq(help_append(l, &b, &a), KERR_NONE);
+            cr_assert_eq(a.base_offset, at);
+            struct log_range r;
+            struct buf got = {0}, scratch = {0};
+            cr_assert_eq(log_locate(l, at, log_end(l), 1, true, &r), KERR_NONE);
+            cr_assert_eq(log_copy(l, &r, buf_grow(&got, r.size_bytes)), 0);
+            struct batch h;
+            cr_assert_eq(batch_read_header(buf_slice(&got), &h), 0);
+            cr_assert(batch_crc_holds(&h, buf_slice(&got)));
+            cr_assert_eq(batch_codec(&h), to < 0 ? from : to);
+            cr_assert(h.base_offset == at && h.producer_id == at && h.producer_epoch == 2 && h.base_sequence == 7);
+            cr_assert(h.base_timestamp == HELP_NOW_MS && h.max_timestamp == HELP_NOW_MS + 49);
+            struct record_iter it;
+            struct record record;
+            int n = 0;
+            cr_assert_eq(record_iter_init(&it, &h, buf_slice(&got), &scratch, 1 << 20), 0);
+            for (; record_iter_next(&it, &record) == 1; n++)
+                cr_assert(record.offset == at + n && record.timestamp == HELP_NOW_MS + n && record.value.size == 3000);
+            cr_assert_eq(n, 50);
+            buf_free(&got);
+            buf_free(&scratch);
+        }
+    }
+    log_abandon(l);
+}
+
 Test(log, append_time)
 {
     struct log_options o = help_options(help_dir("logappend"));

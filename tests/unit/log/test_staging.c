@@ -76,6 +76,36 @@ Test(staging, the_callers_bytes_may_be_read_only)
     log_abandon(l);
 }
 
+/* Kafka writes the records' own highest timestamp into the header, whatever the producer had there. */
+Test(staging, a_wrong_max_timestamp_is_put_right)
+{
+    struct log_options o = help_options(help_dir("restamp"));
+    struct log *l = help_open(&o);
+    static const struct {
+        size_t size;
+        int codec;
+    } cases[] = {{SMALL, COMPRESS_NONE}, {LARGE, COMPRESS_NONE}, {LARGE, COMPRESS_ZSTD}, {LARGE, COMPRESS_NONE}};
+    for (size_t i = 0; i < COUNTOF(cases); i++) {
+        struct help_batch spec = HELP_BATCH;
+        spec.count = 2;
+        spec.value_bytes = cases[i].size;
+        spec.codec = cases[i].codec;
+        struct buf bytes = help_batch(&spec), right = help_batch(&spec);
+        put_i64(bytes.data + BATCH_MAX_TIMESTAMP, HELP_NOW_MS + 77777);
+        put_u32(bytes.data + BATCH_CRC, bytes_crc32c(0, bytes.data + BATCH_ATTRIBUTES, bytes.size - BATCH_ATTRIBUTES));
+        struct log_append a = append_of(&bytes), whole = append_of(&right);
+        cr_assert_eq(log_stage(l, &whole), KERR_NONE);
+        cr_assert_eq(log_stage(l, &a), KERR_NONE);
+        cr_assert_eq(log_stage(l, &whole), KERR_NONE);
+        cr_assert_eq(log_commit(l), 0);
+        for (int64_t k = 0; k < 3; k++)
+            holds(l, (int64_t)i * 6 + 2 * k, &right);
+        buf_free(&bytes);
+        buf_free(&right);
+    }
+    log_abandon(l);
+}
+
 /* Whoever shares the memory changes it after the check: a small batch was copied; of a large one the header is the
  * checked one, its own body fails its own CRC, and its neighbours are whole. */
 Test(staging, bytes_that_change_before_the_commit_hurt_their_own_batch_only)

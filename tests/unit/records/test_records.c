@@ -91,6 +91,95 @@ Test(records, decompression_is_bounded)
     cr_assert_eq(compress_decode(5, SLICE_EMPTY, 1, &(struct buf){0}), -EINVAL);
 }
 
+static size_t random_size(unsigned *seed)
+{
+    static const size_t bounds[] = {1, 10, 200, 3000, 100000};
+    return (size_t)rand_r(seed) % bounds[(size_t)rand_r(seed) % COUNTOF(bounds)];
+}
+
+/* Records of all sizes, so that they end in, at and behind the ends of pieces: the stream says of each what the
+ * iterator over all bytes says, and what it copies is what was compressed. */
+Test(records, a_stream_reads_what_an_iterator_reads, .timeout = 60)
+{
+    struct compress_reader *reader = compress_reader_new();
+    struct compress_writer *writer = compress_writer_new();
+    uint8_t *noise = xmalloc(200000);
+    unsigned seed = 5;
+    for (size_t i = 0; i < 200000; i++)
+        noise[i] = (uint8_t)(rand_r(&seed) % 7);
+    for (int time = 0; time < 50; time++) {
+        struct buf out = {0}, scratch = {0}, copy = {0}, back = {0};
+        struct batch_options o = BATCH_OPTIONS;
+        struct batch_builder w;
+        o.codec = time % COMPRESS_CODECS;
+        batch_begin(&w, &out, &o);
+        for (int i = rand_r(&seed) % 60; i >= 0; i--) {
+            struct record_header h = {SLICE_OF("header"), slice_make(noise, random_size(&seed) / 8)};
+            struct slice key = rand_r(&seed) % 3 ? slice_make(noise, random_size(&seed)) : SLICE_NULL;
+            batch_add(&w, 1000 + rand_r(&seed) % 100000, key, slice_make(noise, random_size(&seed)), &h,
+                      rand_r(&seed) % 2);
+        }
+        cr_assert_eq(batch_end(&w), 0);
+        struct batch b;
+        struct record_iter it;
+        struct record r;
+        struct record_stream s;
+        struct record_facts f;
+        const struct record_tools tools = {reader, writer};
+        int codec = (time / 5) % COMPRESS_CODECS, n = 0;
+        cr_assert_eq(batch_read_header(buf_slice(&out), &b), 0);
+        cr_assert_eq(record_iter_init(&it, &b, buf_slice(&out), &scratch, 1 << 28), 0);
+        cr_assert_eq(compress_writer_begin(writer, codec, COMPRESS_LEVEL_DEFAULT, &copy), 0);
+        cr_assert_eq(record_stream_begin(&s, &tools, &b, buf_slice(&out), 1 << 28), 0);
+        for (; record_iter_next(&it, &r) == 1; n++) {
+            cr_assert_eq(record_stream_next(&s, &f), 1, "record %d of batch %d", n, time);
+            cr_assert(f.offset_delta == n && f.timestamp == r.timestamp);
+            cr_assert_eq(f.key_size, slice_is_null(r.key) ? -1 : (int64_t)r.key.size);
+            cr_assert_eq(f.value_size, (int64_t)r.value.size);
+        }
+        cr_assert(n == b.record_count && record_stream_next(&s, &f) == 0);
+        cr_assert_eq(compress_writer_end(writer), 0);
+        cr_assert_eq(compress_decode(codec, buf_slice(&copy), 1 << 28, &back), 0);
+        struct slice body = slice_make(out.data + BATCH_HEADER_SIZE, out.size - BATCH_HEADER_SIZE);
+        cr_assert(slice_eq(buf_slice(&back), o.codec == COMPRESS_NONE ? body : buf_slice(&scratch)));
+        buf_free(&out);
+        buf_free(&scratch);
+        buf_free(&copy);
+        buf_free(&back);
+    }
+    free(noise);
+    compress_reader_free(reader);
+    compress_writer_free(writer);
+}
+
+/* Every level that Kafka allows makes a stream that is read again. */
+Test(records, levels)
+{
+    static const struct {
+        int codec, first, last, step;
+    } levels[] = {{COMPRESS_GZIP, 1, 9, 1},
+                  {COMPRESS_GZIP, -1, -1, 1},
+                  {COMPRESS_LZ4, 1, 17, 1},
+                  {COMPRESS_ZSTD, -131072, 22, 26218},
+                  {COMPRESS_ZSTD, 1, 22, 3}};
+    uint8_t data[5000];
+    struct compress_writer *writer = compress_writer_new();
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (uint8_t)(i * i / 77);
+    for (size_t i = 0; i < COUNTOF(levels); i++)
+        for (int level = levels[i].first; level <= levels[i].last; level += levels[i].step) {
+            struct buf out = {0}, back = {0};
+            cr_assert_eq(compress_writer_begin(writer, levels[i].codec, level, &out), 0);
+            cr_assert_eq(compress_writer_write(writer, slice_make(data, sizeof data)), 0);
+            cr_assert_eq(compress_writer_end(writer), 0);
+            cr_assert_eq(compress_decode(levels[i].codec, buf_slice(&out), sizeof data, &back), 0, "level %d", level);
+            cr_assert(back.size == sizeof data && memcmp(back.data, data, sizeof data) == 0);
+            buf_free(&out);
+            buf_free(&back);
+        }
+    compress_writer_free(writer);
+}
+
 Test(records, bare_snappy_is_read)
 {
     /* "abcabcabcabc" as one raw block: length 12, literal of 3, copy of 9 from 3 back. */
@@ -174,7 +263,7 @@ Test(records, append_time_keeps_the_crc_true)
     batch_set_offset(out.data, 123456, 7);
     cr_assert_eq(batch_read_header(buf_slice(&out), &b), 0);
     cr_assert(batch_crc_holds(&b, buf_slice(&out)));
-    batch_set_append_time(out.data, out.size, 9999);
+    batch_set_times(out.data, buf_slice(&out), true, 9999);
     cr_assert_eq(batch_read_header(buf_slice(&out), &b), 0);
     cr_assert(batch_crc_holds(&b, buf_slice(&out)));
     cr_assert_eq(b.max_timestamp, 9999);
