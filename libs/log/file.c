@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define OR_ERRNO(call)                                                                                                 \
@@ -157,6 +158,68 @@ static int real_set_mtime(void *ctx UNUSED, int fd, int64_t mtime_ms)
     return futimens(fd, times) < 0 ? -errno : 0;
 }
 
+/* How much in the whole system waits to be written to disks. Looked at anew after some 20 ms: it costs as much as a few
+ * system calls. */
+static uint64_t dirty_bytes(void)
+{
+    enum { LOOK_EVERY_MS = 20 };
+    static _Atomic uint64_t looked_ms, dirty;
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    uint64_t now = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+    if (now - looked_ms < LOOK_EVERY_MS)
+        return dirty;
+    char text[8192];
+    int fd = open("/proc/vmstat", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    const char *waits = strstr(text, "\nnr_dirty "), *under_way = strstr(text, "\nnr_writeback ");
+    uint64_t pages = UINT64_MAX / 65536;
+    if (waits != NULL && under_way != NULL)
+        pages = strtoull(waits + strlen("\nnr_dirty "), NULL, 10) +
+                strtoull(under_way + strlen("\nnr_writeback "), NULL, 10);
+    dirty = pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    looked_ms = now;
+    return dirty;
+}
+
+static int device_of(const struct file_sync *what, dev_t *ret_device)
+{
+    struct stat st;
+    if ((what->dir != NULL ? stat(what->dir, &st) : fstat(what->fd, &st)) < 0)
+        return -errno;
+    *ret_device = st.st_dev;
+    return 0;
+}
+
+/* One fdatasync after the other costs a commit of the journal and a flush of the device each, though each of them
+ * carries what all the others wait for: 100 files took 130 ms one by one, 6 ms on 4 threads, 2 to 4 ms with syncfs,
+ * which takes a tenth of the CPU, too. But it writes whatever else is dirty on the file system, and waits for that. */
+static int real_sync_all(void *ctx UNUSED, const struct file_sync *what, size_t count)
+{
+    enum { FEWEST = 2, MOST_DIRTY_BYTES = 8 << 20 };
+    dev_t device, other;
+    if (count < FEWEST || what[0].dir != NULL || dirty_bytes() > MOST_DIRTY_BYTES)
+        return -EOPNOTSUPP;
+    int err = device_of(&what[0], &device);
+    for (size_t i = 1; err == 0 && i < count; i++) {
+        err = device_of(&what[i], &other);
+        if (err == 0 && other != device) /* a partition's folder is a mount, or leads to one */
+            return -EOPNOTSUPP;
+    }
+    if (err == 0)
+        err = OR_ERRNO(syncfs(what[0].fd));
+    /* Kernels before 5.8 do not say there that records could not be written; each file knows. Nothing is left to wait
+     * for: it costs no I/O. */
+    for (size_t i = 0; err == 0 && i < count; i++) {
+        if (what[i].dir == NULL)
+            err = OR_ERRNO(sync_file_range(what[i].fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WAIT_AFTER));
+    }
+    return err == -EOPNOTSUPP ? -EIO : err;
+}
+
 static const struct file_ops real_ops = {
     .open = real_open,
     .dup = real_dup,
@@ -177,6 +240,7 @@ static const struct file_ops real_ops = {
     .prefetch = real_prefetch,
     .allocate = real_allocate,
     .set_mtime = real_set_mtime,
+    .sync_all = real_sync_all,
 };
 
 const struct file_system file_system_real = {&real_ops, NULL};

@@ -19,6 +19,12 @@ struct file_stat {
 
 typedef void file_list_fn(void *arg, const char *name);
 
+/* Something to be made durable: what was written to a file, or (dir not NULL) the names in a folder. */
+struct file_sync {
+    int fd;
+    const char *dir;
+};
+
 struct file_ops {
     int (*open)(void *ctx, const char *path,
                 int flags); /* O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_TRUNC; mode 0644, always O_CLOEXEC */
@@ -46,6 +52,8 @@ struct file_ops {
     int (*allocate)(void *ctx, int fd, uint64_t at, uint64_t n);
     /* The time of the file's last change. NULL: there is none. */
     int (*set_mtime)(void *ctx, int fd, int64_t mtime_ms);
+    /* All of them at the price of one. NULL, or -EOPNOTSUPP: nothing was done, it would cost more than it saves. */
+    int (*sync_all)(void *ctx, const struct file_sync *what, size_t count);
 };
 
 struct file_system {
@@ -99,6 +107,12 @@ static inline int file_rmdir(const struct file_system *f, const char *path)
 static inline int file_sync_dir(const struct file_system *f, const char *path)
 {
     return f->ops->sync_dir(f->ctx, path);
+}
+/* Makes all of them durable, with one commit of the file system's journal and one flush of the device where that pays.
+ * 0; -EOPNOTSUPP: nothing was done, each is to be made durable by itself; -errno. */
+static inline int file_sync_all(const struct file_system *f, const struct file_sync *what, size_t count)
+{
+    return f->ops->sync_all != NULL ? f->ops->sync_all(f->ctx, what, count) : -EOPNOTSUPP;
 }
 static inline int file_list(const struct file_system *f, const char *path, file_list_fn *fn, void *arg)
 {

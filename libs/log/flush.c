@@ -3,40 +3,47 @@
  *
  * Index entries wait in memory (index.h); those that are in the files are flushed with the records: so what the files
  * say of records before the recovery point is true, and a start after a crash may trust it. A segment that was rolled
- * since the last flush has its producer snapshot flushed too.
+ * has what is left of its indexes and its producer snapshot flushed by the first flush that comes: until then the
+ * recovery point that a checkpoint gets stays before its end (log_recovery_point).
  *
  * A mark is a flush that leaves nothing behind: waiting index entries are written, and a producer snapshot in the
  * middle of the segment. With the recovery point at or behind it, the next start reads only what lies behind it
- * (resume.c). */
+ * (resume.c).
+ *
+ * Several logs are flushed at once for little more than the price of one (log_flush_run_all). */
 #include "libs/log/internal.h"
 #include <inttypes.h>
 #include <stdlib.h>
 
 struct log_flush {
     const struct file_system *fs;
-    int *fds;
+    struct file_sync *what; /* files first: a name is made durable after what it leads to */
     size_t count, capacity;
-    char *dir; /* to be flushed too; NULL: not needed */
     int64_t target;
+    int64_t sides_to; /* segments before it have their side files flushed by this */
     unsigned truncations;
     int64_t mark_base; /* the segment of a mark; -1: it is none */
     uint64_t mark_bytes;
     int err;
-    bool full; /* err is that of a full disk, before anything was flushed */
+    bool early; /* err came before anything was flushed, and says nothing about the disk: to be tried again */
 };
+
+static struct file_sync *add(struct log_flush *f)
+{
+    if (f->count == f->capacity) {
+        f->capacity = f->capacity ? 2 * f->capacity : 1;
+        f->what = xrealloc(f->what, f->capacity * sizeof *f->what);
+    }
+    return &f->what[f->count++];
+}
 
 static void add_fd(struct log_flush *f, int fd)
 {
     int copy = fd < 0 ? fd : file_dup(f->fs, fd);
-    if (copy < 0) {
+    if (copy < 0)
         f->err = f->err ? f->err : copy;
-        return;
-    }
-    if (f->count == f->capacity) {
-        f->capacity = f->capacity ? 2 * f->capacity : 4;
-        f->fds = xrealloc(f->fds, f->capacity * sizeof *f->fds);
-    }
-    f->fds[f->count++] = copy;
+    else
+        *add(f) = (struct file_sync){copy, NULL};
 }
 
 static void add_file(struct log_flush *f, char *path)
@@ -61,41 +68,70 @@ static void add_snapshot(struct log_flush *f, const struct log *l, int64_t offse
     add_file(f, xasprintf("%s/%020" PRId64 ".snapshot", l->dir, offset));
 }
 
+static void add_dir(struct log_flush *f, char *path)
+{
+    *add(f) = (struct file_sync){-1, path};
+}
+
+/* The names in the partition's folder, and its own in the log directory. */
+static void add_names(struct log_flush *f, const struct log *l)
+{
+    add_file(f, xasprintf("%s/" EPOCHS_FILE, l->dir));
+    add_file(f, xasprintf("%s/partition.metadata", l->dir));
+    add_dir(f, xstrdup(l->dir));
+    const char *slash = strrchr(l->dir, '/');
+    if (slash != NULL && slash != l->dir)
+        add_dir(f, xstrndup(l->dir, (size_t)(slash - l->dir)));
+}
+
+static void add_segments(struct log_flush *f, struct log *l)
+{
+    for (size_t i = log_segment_at(l, MIN(l->recovery_point, l->sides_from)); i < l->segment_count; i++) {
+        struct segment *s = l->segments[i];
+        bool active = i + 1 == l->segment_count;
+        if ((active ? l->end : l->segments[i + 1]->base) > l->recovery_point)
+            add_fd(f, segment_fd(s));
+        add_index(f, &s->offsets);
+        add_index(f, &s->times);
+        if (!active && s->base >= l->sides_from)
+            add_snapshot(f, l, l->segments[i + 1]->base);
+    }
+}
+
 /* Everything up to the log end that is not known to be durable. */
 static struct log_flush *begin(struct log *l)
 {
     struct log_flush *f = xcalloc(1, sizeof *f);
     f->fs = l->fs;
     f->target = l->end;
+    f->sides_to = log_active(l)->base;
     f->truncations = l->truncations;
     f->mark_base = -1;
     if (l->epochs.dirty) {
         f->err = epochs_store(&l->epochs, l->fs, l->dir, false);
-        f->full = f->err == -ENOSPC;
         l->dir_dirty = true;
-        if (f->err != 0)
-            return f;
     }
-    for (size_t i = log_segment_at(l, l->recovery_point); i < l->segment_count; i++) {
-        struct segment *s = l->segments[i];
-        add_fd(f, segment_fd(s));
-        add_index(f, &s->offsets);
-        add_index(f, &s->times);
-        if (i + 1 < l->segment_count)
-            add_snapshot(f, l, l->segments[i + 1]->base);
-    }
+    if (f->err == 0)
+        add_segments(f, l);
+    return f;
+}
+
+/* The names come last; what went wrong up to here says nothing about the disk. */
+static struct log_flush *begun(struct log *l, struct log_flush *f)
+{
     if (f->err == 0 && l->dir_dirty) {
-        add_file(f, xasprintf("%s/" EPOCHS_FILE, l->dir));
-        add_file(f, xasprintf("%s/partition.metadata", l->dir));
-        f->dir = xstrdup(l->dir);
-        l->dir_dirty = false;
+        add_names(f, l);
+        l->dir_dirty = f->err < 0;
     }
+    f->early = f->err == -ENOSPC || f->err == -EMFILE || f->err == -ENFILE;
     return f;
 }
 
 struct log_flush *log_flush_begin(struct log *l)
 {
-    return l->failed != 0 || l->recovery_point >= l->end ? NULL : begin(l);
+    if (l->failed != 0 || (l->recovery_point >= l->end && l->sides_from == INT64_MAX))
+        return NULL;
+    return begun(l, begin(l));
 }
 
 struct log_flush *log_mark_begin(struct log *l)
@@ -118,20 +154,56 @@ struct log_flush *log_mark_begin(struct log *l)
         add_snapshot(f, l, l->end);
     f->mark_base = s->base;
     f->mark_bytes = s->size_bytes;
-    return f;
+    return begun(l, f);
 }
 
 void log_flush_run(struct log_flush *f)
 {
-    for (size_t i = 0; i < f->count && f->err == 0; i++)
-        f->err = file_fdatasync(f->fs, f->fds[i]);
-    if (f->dir != NULL && f->err == 0) {
-        f->err = file_sync_dir(f->fs, f->dir);
-        char *slash = strrchr(f->dir, '/');
-        if (f->err == 0 && slash != NULL && slash != f->dir) {
-            *slash = '\0'; /* the partition's own entry in the log directory */
-            f->err = file_sync_dir(f->fs, f->dir);
-        }
+    for (size_t i = 0; i < f->count && f->err == 0; i++) {
+        const struct file_sync *w = &f->what[i];
+        f->err = w->dir != NULL ? file_sync_dir(f->fs, w->dir) : file_fdatasync(f->fs, w->fd);
+    }
+}
+
+bool log_flush_run_all(struct log_flush *const *flushes, size_t count)
+{
+    struct file_sync *all = NULL;
+    size_t n = 0, capacity = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (flushes[i]->err == 0)
+            capacity += flushes[i]->count;
+    }
+    all = xmalloc((capacity + 1) * sizeof *all);
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = 0; flushes[i]->err == 0 && k < flushes[i]->count; k++)
+            all[n++] = flushes[i]->what[k];
+    }
+    int err = n > 0 ? file_sync_all(flushes[0]->fs, all, n) : 0;
+    free(all);
+    if (err == -EOPNOTSUPP)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        flushes[i]->err = flushes[i]->err ? flushes[i]->err : err;
+    return true;
+}
+
+void log_settle_sides(struct log *l)
+{
+    if (l->sides_from >= log_active(l)->base)
+        l->sides_from = INT64_MAX;
+    else
+        l->sides_from = MAX(l->sides_from, l->segments[0]->base);
+}
+
+static void note_flushed(struct log *l, const struct log_flush *f)
+{
+    l->recovery_point = MAX(l->recovery_point, MIN(f->target, l->end));
+    if (l->sides_from < f->sides_to)
+        l->sides_from = f->sides_to;
+    log_settle_sides(l);
+    if (f->mark_base >= 0) {
+        l->mark_base = f->mark_base;
+        l->mark_bytes = f->mark_bytes;
     }
 }
 
@@ -140,21 +212,17 @@ int log_flush_end(struct log *l, struct log_flush *f)
     int err = f->err;
     if (l == NULL)
         err = 0;
-    else if (err < 0 && !f->full)
+    else if (err < 0 && !f->early)
         log_fail(l, err, "flushing");
-    else if (err == 0 && f->truncations == l->truncations) {
-        l->recovery_point = MAX(l->recovery_point, MIN(f->target, l->end));
-        if (f->mark_base >= 0) {
-            l->mark_base = f->mark_base;
-            l->mark_bytes = f->mark_bytes;
-        }
-    }
+    else if (err == 0 && f->truncations == l->truncations)
+        note_flushed(l, f);
     if (l != NULL && err == 0)
         log_raise_high_watermark(l);
-    for (size_t i = 0; i < f->count; i++)
-        file_close(f->fs, f->fds[i]);
-    free(f->fds);
-    free(f->dir);
+    for (size_t i = 0; i < f->count; i++) {
+        file_close(f->fs, f->what[i].fd);
+        free((char *)(uintptr_t)f->what[i].dir);
+    }
+    free(f->what);
     free(f);
     return err;
 }
@@ -185,7 +253,7 @@ int64_t log_unflushed_messages(const struct log *l)
 
 bool log_wants_flush(const struct log *l)
 {
-    return l->recovery_point < log_active(l)->base;
+    return MIN(l->recovery_point, l->sides_from) < log_active(l)->base;
 }
 
 uint64_t log_unmarked_bytes(const struct log *l)

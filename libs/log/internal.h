@@ -46,8 +46,10 @@ struct log {
 
     struct segment **segments; /* by base; the last is the active one; never empty */
     size_t segment_count, segment_capacity;
-    int64_t start, end, high_watermark, recovery_point;
-    int64_t staged_end; /* end, with what is staged */
+    int64_t start, end, high_watermark;
+    int64_t recovery_point; /* the records before it are flushed */
+    int64_t sides_from;     /* from here on the side files of rolled segments are not; INT64_MAX: all are */
+    int64_t staged_end;     /* end, with what is staged */
     bool hold_high_watermark;
     bool dir_dirty; /* files were made or renamed since the last flush */
     int failed;
@@ -107,6 +109,8 @@ int log_store_epochs(struct log *l);
  * before it is kept, the rest forgotten. *ret_position: the batch from which on the segment is to be read; 0: from its
  * beginning, and nothing was changed. 0 or -errno. */
 NODISCARD int segment_resume(struct segment *s, int64_t mark, uint64_t *ret_position);
+/* flush.c: after segments went. */
+void log_settle_sides(struct log *l);
 
 /* recover.c */
 NODISCARD int log_load(struct log *l, const struct log_options *o);

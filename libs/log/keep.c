@@ -30,13 +30,12 @@ int log_roll(struct log *l, int64_t now_wall_ms)
     if (s->size_bytes == 0 && s->base == l->end)
         return 0;
     int err = segment_retire(s);
-    /* All records of the segment were flushed before: no flush to come, and no recovery, will look at it again. */
-    if (err == 0 && l->recovery_point >= l->end)
-        err = log_sync_indexes(l, s);
     if (err == 0)
         err = log_write_snapshot(l, l->end);
     if (err == 0)
         err = log_new_active(l, l->end, now_wall_ms);
+    if (err == 0)
+        l->sides_from = MIN(l->sides_from, s->base);
     return err;
 }
 
@@ -68,6 +67,7 @@ int log_doom_first(struct log *l, size_t n, int64_t now_wall_ms)
     if (n > 0) {
         l->start = MAX(l->start, l->segments[0]->base);
         l->recovery_point = MAX(l->recovery_point, l->start);
+        log_settle_sides(l);
         epochs_truncate_start(&l->epochs, l->start);
         log_drop_snapshots(l);
         return log_store_epochs(l);
@@ -225,6 +225,7 @@ int log_truncate(struct log *l, int64_t offset)
     l->start = MIN(l->start, end);
     l->high_watermark = MIN(l->high_watermark, end);
     l->recovery_point = MIN(l->recovery_point, end);
+    log_settle_sides(l);
     epochs_truncate_end(&l->epochs, end);
     l->epochs.dirty = true;
     err = log_load_producers(l, end, end, 0);
@@ -253,6 +254,7 @@ int log_restart_at(struct log *l, int64_t offset, int64_t now_wall_ms)
         log_add_segment(l, segment_new(l->fs, l->dir, offset, now_wall_ms));
     }
     l->start = l->end = l->staged_end = l->high_watermark = l->recovery_point = offset;
+    l->sides_from = INT64_MAX;
     l->epochs.count = 0;
     producers_clear(l->producers);
     l->snapshot_offset = -1;

@@ -130,6 +130,7 @@ int log_open(const struct log_options *o, struct log **ret_log)
     l->note_ctx = o->note_ctx;
     l->jitter_seed = o->jitter_seed;
     l->snapshot_offset = l->mark_base = -1;
+    l->sides_from = INT64_MAX;
     l->expire_due_ms = o->now_wall_ms + LOG_EXPIRE_EVERY_MS;
     l->producers = producers_new();
     log_clear_hints(l);
@@ -268,6 +269,15 @@ int64_t log_last_stable(const struct log *l)
 }
 
 int64_t log_recovery_point(const struct log *l)
+{
+    if (l->sides_from == INT64_MAX)
+        return l->recovery_point;
+    /* In the segment whose side files are not flushed: a start begins with the one that holds the point. */
+    size_t next = log_segment_at(l, l->sides_from) + 1;
+    return next < l->segment_count ? MIN(l->recovery_point, l->segments[next]->base - 1) : l->recovery_point;
+}
+
+int64_t log_flushed(const struct log *l)
 {
     return l->recovery_point;
 }

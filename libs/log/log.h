@@ -25,7 +25,7 @@
  *
  * Errors: -ENOSPC from log_commit: the disk is full, the log is as before and goes on. Any other -errno of the disk:
  * the log is offline for good (log_failed), its folder must be taken offline; every later call fails with -EIO.
- * Threading: the owner's thread only, but for log_flush_run. */
+ * Threading: the owner's thread only, but for the run step of flushes and warmings. */
 #ifndef KARST_LOG_LOG_H
 #define KARST_LOG_LOG_H
 
@@ -113,7 +113,10 @@ int64_t log_start(const struct log *l);
 int64_t log_end(const struct log *l); /* the next offset, of what is committed */
 int64_t log_high_watermark(const struct log *l);
 int64_t log_last_stable(const struct log *l); /* the high watermark, as long as no transaction is open */
+/* For the folder's checkpoint: a start after a crash need not look at what is before it. */
 int64_t log_recovery_point(const struct log *l);
+/* The records before it are flushed. At most a roll ahead of the recovery point. */
+int64_t log_flushed(const struct log *l);
 uint64_t log_size_bytes(const struct log *l); /* of all .log files */
 size_t log_segment_count(const struct log *l);
 int64_t log_first_segment(const struct log *l); /* base offset */
@@ -273,6 +276,9 @@ bool log_wants_flush(const struct log *l);
 struct log_flush;
 NODISCARD struct log_flush *log_flush_begin(struct log *l);
 void log_flush_run(struct log_flush *f);
+/* Instead of it, for several logs on one disk: true, all of them ran, for the price of little more than one. False:
+ * none did, log_flush_run has to do each. A failure is that of all. */
+NODISCARD bool log_flush_run_all(struct log_flush *const *flushes, size_t count);
 NODISCARD int log_flush_end(struct log *l, struct log_flush *f);
 
 /* A flush in three steps, too, that also leaves a mark: a start after a crash reads of the active segment only what

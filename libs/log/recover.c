@@ -344,6 +344,7 @@ static int rebuild_epochs(struct log *l)
 
 struct loaded {
     bool recovered; /* something was read again */
+    int64_t from;   /* base of the first segment that was */
     bool replayed;  /* producer state is that of the log end */
 };
 
@@ -389,6 +390,7 @@ static int load_segments(struct log *l, const struct found *f, const struct log_
                 return err;
             ret->replayed = true;
         }
+        ret->from = ret->recovered ? ret->from : s->base;
         ret->recovered = true;
         next = MAX(next, s->base);
         int cut = rebuild_segment(l, s, &next, o->recovery_point, ret->replayed);
@@ -447,7 +449,7 @@ static int settle_start(struct log *l, const struct log_options *o, struct loade
 int log_load(struct log *l, const struct log_options *o)
 {
     struct found f = {.l = l, .min_cleaned = INT64_MAX, .max_deleted = -1};
-    struct loaded loaded = {false, false};
+    struct loaded loaded = {0};
     int rebuild = 0;
     int err = file_list(l->fs, l->dir, note_name, &f);
     if (err == 0)
@@ -479,6 +481,8 @@ int log_load(struct log *l, const struct log_options *o)
     if (o->hold_high_watermark)
         l->high_watermark = o->high_watermark < l->start ? l->start : MIN(o->high_watermark, l->end);
     l->recovery_point = o->clean && !loaded.recovered ? l->end : MIN(o->recovery_point, l->end);
+    if (loaded.recovered && loaded.from < log_active(l)->base)
+        l->sides_from = loaded.from;
     /* The life before may have made files whose names nobody flushed. */
     if (!o->clean)
         l->dir_dirty = true;

@@ -221,7 +221,7 @@ static void settle(struct append_part *p)
         return;
     }
     p->log_start = log_start(l);
-    if (log_unflushed_messages(l) < log_config(l)->flush_messages || p->append.next_offset <= log_recovery_point(l))
+    if (log_unflushed_messages(l) < log_config(l)->flush_messages || p->append.next_offset <= log_flushed(l))
         return;
     if (log_failed(l) != 0) { /* written, but no flush will come: an index could not be written */
         refuse(p, KERR_KAFKA_STORAGE_ERROR, "The records could not be flushed.");
@@ -250,7 +250,7 @@ void append_on_flushed(struct replica *r, int err)
     r->waiting_flush = NULL;
     LL_FOREACH_SAFE2(waiting, p, next, next_waiting)
     {
-        if (err == 0 && p->append.next_offset > log_recovery_point(r->log)) {
+        if (err == 0 && p->append.next_offset > log_flushed(r->log)) {
             LL_PREPEND2(r->waiting_flush, p, next_waiting);
             continue;
         }

@@ -75,7 +75,7 @@ static void on_retention(void *ctx)
         if (log_start(r->log) != start)
             read_wake(r);
         if (log_failed(r->log) == 0 && log_wants_flush(r->log))
-            turn_flush(r);
+            flush_want(r, FLUSH_LATER);
     }
 }
 
@@ -105,7 +105,7 @@ void storage_arm_flush_timer(struct storage *s)
     s->flush_timer = loop_timer_stop(s->flush_timer);
     if (least != UINT64_MAX && !s->draining)
         s->flush_timer = loop_timer_start(s->loop, MAX(least, FLUSH_TIMER_LEAST_MS), MAX(least, FLUSH_TIMER_LEAST_MS),
-                                          turn_on_flush_timer, s);
+                                          flush_on_timer, s);
 }
 
 static void stop_timers(struct storage *s)
@@ -194,6 +194,7 @@ static int open_state(struct storage *s)
     loop_hook(s->loop, LOOP_SERVE, directories_turn, s);
     loop_hook(s->loop, LOOP_SERVE, turn_begin, s);
     loop_hook(s->loop, LOOP_COMMIT, turn_commit, s);
+    loop_hook(s->loop, LOOP_COMMIT, flush_start, s);
     loop_hook(s->loop, LOOP_COMMIT, try_drained, s);
     start_timers(s);
     return 0;

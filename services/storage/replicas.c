@@ -162,7 +162,7 @@ void replicas_free(struct storage *s)
 {
     struct replica *r, *next;
     HASH_ITER (hh, s->replicas, r, next) {
-        turn_forget(r);
+        flush_forget(r);
         read_forget(r);
         files_drop(r);
         replica_free(r);
@@ -196,7 +196,7 @@ static void detach(struct replica *r)
     read_wake_all(r);
     append_on_flushed(r, -ECANCELED);
     read_forget(r);
-    turn_forget(r);
+    flush_forget(r);
     files_drop(r);
 }
 

@@ -18,8 +18,17 @@
 
 struct storage;
 struct append_call;
-struct flush_job;
+struct flush_item;
+struct flush_round;
 struct read_call;
+
+/* What somebody waits for, and what should not stay unflushed for long (flush.c). */
+enum flush_lane { FLUSH_NOW, FLUSH_LATER, FLUSH_LANES };
+struct flush_queue {
+    struct replica *wanted; /* by want_next, in their order */
+    size_t count;
+    struct flush_round *round; /* under way */
+};
 
 struct replica_key {
     struct uuid topic_id;
@@ -40,8 +49,10 @@ struct replica {
     bool touched; /* in storage->touched */
     struct replica *next_touched;
 
-    struct flush_job *flush; /* under way */
-    bool flush_again;
+    struct flush_item *flush; /* under way */
+    bool flush_again, wants_flush;
+    enum flush_lane flush_lane; /* where it is in wanted */
+    struct replica *want_prev, *want_next;
     uint64_t flushed_ms;               /* monotonic, of the last flush */
     struct append_part *waiting_flush; /* parts whose answer waits for the recovery point */
 
@@ -84,6 +95,7 @@ struct directory {
     uint32_t starts_crc, marks_crc, points_crc; /* of the checkpoints as last written */
     bool checkpointing;
     uint64_t told_full_ms; /* when the log last said that the disk is full */
+    struct flush_queue lanes[FLUSH_LANES];
     struct removal *removals;
     struct unopened *unopened; /* by name */
 };
@@ -118,7 +130,7 @@ struct storage {
     struct read_call *reads; /* parked */
     struct interest *interests, *interests_by_use;
     size_t interest_parts;    /* of all of them */
-    size_t flushes;           /* under way */
+    size_t flushes;           /* rounds under way */
     struct given_file *files; /* of all replicas, the one used last at the end */
     size_t file_count;
     struct loop_timer *housekeeping, *retention, *marks_timer, *points_timer, *flush_timer;
@@ -247,11 +259,18 @@ void files_idle(struct storage *s);
 /* ---- turn.c ---- */
 void turn_begin(void *ctx);  /* LOOP_SERVE */
 void turn_commit(void *ctx); /* LOOP_COMMIT, or earlier where an order matters */
-/* Starts a flush on the slow pool, or another one behind the one that is under way. */
-void turn_flush(struct replica *r);
+/* Says once in a while that the disk of its directory is full. */
+void turn_tell_full(const struct replica *r);
+
+/* ---- flush.c ---- */
+/* The log is flushed with the next round of the lane; append_on_flushed follows, at once where that cannot be. */
+void flush_want(struct replica *r, enum flush_lane lane);
+void flush_unwant(struct replica *r);
+/* Starts what is wanted, unless a round is under way: LOOP_COMMIT, behind turn_commit. */
+void flush_start(void *ctx);
 /* The replica goes: the end of its flush has nobody to tell. */
-void turn_forget(struct replica *r);
-void turn_on_flush_timer(void *ctx);
+void flush_forget(struct replica *r);
+void flush_on_timer(void *ctx);
 
 /* ---- mirrored Kafka requests, one file each ---- */
 void list_offsets_on_call(void *ctx, struct rpc *rpc);

@@ -150,7 +150,7 @@ static int m_list(void *ctx UNUSED, const char *path, file_list_fn *fn, void *ar
 
 static const struct file_ops ops = {m_open,      m_dup,   m_close, m_pread,  m_pwritev, m_sync,
                                     m_ftruncate, m_fstat, m_stat,  m_rename, m_unlink,  m_mkdir,
-                                    m_dir,       m_dir,   m_list,  NULL,     NULL};
+                                    m_dir,       m_dir,   m_list,  NULL,     NULL,      NULL};
 
 static void put_file(const char *name, struct slice bytes)
 {

@@ -203,6 +203,6 @@ static int do_list(void *ctx UNUSED, const char *path, file_list_fn *fn, void *a
 
 static const struct file_ops ops = {do_open,  do_dup,  do_close,  do_pread,    do_pwritev, do_fdatasync, do_ftruncate,
                                     do_fstat, do_stat, do_rename, do_unlink,   do_mkdir,   do_rmdir,     do_sync_dir,
-                                    do_list,  NULL,    NULL,      do_allocate, NULL};
+                                    do_list,  NULL,    NULL,      do_allocate, NULL,       NULL};
 
 const struct file_system file_system_real = {&ops, NULL};

@@ -141,10 +141,11 @@ class System:
     def log(self):
         return "".join(read(os.path.join(self.folder, "log")).splitlines(True)[-15:])
 
-    def create(self, topic, partitions):
+    def create(self, topic, partitions, configs=None):
         """Makes it and waits until every partition has its leader."""
         answer = self.ask("CreateTopics", 5, {"Topics": [{"Name": topic, "NumPartitions": partitions, "ReplicationFactor": 1, "Assignments": [],
-                                                          "Configs": []}], "timeoutMs": 60000, "validateOnly": False})
+                                                          "Configs": [{"Name": k, "Value": v} for k, v in (configs or {}).items()]}],
+                                          "timeoutMs": 60000, "validateOnly": False})
         error = answer["Topics"][0]["ErrorCode"]
         if error != 0:
             raise RuntimeError(f"{self.name}: CreateTopics {topic}: error {error}")

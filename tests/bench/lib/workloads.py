@@ -46,9 +46,9 @@ class Run:
     calls: int = 0
     profile: str = ""   # where perf's records of the server go, without their suffix
 
-    def topic(self, partitions):
+    def topic(self, partitions, configs=None):
         name = f"bench-{time.monotonic_ns()}"
-        self.system.create(name, partitions)
+        self.system.create(name, partitions, configs)
         self.topics.append(name)
         return name
 
@@ -131,10 +131,10 @@ def counted(run, records):
 
 # --------------------------------------------------------------------------------------------------------------------- shapes
 
-def produce(mode="produce", partitions=6, **options):
+def produce(mode="produce", partitions=6, configs=None, **options):
     """karst-load on a topic of its own; with consumers, latency is that of the way to them."""
     def shape(run):
-        topic = run.topic(partitions)
+        topic = run.topic(partitions, configs)
         with Meter(run.system) as meter:
             result = run.load(mode, topic, partitions, **options)
         if run.counting:
@@ -375,6 +375,9 @@ TABLE = [
     Workload("wire-catch-up-1", "the same over one socket", fetch(1000, connections=1)),
     Workload("wire-catch-up-100k", "the same over 3 sockets, one batch of 100 kB a partition and Fetch", fetch(1000, connections=3, fetch_bytes=102_000)),
     *scale(),
+    Workload("flush-100-1", "100 producers of plain sockets, one small Produce in flight each, flush.messages=1, one partition",
+             produce("wire", partitions=1, connections=100, configs={"flush.messages": "1"})),
+    Workload("flush-100", "the same, 100 partitions", produce("wire", partitions=100, connections=100, configs={"flush.messages": "1"})),
     Workload("tools-100", "Kafka's producer-perf-test and consumer-perf-test, 100 B", kafka_tools(100)),
     Workload("tools-1000", "Kafka's producer-perf-test and consumer-perf-test, 1,000 B", kafka_tools(1000)),
     Workload("lagging", "10,000 records/s of 1,000 B to a consumer at the tail, alone and beside a reader from the disk; latency from due to read",

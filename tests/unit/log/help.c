@@ -234,10 +234,20 @@ static int f_set_mtime(void *ctx, int fd, int64_t mtime_ms)
     return REAL->set_mtime(NULL, fd, mtime_ms);
 }
 
+static int f_sync_all(void *ctx, const struct file_sync *what, size_t count)
+{
+    GUARD("sync_all");
+    int err = 0;
+    for (size_t i = 0; err == 0 && i < count; i++)
+        err = what[i].dir != NULL ? REAL->sync_dir(NULL, what[i].dir) : REAL->fdatasync(NULL, what[i].fd);
+    return err;
+}
+
 struct file_system help_faulty(struct help_faults *f)
 {
-    static const struct file_ops ops = {
-        f_open,   f_dup,   f_close, f_pread,    f_pwritev, f_fdatasync, f_ftruncate, f_fstat,    f_stat,     f_rename,
-        f_unlink, f_mkdir, f_rmdir, f_sync_dir, f_list,    f_pread_now, f_prefetch,  f_allocate, f_set_mtime};
+    static const struct file_ops ops = {f_open,      f_dup,       f_close,    f_pread,     f_pwritev,
+                                        f_fdatasync, f_ftruncate, f_fstat,    f_stat,      f_rename,
+                                        f_unlink,    f_mkdir,     f_rmdir,    f_sync_dir,  f_list,
+                                        f_pread_now, f_prefetch,  f_allocate, f_set_mtime, f_sync_all};
     return (struct file_system){&ops, f};
 }
