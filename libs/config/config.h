@@ -84,6 +84,8 @@ bool config_topic_list_has(const struct config *c, const struct config_layers *l
 /* The same for broker keys with their dynamic overrides, and for any scope. */
 int64_t config_long_at(const struct config *c, enum config_scope scope, const struct config_layers *layers,
                        const char *name);
+double config_double_at(const struct config *c, enum config_scope scope, const struct config_layers *layers,
+                        const char *name);
 struct slice config_string_at(const struct config *c, enum config_scope scope, const struct config_layers *layers,
                               const char *name, struct arena *a);
 

@@ -115,8 +115,14 @@ int64_t config_topic_long(const struct config *c, const struct config_layers *la
 
 double config_topic_double(const struct config *c, const struct config_layers *layers, const char *name)
 {
+    return config_double_at(c, CONFIG_TOPIC, layers, name);
+}
+
+double config_double_at(const struct config *c, enum config_scope scope, const struct config_layers *layers,
+                        const char *name)
+{
     double v = 0;
-    const struct config_key *key = need_key(CONFIG_TOPIC, name);
+    const struct config_key *key = need_key(scope, name);
     if (!parse_double(parse_trim(places_value(c, key, layers).value), &v) &&
         !parse_double(slice_str(key->default_value), &v))
         base_bug(__FILE__, __LINE__, name);

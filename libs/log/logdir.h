@@ -19,6 +19,7 @@ NODISCARD int logdir_lock(const char *dir, int role, int *ret_fd, int *ret_holde
 #define LOGDIR_RECOVERY_POINTS "recovery-point-offset-checkpoint"
 #define LOGDIR_HIGH_WATERMARKS "replication-offset-checkpoint"
 #define LOGDIR_LOG_STARTS      "log-start-offset-checkpoint"
+#define LOGDIR_CLEANED         "cleaner-offset-checkpoint"
 
 struct logdir_offset {
     const char *topic; /* into the table */

@@ -3,12 +3,27 @@
 #include "services/storage/storage.h"
 #include <stdlib.h>
 
-typedef int64_t offset_fn(const struct log *l);
+typedef int64_t offset_fn(const struct replica *r);
+
+static int64_t point_of(const struct replica *r)
+{
+    return log_recovery_point(r->log);
+}
+
+static int64_t mark_of(const struct replica *r)
+{
+    return log_high_watermark(r->log);
+}
 
 /* Only where it is above what the files say themselves. */
-static int64_t checkpointed_start(const struct log *l)
+static int64_t start_of(const struct replica *r)
 {
-    return log_start(l) > log_first_segment(l) ? log_start(l) : -1;
+    return log_start(r->log) > log_first_segment(r->log) ? log_start(r->log) : -1;
+}
+
+static int64_t clean_of(const struct replica *r)
+{
+    return r->clean_to;
 }
 
 struct checkpoint {
@@ -34,7 +49,10 @@ static void add_line(struct checkpoint *c, struct slice topic, int32_t partition
 /* The line of a partition that is not open, as it was read. */
 static int64_t kept_line(const struct unopened *u, offset_fn *fn)
 {
-    return fn == log_recovery_point ? u->recovery_point : fn == log_high_watermark ? u->high_mark : u->log_start;
+    return fn == point_of   ? u->recovery_point
+           : fn == mark_of  ? u->high_mark
+           : fn == clean_of ? u->clean_to
+                            : u->log_start;
 }
 
 static struct checkpoint *gather(struct directory *d, const char *name, offset_fn *fn, uint32_t *last_crc)
@@ -44,7 +62,7 @@ static struct checkpoint *gather(struct directory *d, const char *name, offset_f
     c->offsets = xcalloc(d->replica_count + HASH_COUNT(d->unopened) + 1, sizeof *c->offsets);
     for (struct replica *r = d->storage->replicas; r != NULL; r = r->hh.next) {
         if (r->dir == d)
-            add_line(c, slice_str(r->topic), r->key.partition, fn(r->log));
+            add_line(c, slice_str(r->topic), r->key.partition, fn(r));
     }
     for (struct unopened *u = d->unopened; u != NULL; u = u->hh.next) {
         struct slice topic;
@@ -58,17 +76,38 @@ static struct checkpoint *gather(struct directory *d, const char *name, offset_f
 
 static struct checkpoint *gather_points(struct directory *d)
 {
-    return gather(d, LOGDIR_RECOVERY_POINTS, log_recovery_point, &d->points_crc);
+    return gather(d, LOGDIR_RECOVERY_POINTS, point_of, &d->points_crc);
 }
 
 static struct checkpoint *gather_marks(struct directory *d)
 {
-    return gather(d, LOGDIR_HIGH_WATERMARKS, log_high_watermark, &d->marks_crc);
+    return gather(d, LOGDIR_HIGH_WATERMARKS, mark_of, &d->marks_crc);
 }
 
 static struct checkpoint *gather_starts(struct directory *d)
 {
-    return gather(d, LOGDIR_LOG_STARTS, checkpointed_start, &d->starts_crc);
+    return gather(d, LOGDIR_LOG_STARTS, start_of, &d->starts_crc);
+}
+
+static struct checkpoint *gather_cleaned(struct directory *d)
+{
+    return gather(d, LOGDIR_CLEANED, clean_of, &d->clean_crc);
+}
+
+/* It is about to be written: what of the recovery points will be on the disk then. */
+static void note_points(struct checkpoint *c, bool written)
+{
+    struct directory *d = c->dir;
+    if (c->last_crc != &d->points_crc)
+        return;
+    for (struct replica *r = d->storage->replicas; r != NULL; r = r->hh.next) {
+        if (r->dir != d)
+            continue;
+        if (written)
+            r->point_on_disk = r->point_writing;
+        else
+            r->point_writing = log_recovery_point(r->log);
+    }
 }
 
 static void write_checkpoint(void *ctx)
@@ -89,10 +128,12 @@ static int finish_checkpoint(struct checkpoint *c)
 {
     struct directory *d = c->dir;
     int err = c->err;
-    if (err == 0)
+    if (err == 0) {
         *c->last_crc = c->crc;
-    else
+        note_points(c, true);
+    } else {
         log_error("%s/%s: %s", d->path, c->name, strerror(-err));
+    }
     checkpoint_free(c);
     if (err < 0 && err != -ENOSPC)
         directory_failed(d, err);
@@ -123,11 +164,13 @@ static void write_later(struct checkpoint *c)
         return;
     }
     d->checkpointing = true;
+    note_points(c, false);
     loop_work(d->storage->loop, write_checkpoint, on_written, c);
 }
 
 static int write_now(struct checkpoint *c)
 {
+    note_points(c, false);
     write_checkpoint(c);
     return finish_checkpoint(c);
 }
@@ -161,6 +204,35 @@ void checkpoints_on_points(void *ctx)
         else
             checkpoint_free(starts);
     }
+}
+
+void checkpoints_points_soon(struct directory *d)
+{
+    write_later(gather_points(d));
+}
+
+/* Kafka makes the file before there is a line; who has none yet leaves it as it is. */
+static bool is_worth_it(const struct checkpoint *c)
+{
+    return c->count > 0 || *c->last_crc != 0;
+}
+
+void checkpoints_cleaned(struct directory *d)
+{
+    struct checkpoint *c = gather_cleaned(d);
+    if (is_worth_it(c))
+        write_later(c);
+    else
+        checkpoint_free(c);
+}
+
+static int write_cleaned_now(struct directory *d)
+{
+    struct checkpoint *c = gather_cleaned(d);
+    if (is_worth_it(c) && c->crc != *c->last_crc)
+        return write_now(c);
+    checkpoint_free(c);
+    return 0;
 }
 
 int directory_write_starts(struct directory *d)
@@ -213,6 +285,8 @@ static void close_directory(struct directory *d)
         err = write_now(gather_marks(d));
     if (err == 0)
         err = directory_write_starts(d);
+    if (err == 0)
+        err = write_cleaned_now(d);
     if (err == 0)
         err = close_logs(d);
     /* With the marker the next start would trust the files that this one could not open. */

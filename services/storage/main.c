@@ -58,25 +58,32 @@ static void on_housekeeping(void *ctx)
     interests_idle(s);
 }
 
+void storage_retain(struct replica *r)
+{
+    if (log_failed(r->log) != 0 || log_has_staged(r->log))
+        return;
+    r->retention_waits = r->cleaning != NULL;
+    if (r->retention_waits)
+        return;
+    int64_t start = log_start(r->log);
+    int n = log_retain(r->log, loop_wall_ms(r->storage->loop));
+    files_check(r);
+    if (n < 0)
+        directory_failed(r->dir, n);
+    else if (n > 0)
+        log_info("%s-%d: retention removed %d segments; the log starts at %lld", r->topic, r->key.partition, n,
+                 (long long)log_start(r->log));
+    if (log_start(r->log) != start)
+        read_wake(r);
+    if (log_failed(r->log) == 0 && log_wants_flush(r->log))
+        flush_want(r, FLUSH_LATER);
+}
+
 static void on_retention(void *ctx)
 {
     struct storage *s = ctx;
-    for (struct replica *r = s->replicas; r != NULL; r = r->hh.next) {
-        if (log_failed(r->log) != 0 || log_has_staged(r->log))
-            continue;
-        int64_t start = log_start(r->log);
-        int n = log_retain(r->log, loop_wall_ms(s->loop));
-        files_check(r);
-        if (n < 0)
-            directory_failed(r->dir, n);
-        else if (n > 0)
-            log_info("%s-%d: retention removed %d segments; the log starts at %lld", r->topic, r->key.partition, n,
-                     (long long)log_start(r->log));
-        if (log_start(r->log) != start)
-            read_wake(r);
-        if (log_failed(r->log) == 0 && log_wants_flush(r->log))
-            flush_want(r, FLUSH_LATER);
-    }
+    for (struct replica *r = s->replicas; r != NULL; r = r->hh.next)
+        storage_retain(r);
 }
 
 static void start_timers(struct storage *s)
@@ -116,6 +123,7 @@ static void stop_timers(struct storage *s)
     s->points_timer = loop_timer_stop(s->points_timer);
     s->flush_timer = loop_timer_stop(s->flush_timer);
     s->parked_timer = loop_timer_stop(s->parked_timer);
+    cleaner_stop(s->cleaner);
     for (size_t i = 0; i < s->dir_count; i++)
         s->dirs[i].tell_timer = loop_timer_stop(s->dirs[i].tell_timer);
 }
@@ -127,7 +135,8 @@ static void try_drained(void *ctx)
     struct storage *s = ctx;
     if (s->offline && !s->draining)
         service_fail(s->service, EXIT_FAILURE);
-    if (!s->draining || s->drained || s->flushes > 0 || checkpoints_under_way(s) || s->cold != NULL)
+    if (!s->draining || s->drained || s->flushes > 0 || checkpoints_under_way(s) || s->cold != NULL ||
+        cleaner_is_busy(s->cleaner))
         return;
     s->drained = true;
     read_end(s);
@@ -196,6 +205,7 @@ static int open_state(struct storage *s)
     loop_hook(s->loop, LOOP_COMMIT, turn_commit, s);
     loop_hook(s->loop, LOOP_COMMIT, flush_start, s);
     loop_hook(s->loop, LOOP_COMMIT, try_drained, s);
+    s->cleaner = cleaner_open(s);
     start_timers(s);
     return 0;
 }
@@ -204,6 +214,7 @@ static void close_state(struct storage *s)
 {
     read_free(s); /* sets and given files name replicas */
     replicas_free(s);
+    s->cleaner = cleaner_free(s->cleaner);
     append_free(s);
     s->read_arena = arena_free(s->read_arena);
     s->pool = log_pool_free(s->pool);

@@ -114,6 +114,8 @@ int replica_open(struct directory *d, struct slice topic, struct uuid topic_id, 
     r->topic = slice_dup_str(topic);
     r->leader = r->leader_epoch = -1;
     r->internal = is_internal(topic);
+    r->clean_to = lines != NULL ? lines->clean_to : -1;
+    r->point_on_disk = lines != NULL ? MAX(lines->recovery_point, (int64_t)0) : 0;
     char *dir = xasprintf("%s/%s-%d", d->path, r->topic, (int)partition);
     struct log_options o = {
         .fs = &file_system_real,
@@ -122,6 +124,7 @@ int replica_open(struct directory *d, struct slice topic, struct uuid topic_id, 
         .clean = lines != NULL && d->was_clean,
         .recovery_point = lines != NULL ? MAX(lines->recovery_point, (int64_t)0) : 0,
         .log_start_offset = lines != NULL ? MAX(lines->log_start, (int64_t)0) : 0,
+        .compacted = lines != NULL && lines->clean_to >= 0,
         .now_wall_ms = loop_wall_ms(s->loop),
         .note = note,
         .pool = s->pool,
@@ -164,6 +167,7 @@ void replicas_free(struct storage *s)
     HASH_ITER (hh, s->replicas, r, next) {
         flush_forget(r);
         read_forget(r);
+        cleaner_forget(r);
         files_drop(r);
         replica_free(r);
     }
@@ -197,6 +201,7 @@ static void detach(struct replica *r)
     append_on_flushed(r, -ECANCELED);
     read_forget(r);
     flush_forget(r);
+    cleaner_forget(r);
     files_drop(r);
 }
 
@@ -374,6 +379,8 @@ static void on_config(void *ctx, enum image_resource type, struct slice name)
         struct log_config config;
         settings_of_topic(s, r->topic, &config);
         log_set_config(r->log, &config);
+        if (!config.cleanup_compact)
+            cleaner_abort(r);
         flush_recovered(r); /* at the start a topic's own keys are known only now */
     }
 }

@@ -72,6 +72,27 @@ void settings_of_topic(struct storage *s, const char *topic, struct log_config *
     l.preallocate = config_topic_bool(c, &layers, "preallocate");
     l.cleanup_delete = config_topic_list_has(c, &layers, "cleanup.policy", "delete");
     l.cleanup_compact = config_topic_list_has(c, &layers, "cleanup.policy", "compact");
+    l.delete_retention_ms = config_topic_long(c, &layers, "delete.retention.ms");
+    l.min_compaction_lag_ms = config_topic_long(c, &layers, "min.compaction.lag.ms");
+    l.max_compaction_lag_ms = config_topic_long(c, &layers, "max.compaction.lag.ms");
+    l.min_cleanable_dirty_ratio = config_topic_double(c, &layers, "min.cleanable.dirty.ratio");
     l.producer_id_expiration_ms = config_int(c, "producer.id.expiration.ms");
     *ret_config = l;
+}
+
+void settings_of_cleaner(struct storage *s, struct cleaner_settings *ret_settings)
+{
+    struct places p = {.image = s->image, .topic = SLICE_EMPTY};
+    snprintf(p.node, sizeof p.node, "%d", (int)service_id(s->service));
+    const struct config_layers layers = {find, &p};
+    const struct config *c = s->config;
+    *ret_settings = (struct cleaner_settings){
+        .threads = (int)config_long_at(c, CONFIG_BROKER, &layers, "log.cleaner.threads"),
+        .io_bytes_per_second = config_double_at(c, CONFIG_BROKER, &layers, "log.cleaner.io.max.bytes.per.second"),
+        .load_factor = config_double_at(c, CONFIG_BROKER, &layers, "log.cleaner.io.buffer.load.factor"),
+        .dedupe_buffer_bytes = config_long_at(c, CONFIG_BROKER, &layers, "log.cleaner.dedupe.buffer.size"),
+        .io_buffer_bytes = config_long_at(c, CONFIG_BROKER, &layers, "log.cleaner.io.buffer.size"),
+        .backoff_ms = config_long_at(c, CONFIG_BROKER, &layers, "log.cleaner.backoff.ms"),
+    };
+    ret_settings->io_bytes_per_second = MAX(ret_settings->io_bytes_per_second, 1.0);
 }

@@ -21,6 +21,8 @@ struct append_call;
 struct flush_item;
 struct flush_round;
 struct read_call;
+struct cleaner;
+struct clean_job;
 
 /* What somebody waits for, and what should not stay unflushed for long (flush.c). */
 enum flush_lane { FLUSH_NOW, FLUSH_LATER, FLUSH_LANES };
@@ -60,6 +62,14 @@ struct replica {
     struct interest_part *interested; /* of sets (interest.c) */
 
     struct given_file *files; /* given away to readers on this machine */
+
+    int64_t clean_to;      /* the first offset that was not compacted yet; -1: nothing ever was */
+    int64_t point_on_disk; /* the recovery point in the checkpoint file */
+    int64_t point_writing; /* the one that is being written there */
+    struct clean_job *cleaning;
+    uint64_t clean_after_ms; /* monotonic: not before */
+    bool uncleanable;        /* it is damaged */
+    bool retention_waits;    /* for the end of the cleaning */
 };
 
 /* A folder of a deleted topic, on its way out. */
@@ -74,8 +84,8 @@ struct removal {
  * partition anew meanwhile, and what the checkpoints said of it is kept for the next start. */
 struct unopened {
     UT_hash_handle hh;
-    char *name;                                   /* of its folder */
-    int64_t recovery_point, log_start, high_mark; /* -1: no line */
+    char *name;                                             /* of its folder */
+    int64_t recovery_point, log_start, high_mark, clean_to; /* -1: no line */
 };
 
 /* A folder of log.dirs. Its files are its own: a failure of one takes the partitions in it offline, and no others. */
@@ -92,7 +102,7 @@ struct directory {
     bool was_clean;
     int64_t previous_epoch; /* of the broker, at its last clean stop; -1: not known */
     size_t replica_count;
-    uint32_t starts_crc, marks_crc, points_crc; /* of the checkpoints as last written */
+    uint32_t starts_crc, marks_crc, points_crc, clean_crc; /* of the checkpoints as last written */
     bool checkpointing;
     uint64_t told_full_ms; /* when the log last said that the disk is full */
     struct flush_queue lanes[FLUSH_LANES];
@@ -133,6 +143,7 @@ struct storage {
     size_t flushes;           /* rounds under way */
     struct given_file *files; /* of all replicas, the one used last at the end */
     size_t file_count;
+    struct cleaner *cleaner;
     struct loop_timer *housekeeping, *retention, *marks_timer, *points_timer, *flush_timer;
     bool commit_comes; /* LOOP_COMMIT of this turn is still ahead: no other turn is needed for what is staged */
     bool draining, drained;
@@ -144,6 +155,8 @@ struct storage {
 
 /* ---- main.c ---- */
 void storage_arm_flush_timer(struct storage *s);
+/* Old segments go; later, while the log is being compacted. */
+void storage_retain(struct replica *r);
 
 /* ---- directory.c ---- */
 NODISCARD int directories_open(struct storage *s); /* the exit status, after a message */
@@ -174,6 +187,10 @@ void unopened_remove(struct directory *d, struct unopened *u);
 NODISCARD int directory_write_starts(struct directory *d);
 void checkpoints_on_marks(void *ctx);
 void checkpoints_on_points(void *ctx);
+/* The recovery points, out of their turn. */
+void checkpoints_points_soon(struct directory *d);
+/* How far logs are compacted, if it has changed. */
+void checkpoints_cleaned(struct directory *d);
 bool checkpoints_under_way(const struct storage *s);
 /* Clean stop: closes all logs, writes checkpoints and the marker. */
 void directories_close(struct storage *s);
@@ -204,6 +221,24 @@ enum kafka_error replica_look_up(struct storage *s, struct slice topic, int32_t 
 
 /* ---- settings.c ---- */
 void settings_of_topic(struct storage *s, const char *topic, struct log_config *ret_config);
+/* log.cleaner.*, with what was set while running. */
+struct cleaner_settings {
+    int threads;
+    double io_bytes_per_second, load_factor;
+    int64_t dedupe_buffer_bytes, io_buffer_bytes, backoff_ms;
+};
+void settings_of_cleaner(struct storage *s, struct cleaner_settings *ret_settings);
+
+/* ---- cleaner.c ---- */
+NODISCARD struct cleaner *cleaner_open(struct storage *s);
+/* No log is cleaned any more; what is under way ends soon. Takes NULL. */
+void cleaner_stop(struct cleaner *c);
+bool cleaner_is_busy(const struct cleaner *c);
+struct cleaner *cleaner_free(struct cleaner *c); /* takes NULL; returns NULL */
+/* The replica's log is to be cleaned no more, now: it goes on as it is, perhaps a step later. */
+void cleaner_abort(struct replica *r);
+/* The replica goes. */
+void cleaner_forget(struct replica *r);
 
 /* ---- append.c ---- */
 struct append_part {

@@ -22,13 +22,14 @@ void unopened_add(struct directory *d, struct slice topic, int32_t partition, co
     if (u == NULL) {
         u = xcalloc(1, sizeof *u);
         u->name = xasprintf(SLICE_F "-%" PRId32, SLICE_A(topic), partition);
-        u->recovery_point = u->log_start = u->high_mark = -1;
+        u->recovery_point = u->log_start = u->high_mark = u->clean_to = -1;
         HASH_ADD_KEYPTR(hh, d->unopened, u->name, strlen(u->name), u);
     }
     if (lines != NULL) {
         u->recovery_point = lines->recovery_point;
         u->log_start = lines->log_start;
         u->high_mark = lines->high_mark;
+        u->clean_to = lines->clean_to;
     }
 }
 
@@ -63,7 +64,7 @@ static int by_name(const void *a, const void *b)
 }
 
 struct start {
-    struct logdir_checkpoint *points, *starts, *marks;
+    struct logdir_checkpoint *points, *starts, *marks, *cleaned;
     size_t opened, failed;
 };
 
@@ -79,6 +80,7 @@ static void open_folder(struct directory *d, const char *name, struct start *st)
         lines.recovery_point = logdir_checkpoint_get(st->points, topic, partition);
         lines.log_start = logdir_checkpoint_get(st->starts, topic, partition);
         lines.high_mark = logdir_checkpoint_get(st->marks, topic, partition);
+        lines.clean_to = logdir_checkpoint_get(st->cleaned, topic, partition);
         if (replica_open(d, topic, UUID_ZERO, partition, &lines) == 0) {
             st->opened++;
         } else {
@@ -114,6 +116,12 @@ static int read_checkpoints(struct directory *d, struct start *st)
         log_warn("%s/%s is damaged: it is written anew", d->path, LOGDIR_HIGH_WATERMARKS);
         err = 0;
     }
+    if (err == 0)
+        err = logdir_read_checkpoint(fs, d->path, LOGDIR_CLEANED, &st->cleaned);
+    if (err == -EBADMSG) {
+        log_warn("%s/%s is damaged: compaction begins at the starts of the logs again", d->path, LOGDIR_CLEANED);
+        err = 0;
+    }
     return err;
 }
 
@@ -135,6 +143,7 @@ int directory_open_partitions(struct directory *d)
     logdir_checkpoint_free(st.points);
     logdir_checkpoint_free(st.starts);
     logdir_checkpoint_free(st.marks);
+    logdir_checkpoint_free(st.cleaned);
     if (err < 0)
         log_error("%s is offline: %s", d->path, strerror(-err));
     else if (st.opened + st.failed > 0)
