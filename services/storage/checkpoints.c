@@ -191,19 +191,16 @@ void checkpoints_on_marks(void *ctx)
         write_later(gather_marks(&s->dirs[i]));
 }
 
-void checkpoints_on_points(void *ctx)
+void checkpoints_write_points(struct directory *d)
 {
-    struct storage *s = ctx;
-    for (size_t i = 0; i < s->dir_count; i++) {
-        write_later(gather_points(&s->dirs[i]));
-        /* Here and now, as DeleteRecords does it: two writers of one file would take each other's .tmp away. Rare: only
-         * after a retention. */
-        struct checkpoint *starts = gather_starts(&s->dirs[i]);
-        if (is_to_be_written(starts))
-            (void)write_now(starts);
-        else
-            checkpoint_free(starts);
-    }
+    write_later(gather_points(d));
+    /* Here and now, as DeleteRecords does it: two writers of one file would take each other's .tmp away. Rare: only
+     * after a retention. */
+    struct checkpoint *starts = gather_starts(d);
+    if (is_to_be_written(starts))
+        (void)write_now(starts);
+    else
+        checkpoint_free(starts);
 }
 
 void checkpoints_points_soon(struct directory *d)

@@ -108,6 +108,7 @@ static void end_round(struct flush_round *g)
     if (failed < 0)
         fail_all(d, failed);
     d->lanes[g->lane].round = NULL;
+    marks_on_round(d);
     s->flushes--;
     free(g->flushes);
     free(g);
@@ -135,7 +136,10 @@ static void on_together_done(void *ctx)
 
 static void add_to_round(struct flush_round *g, struct replica *r)
 {
-    struct log_flush *f = log_flush_begin(r->log);
+    struct log_flush *f = r->wants_mark ? log_mark_begin(r->log) : NULL;
+    r->wants_mark = false;
+    if (f == NULL)
+        f = log_flush_begin(r->log);
     if (f == NULL) {
         append_on_flushed(r, log_failed(r->log));
         return;
@@ -202,6 +206,12 @@ void flush_want(struct replica *r, enum flush_lane lane)
     r->flush_lane = lane;
     DL_APPEND2(q->wanted, r, want_prev, want_next);
     q->count++;
+}
+
+void flush_want_mark(struct replica *r)
+{
+    r->wants_mark = true;
+    flush_want(r, FLUSH_LATER);
 }
 
 void flush_start(void *ctx)

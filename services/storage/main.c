@@ -96,8 +96,7 @@ static void start_timers(struct storage *s)
     s->retention = loop_timer_start(s->loop, MIN(first, retention), retention, on_retention, s);
     s->housekeeping = loop_timer_start(s->loop, HOUSEKEEPING_MS, HOUSEKEEPING_MS, on_housekeeping, s);
     s->marks_timer = loop_timer_start(s->loop, marks, marks, checkpoints_on_marks, s);
-    s->points_timer =
-        loop_timer_start(s->loop, MAX(points, (uint64_t)1), MAX(points, (uint64_t)1), checkpoints_on_points, s);
+    s->points_timer = loop_timer_start(s->loop, MAX(points, (uint64_t)1), MAX(points, (uint64_t)1), marks_on_timer, s);
 }
 
 /* flush.ms is looked at as often as the smallest of them asks for; not at all when no topic has one. */

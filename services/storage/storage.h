@@ -53,6 +53,7 @@ struct replica {
 
     struct flush_item *flush; /* under way */
     bool flush_again, wants_flush;
+    bool wants_mark;            /* its next flush leaves one */
     enum flush_lane flush_lane; /* where it is in wanted */
     struct replica *want_prev, *want_next;
     uint64_t flushed_ms;               /* monotonic, of the last flush */
@@ -104,6 +105,7 @@ struct directory {
     size_t replica_count;
     uint32_t starts_crc, marks_crc, points_crc, clean_crc; /* of the checkpoints as last written */
     bool checkpointing;
+    bool marking;          /* the recovery points are written when the logs that were chosen are marked */
     uint64_t told_full_ms; /* when the log last said that the disk is full */
     struct flush_queue lanes[FLUSH_LANES];
     struct removal *removals;
@@ -182,11 +184,17 @@ void unopened_add(struct directory *d, struct slice topic, int32_t partition, co
 NODISCARD struct unopened *unopened_find(struct directory *d, struct slice topic, int32_t partition);
 void unopened_remove(struct directory *d, struct unopened *u);
 
+/* ---- marks.c ---- */
+void marks_on_timer(void *ctx);
+/* A round of flushes of the directory has ended. */
+void marks_on_round(struct directory *d);
+
 /* ---- checkpoints.c ---- */
 /* The log starts, durable before this returns: DeleteRecords was promised. 0 or -errno. */
 NODISCARD int directory_write_starts(struct directory *d);
 void checkpoints_on_marks(void *ctx);
-void checkpoints_on_points(void *ctx);
+/* Recovery points and log starts, on the slow pool. */
+void checkpoints_write_points(struct directory *d);
 /* The recovery points, out of their turn. */
 void checkpoints_points_soon(struct directory *d);
 /* How far logs are compacted, if it has changed. */
@@ -300,6 +308,8 @@ void turn_tell_full(const struct replica *r);
 /* ---- flush.c ---- */
 /* The log is flushed with the next round of the lane; append_on_flushed follows, at once where that cannot be. */
 void flush_want(struct replica *r, enum flush_lane lane);
+/* One that leaves a mark for the next start. */
+void flush_want_mark(struct replica *r);
 void flush_unwant(struct replica *r);
 /* Starts what is wanted, unless a round is under way: LOOP_COMMIT, behind turn_commit. */
 void flush_start(void *ctx);
