@@ -227,9 +227,9 @@ void directories_turn(void *ctx)
 
 void directories_heartbeat(struct storage *s, Karst__Bus__HeartbeatRequest *request)
 {
-    static ProtobufCBinaryData *dirs; /* of the heartbeat that is being sent */
-    dirs = xrealloc(dirs, (s->dir_count + 1) * sizeof *dirs);
-    request->offline_log_dirs = dirs;
+    if (s->telling == NULL)
+        s->telling = arena_alloc(s->arena, (s->dir_count + 1) * sizeof *s->telling);
+    ProtobufCBinaryData *dirs = request->offline_log_dirs = s->telling;
     for (size_t i = 0; i < s->dir_count; i++) {
         struct directory *d = &s->dirs[i];
         d->telling = d->failed != 0 && !uuid_is_zero(d->id);

@@ -120,8 +120,9 @@ struct storage {
 
     struct directory *dirs; /* in the order of log.dirs */
     size_t dir_count;
-    bool offline;     /* no directory is left, or the metadata's is gone: the process ends */
-    bool dirs_failed; /* replicas of a directory that has failed are to go in the next turn */
+    ProtobufCBinaryData *telling; /* ids, of the heartbeat that is being sent */
+    bool offline;                 /* no directory is left, or the metadata's is gone: the process ends */
+    bool dirs_failed;             /* replicas of a directory that has failed are to go in the next turn */
 
     struct replica *replicas;
     struct image *image;
