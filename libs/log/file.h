@@ -45,8 +45,8 @@ struct file_ops {
     /* As pread, but -EAGAIN where the bytes are not in memory and it would wait for the disk. NULL, or -EOPNOTSUPP:
      * that cannot be told. */
     ssize_t (*pread_now)(void *ctx, int fd, void *p, size_t n, uint64_t at);
-    /* Brings n bytes into memory, and asks for those behind them without waiting. NULL: reading does it. */
-    int (*prefetch)(void *ctx, int fd, uint64_t at, size_t n, size_t ahead);
+    /* Brings n bytes into memory. NULL: reading does it. */
+    int (*prefetch)(void *ctx, int fd, uint64_t at, size_t n);
     /* Room on the disk for n bytes from there on; the file's size stays as it is, and ftruncate to that size gives
      * back what lies behind. NULL: it is found when bytes are written. */
     int (*allocate)(void *ctx, int fd, uint64_t at, uint64_t n);
@@ -131,8 +131,8 @@ NODISCARD int file_read_all(const struct file_system *f, int fd, void *p, size_t
 NODISCARD int file_is_warm(const struct file_system *f, int fd, uint64_t at);
 /* The same as file_read_all, but -EAGAIN where it would wait for the disk. */
 NODISCARD int file_read_now(const struct file_system *f, int fd, void *p, size_t n, uint64_t at);
-/* Waits until the bytes are in memory, or the file ends; asks for ahead bytes behind them. 0 or -errno. */
-NODISCARD int file_prefetch(const struct file_system *f, int fd, uint64_t at, size_t n, size_t ahead);
+/* Waits until the bytes are in memory, or the file ends. 0 or -errno. */
+NODISCARD int file_prefetch(const struct file_system *f, int fd, uint64_t at, size_t n);
 /* So that what is about to be written costs less; an error changes nothing for who writes. 0 or -errno. */
 int file_allocate(const struct file_system *f, int fd, uint64_t at, uint64_t n);
 /* All bytes of the vectors, over short writes and more than IOV_MAX of them; iov is used up. 0 or -errno, some bytes

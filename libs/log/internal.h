@@ -71,7 +71,6 @@ struct log {
     size_t epochs_staged; /* how many of its entries are committed, while something is staged */
     struct hints appended, read;
     struct read_mode mode;
-    uint64_t missed_ahead; /* bytes worth asking for behind those that were missed */
     struct doomed *doomed;
     uint32_t undos;          /* how many times staged batches were taken back */
     struct log_clean *clean; /* the cleaning that is under way; NULL: none */

@@ -8,7 +8,6 @@
 enum {
     FRESH_BYTES = 8 << 20,
     PROBE_EVERY_BYTES = 128 << 10, /* what the kernel reads ahead in one piece, and mostly drops in one */
-    AHEAD_MAX_BYTES = 8 << 20,
 };
 
 static const struct hint *find_hint(const struct hints *h, int64_t offset, int64_t segment)
@@ -118,7 +117,6 @@ enum kafka_error log_locate_now(struct log *l, int64_t offset, int64_t upper_off
     int err = locate(l, offset, upper_offset, max_bytes, at_least_one, ret_range);
     l->mode.now = false;
     if (err == -EAGAIN) {
-        l->missed_ahead = 0;
         *ret_cold = true;
         return KERR_NONE;
     }
@@ -197,11 +195,9 @@ bool log_is_cold(struct log *l, const struct log_range *range)
     struct segment *s = segment_of(l, range);
     if (s == NULL || range->size_bytes == 0)
         return false;
-    bool in_sequence = range->position <= s->read_to && s->read_to - range->position < range->size_bytes;
-    s->read_to = range->position + range->size_bytes;
     if (is_fresh(l, s, range))
         return false;
-    int fd = segment_fd(s), warm = fd < 0 ? fd : file_is_warm(l->fs, fd, s->read_to - 1);
+    int fd = segment_fd(s), warm = fd < 0 ? fd : file_is_warm(l->fs, fd, range->position + range->size_bytes - 1);
     for (size_t at = 0; warm == 1 && at < range->size_bytes; at += PROBE_EVERY_BYTES)
         warm = file_is_warm(l->fs, fd, range->position + at);
     if (warm != 0)
@@ -209,7 +205,6 @@ bool log_is_cold(struct log *l, const struct log_range *range)
     l->mode.fd = fd;
     l->mode.at = range->position;
     l->mode.size_bytes = range->size_bytes;
-    l->missed_ahead = in_sequence ? MIN(4 * (uint64_t)range->size_bytes, (uint64_t)AHEAD_MAX_BYTES) : 0;
     return true;
 }
 
@@ -235,7 +230,7 @@ struct log_warm {
     const struct file_system *fs;
     int fd, err;
     uint64_t at;
-    size_t size_bytes, ahead;
+    size_t size_bytes;
 };
 
 struct log_warm *log_warm_begin(struct log *l)
@@ -244,13 +239,13 @@ struct log_warm *log_warm_begin(struct log *l)
     if (fd < 0)
         return NULL;
     struct log_warm *w = xmalloc(sizeof *w);
-    *w = (struct log_warm){l->fs, fd, 0, l->mode.at, l->mode.size_bytes, (size_t)l->missed_ahead};
+    *w = (struct log_warm){l->fs, fd, 0, l->mode.at, l->mode.size_bytes};
     return w;
 }
 
 void log_warm_run(struct log_warm *w)
 {
-    w->err = file_prefetch(w->fs, w->fd, w->at, w->size_bytes, w->ahead);
+    w->err = file_prefetch(w->fs, w->fd, w->at, w->size_bytes);
 }
 
 int log_warm_end(struct log *l, struct log_warm *w)

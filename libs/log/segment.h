@@ -21,7 +21,6 @@ struct segment {
     bool used;
     struct read_mode *mode; /* of the log; NULL: reads wait */
     uint64_t written_from;  /* what lies behind was written by this process */
-    uint64_t read_to;       /* where the last range that was found ends */
     bool preallocated;      /* the file is longer than size_bytes, with zeroes */
     uint64_t reserved_to;   /* room on the disk was asked for up to there; what is not used is given back */
     bool grew;              /* since segment_idle */

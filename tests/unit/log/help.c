@@ -216,7 +216,7 @@ static ssize_t f_pread_now(void *ctx, int fd, void *p, size_t n, uint64_t at)
     return warm ? f_pread(ctx, fd, p, n, at) : -EAGAIN;
 }
 
-static int f_prefetch(void *ctx, int fd, uint64_t at, size_t n, size_t ahead)
+static int f_prefetch(void *ctx, int fd, uint64_t at, size_t n)
 {
     struct help_faults *f = ctx;
     GUARD("prefetch");
@@ -224,7 +224,6 @@ static int f_prefetch(void *ctx, int fd, uint64_t at, size_t n, size_t ahead)
     f->warm[f->warm_count].from = at;
     f->warm[f->warm_count].to = at + n;
     f->warm_count = (f->warm_count + 1) % COUNTOF(f->warm);
-    f->ahead = ahead;
     return 0;
 }
 

@@ -45,7 +45,6 @@ struct help_faults {
         uint64_t inode, from, to;
     } warm[64];
     size_t warm_count;
-    uint64_t ahead; /* of the last prefetch */
 };
 struct file_system help_faulty(struct help_faults *f);
 

@@ -67,28 +67,26 @@ Test(cold, a_read_says_so_and_finds_it_later)
     log_abandon(l);
 }
 
-/* A reader in sequence, from the start of a segment on, gets more than it asked for; one that jumps does not. */
-Test(cold, what_follows_is_asked_for)
+Test(cold, the_machines_own_file_system_brings_in_every_byte)
 {
-    struct help_faults f = {.left = -1};
-    struct file_system fs;
-    struct log *l = cold_log(&f, "ahead", &fs);
-    struct log_range r;
-    int64_t at = 0;
-    for (int i = 0; i < 5; i++) {
-        locate_warm(l, at, 200000, &r);
-        cr_assert_gt(f.ahead, 0, "round %d", i);
-        uint8_t *bytes = xmalloc(r.size_bytes);
-        cr_assert_eq(log_copy(l, &r, bytes), 0);
-        struct slice rest = slice_make(bytes, r.size_bytes);
-        struct batch b;
-        while (batch_next(&rest, &b, NULL) == 1)
-            at = batch_next_offset(&b);
-        free(bytes);
-    }
-    locate_warm(l, at + 1000, 200000, &r);
-    cr_assert_eq(f.ahead, 0);
-    log_abandon(l);
+    const struct file_system *fs = &file_system_real;
+    enum { SIZE = 5000000, PAGE = 4096 };
+    uint8_t *bytes = xmalloc(SIZE), byte;
+    memset(bytes, 'x', SIZE);
+    char *path = xasprintf("%s.file", help_dir("prefetch"));
+    int fd = file_open(fs, path, O_RDWR | O_CREAT | O_TRUNC);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(file_write(fs, fd, bytes, SIZE, 0), 0);
+    cr_assert_eq(file_fdatasync(fs, fd), 0);
+    cr_assert_eq(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0); /* where that does nothing, less is tested */
+    cr_assert_eq(file_prefetch(fs, fd, 1000000, 3000000), 0);
+    for (uint64_t at = 1000000; at < 4000000; at += PAGE)
+        cr_assert_eq(file_read_now(fs, fd, &byte, 1, at), 0, "at %llu", (unsigned long long)at);
+    cr_assert_eq(file_prefetch(fs, fd, SIZE - 10, 1000), 0, "the file's end is no error");
+    cr_assert_eq(file_prefetch(fs, file_close(fs, fd), 0, 1000), -EBADF);
+    (void)file_unlink(fs, path);
+    free(path);
+    free(bytes);
 }
 
 Test(cold, what_was_just_written_is_in_memory)
