@@ -138,7 +138,8 @@ def key_tables():
             out += [f"| `{k['name']}` | {k['default']} | {honoured[scope, k['name']]} |" for k in rows] + [""]
         others = [f"`{k['name']}`" for k in mine if (scope, k["name"]) not in honoured]
         if others:
-            what = "`karst up` warns of them in a file" if scope == "broker" else "accepted, kept and shown, without effect"
+            what = {"broker": "`karst up` warns of them in a file", "topic": "refused, but for their defaults"}.get(
+                scope, "accepted, kept and shown, without effect")
             out += [f"Not honoured yet ({what}):", "", wrapped(", ".join(others) + "."), ""]
     return out
 

@@ -104,7 +104,7 @@ struct config_description {
     const struct config_place *places; /* Synonyms, highest first */
     size_t place_count;
 };
-/* name is the resource's own key; the key must not be internal. */
+/* name is the resource's own key. */
 struct config_description config_describe(const struct config *c, const struct config_key *key,
                                           const struct config_layers *layers, struct arena *a);
 

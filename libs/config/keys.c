@@ -5,6 +5,7 @@
 #include "libs/base/buf.h"
 #include "libs/config/parse.h"
 #include "libs/config/table.h"
+#include <stdio.h>
 
 const struct config_key *config_keys(enum config_scope scope, size_t *ret_count)
 {
@@ -56,8 +57,10 @@ static char *invalid_free(const struct config_key *key, struct slice value, char
     return text;
 }
 
-static char *check_range(const struct config_key *key, struct slice value, double number)
+/* number as Java prints it: of a value that is no number the text is shown as it came, of others the number. */
+static char *check_range(const struct config_key *key, const char *shown, double number)
 {
+    struct slice value = slice_str(shown);
     if (key->rule == CONFIG_RANGE_OR) {
         if (number == key->other || (number >= key->min && number <= key->max))
             return NULL;
@@ -75,12 +78,14 @@ static char *check_range(const struct config_key *key, struct slice value, doubl
 static char *check_integer(const struct config_key *key, struct slice value)
 {
     int64_t number;
+    char shown[24];
     int64_t max = key->type == CONFIG_TYPE_INT ? INT32_MAX : key->type == CONFIG_TYPE_SHORT ? INT16_MAX : INT64_MAX;
-    if (!parse_int64(value, &number) || number > max || number < -max - 1) {
+    if (!parse_int64(parse_trim(value), &number) || number > max || number < -max - 1) {
         const char *name = key->type == CONFIG_TYPE_INT ? "INT" : key->type == CONFIG_TYPE_SHORT ? "SHORT" : "LONG";
         return invalid_free(key, value, xasprintf("Not a number of type %s", name));
     }
-    return check_range(key, value, (double)number);
+    snprintf(shown, sizeof shown, "%lld", (long long)number);
+    return check_range(key, shown, (double)number);
 }
 
 static bool is_choice(const struct config_key *key, struct slice value)
@@ -147,12 +152,13 @@ static char *check_throttled(const struct config_key *key, struct slice value)
 static char *check_list(const struct config_key *key, struct slice value)
 {
     struct slice item;
+    bool open = value.size > 0 && value.data[value.size - 1] == ','; /* an empty item, which is not iterated over */
     if (key->rule == CONFIG_THROTTLED)
         return check_throttled(key, value);
     if (key->choices == NULL)
         return NULL;
     while (parse_item(&value, &item)) {
-        if (item.size == 0)
+        if (item.size == 0 || (open && value.size == 0))
             return xasprintf("Configuration '%s' values must not be empty.", key->name);
         char *text = check_choice(key, item);
         if (text)
@@ -210,9 +216,11 @@ static char *check_string(const struct config_key *key, struct slice value)
 static char *check_double(const struct config_key *key, struct slice value)
 {
     double number;
-    if (!parse_double(value, &number))
+    char shown[PARSE_DOUBLE_MAX];
+    if (!parse_double(parse_trim(value), &number))
         return invalid(key, value, "Not a number of type DOUBLE");
-    return check_range(key, value, number);
+    parse_print_double(number, shown);
+    return check_range(key, shown, number);
 }
 
 char *config_key_validate(const struct config_key *key, struct slice value)
@@ -226,8 +234,8 @@ char *config_key_validate(const struct config_key *key, struct slice value)
         return parse_bool(trimmed, &flag) ? NULL : invalid(key, value, "Expected value to be either true or false");
     case CONFIG_TYPE_INT:
     case CONFIG_TYPE_SHORT:
-    case CONFIG_TYPE_LONG: return check_integer(key, trimmed);
-    case CONFIG_TYPE_DOUBLE: return check_double(key, trimmed);
+    case CONFIG_TYPE_LONG: return check_integer(key, value);
+    case CONFIG_TYPE_DOUBLE: return check_double(key, value);
     case CONFIG_TYPE_LIST: return check_list(key, trimmed);
     case CONFIG_TYPE_STRING: return check_string(key, trimmed);
     case CONFIG_TYPE_CLASS:
@@ -246,14 +254,77 @@ static int64_t entry_long(const struct config_entry *entries, size_t count, cons
     return parse_int64(parse_trim(value), &number) ? number : 0;
 }
 
+/* In the order in which Kafka's LogConfig defines its keys: of several values that are wrong the first is named. */
+static const char *const topic_keys[] = {
+    "segment.bytes",
+    "segment.ms",
+    "segment.jitter.ms",
+    "segment.index.bytes",
+    "flush.messages",
+    "flush.ms",
+    "retention.bytes",
+    "retention.ms",
+    "max.message.bytes",
+    "index.interval.bytes",
+    "delete.retention.ms",
+    "min.compaction.lag.ms",
+    "max.compaction.lag.ms",
+    "file.delete.delay.ms",
+    "min.cleanable.dirty.ratio",
+    "cleanup.policy",
+    "unclean.leader.election.enable",
+    "min.insync.replicas",
+    "compression.type",
+    "compression.gzip.level",
+    "compression.lz4.level",
+    "compression.zstd.level",
+    "preallocate",
+    "message.timestamp.type",
+    "message.timestamp.before.max.ms",
+    "message.timestamp.after.max.ms",
+    "leader.replication.throttled.replicas",
+    "follower.replication.throttled.replicas",
+    "remote.storage.enable",
+    "local.retention.ms",
+    "local.retention.bytes",
+    "remote.log.copy.disable",
+    "remote.log.delete.on.disable",
+    "internal.segment.bytes",
+};
+
+static const struct config_entry *find_entry(const struct config_entry *entries, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++)
+        if (slice_eq_str(entries[i].name, name))
+            return &entries[i];
+    return NULL;
+}
+
+/* Keys of tiered storage may be set to what they are anyway, as tools do that write all keys of a topic. */
+static char *check_tiered(const struct config_key *key, struct slice value)
+{
+    static const char *const tiered[] = {"local.retention.ms", "local.retention.bytes", "remote.log.copy.disable",
+                                         "remote.log.delete.on.disable"};
+    for (size_t i = 0; i < COUNTOF(tiered); i++)
+        if (strcmp(key->name, tiered[i]) == 0 && !slice_eq_str(parse_trim(value), key->default_value))
+            return invalid_free(key, value,
+                                xasprintf("Karst has no tiered storage yet: nothing but the default %s is possible",
+                                          key->default_value));
+    return NULL;
+}
+
 char *config_topic_validate(const struct config_entry *entries, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        const struct config_key *key = config_key_find_slice(CONFIG_TOPIC, entries[i].name);
-        if (key == NULL)
+    for (size_t i = 0; i < count; i++)
+        if (config_key_find_slice(CONFIG_TOPIC, entries[i].name) == NULL)
             return xasprintf("Unknown topic config name: " SLICE_F, SLICE_A(entries[i].name));
-        char *text = config_key_validate(key, entries[i].value);
-        if (text)
+    for (size_t i = 0; i < COUNTOF(topic_keys); i++) {
+        const struct config_key *key = config_key_find(CONFIG_TOPIC, topic_keys[i]);
+        const struct config_entry *entry = find_entry(entries, count, topic_keys[i]);
+        char *text = entry != NULL ? config_key_validate(key, entry->value) : NULL;
+        if (text == NULL && entry != NULL)
+            text = check_tiered(key, entry->value);
+        if (text != NULL)
             return text;
     }
     int64_t min = entry_long(entries, count, "min.compaction.lag.ms");

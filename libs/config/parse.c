@@ -2,6 +2,7 @@
 #include "libs/config/parse.h"
 
 #include "libs/base/buf.h"
+#include <stdio.h>
 
 struct slice parse_trim(struct slice s)
 {
@@ -64,6 +65,26 @@ bool parse_bool(struct slice s, bool *ret_value)
         return true;
     }
     return false;
+}
+
+void parse_print_double(double v, char *to)
+{
+    char digits[32];
+    int precision = 0;
+    do { /* the fewest digits that mean this number */
+        snprintf(digits, sizeof digits, "%.*e", precision, v);
+    } while (strtod(digits, NULL) != v && ++precision < 17);
+    char *e = strchr(digits, 'e');
+    if (e == NULL) { /* only an overflow of "1e999" */
+        snprintf(to, PARSE_DOUBLE_MAX, "%sInfinity", v < 0 ? "-" : "");
+        return;
+    }
+    int exponent = atoi(e + 1);
+    *e = 0;
+    if (exponent >= -3 && exponent < 7)
+        snprintf(to, PARSE_DOUBLE_MAX, "%.*f", MAX(precision - exponent, 1), v);
+    else
+        snprintf(to, PARSE_DOUBLE_MAX, "%s%sE%d", digits, precision == 0 ? ".0" : "", exponent);
 }
 
 bool parse_item(struct slice *list, struct slice *ret_item)

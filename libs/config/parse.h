@@ -13,6 +13,9 @@ struct slice parse_trim(struct slice s); /* without control characters and space
 NODISCARD bool parse_int64(struct slice s, int64_t *ret_value);
 /* Double.parseDouble, less its hexadecimal form. */
 NODISCARD bool parse_double(struct slice s, double *ret_value);
+/* As Java prints it: 2.0, 1.0E10. */
+enum { PARSE_DOUBLE_MAX = 40 };
+void parse_print_double(double v, char *to);
 NODISCARD bool parse_bool(struct slice s, bool *ret_value);
 
 /* Takes the next item of a comma-separated list, trimmed, off *list. False at its end; an empty list, and the end

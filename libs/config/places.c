@@ -57,13 +57,18 @@ static bool usable(const struct config_key *key, struct slice value)
     return error == NULL;
 }
 
+static bool is_of_server(const struct config_key *key)
+{
+    return key->scope == CONFIG_BROKER || key->scope == CONFIG_BROKER_QUOTA;
+}
+
 struct placed places_value(const struct config *c, const struct config_key *key, const struct config_layers *layers)
 {
     struct placed p = {.factor = 1, .source = own_source(key->scope)};
     if (p.source != CONFIG_SOURCE_DEFAULT && in_layer(layers, p.source, key->name, &p.value) && usable(key, p.value))
         return p;
     if (key->synonyms == NULL)
-        return (key->scope == CONFIG_BROKER || key->scope == CONFIG_KARST) && set_on_server(c, key->name, layers, &p)
+        return (is_of_server(key) || key->scope == CONFIG_KARST) && set_on_server(c, key->name, layers, &p)
                    ? p
                    : default_of(key);
     for (const struct config_synonym *s = key->synonyms; s->name; s++) {
@@ -143,6 +148,8 @@ bool config_topic_bool(const struct config *c, const struct config_layers *layer
 static struct slice shown(const struct config_key *key, struct placed p, struct arena *a)
 {
     int64_t number;
+    double real;
+    char printed[PARSE_DOUBLE_MAX];
     if (slice_is_null(p.value))
         return p.value;
     struct slice text = parse_trim(p.value), item;
@@ -157,8 +164,12 @@ static struct slice shown(const struct config_key *key, struct placed p, struct 
             joined = arena_printf(a, "%s%s" SLICE_F, joined, *joined ? "," : "", SLICE_A(item));
         return slice_str(joined);
     }
-    case CONFIG_TYPE_STRING:
     case CONFIG_TYPE_DOUBLE:
+        if (!parse_double(text, &real))
+            return text;
+        parse_print_double(real, printed);
+        return slice_str(arena_str(a, slice_str(printed)));
+    case CONFIG_TYPE_STRING:
     case CONFIG_TYPE_CLASS:
     case CONFIG_TYPE_PASSWORD: return text;
     }
@@ -215,7 +226,9 @@ static void server_places(const struct config *c, const struct config_key *key, 
             return;
         break;
     case CONFIG_SOURCE_STATIC: value = slice_str(static_value(c, key->name)); break;
-    case CONFIG_SOURCE_DEFAULT: value = slice_str(key->default_value); break;
+    case CONFIG_SOURCE_DEFAULT: /* Kafka describes no default of a key that can only be dynamic */
+        value = key->scope == CONFIG_BROKER ? slice_str(key->default_value) : SLICE_NULL;
+        break;
     case CONFIG_SOURCE_TOPIC:
     case CONFIG_SOURCE_GROUP:
     case CONFIG_SOURCE_CLIENT_METRICS: BUG("not a place of the server's");
@@ -226,12 +239,11 @@ static void server_places(const struct config *c, const struct config_key *key, 
 
 /* ConfigHelper.configSynonyms: place by place, in each the key's synonyms in order; what stands before the key itself
  * is left out. */
-static void list_server_places(const struct config *c, const char *name, const struct config_layers *layers,
+static void list_server_places(const struct config *c, const struct config_key *key, const struct config_layers *layers,
                                struct places *all)
 {
     const enum config_source sources[] = {CONFIG_SOURCE_BROKER, CONFIG_SOURCE_DEFAULT_BROKER, CONFIG_SOURCE_STATIC,
                                           CONFIG_SOURCE_DEFAULT};
-    const struct config_key *key = need_key(CONFIG_BROKER, name);
     struct places found = {0};
     for (size_t i = 0; i < COUNTOF(sources); i++) {
         if (key->synonyms == NULL)
@@ -240,7 +252,7 @@ static void list_server_places(const struct config *c, const char *name, const s
             server_places(c, need_key(CONFIG_BROKER, s->name), layers, sources[i], &found);
     }
     size_t i = 0;
-    while (i < found.count && strcmp(found.items[i].name, name) != 0)
+    while (i < found.count && strcmp(found.items[i].name, key->name) != 0)
         i++;
     for (; i < found.count; i++)
         add_place(all, found.items[i].name, found.items[i].value, found.items[i].source);
@@ -249,17 +261,16 @@ static void list_server_places(const struct config *c, const char *name, const s
 struct config_description config_describe(const struct config *c, const struct config_key *key,
                                           const struct config_layers *layers, struct arena *a)
 {
-    ASSERT(!key->internal);
     struct places all = {0};
     struct placed p = places_value(c, key, layers);
     enum config_source own = own_source(key->scope);
     struct slice value = shown(key, p, a), override;
     if (own != CONFIG_SOURCE_DEFAULT && in_layer(layers, own, key->name, &override))
         add_place(&all, key->name, value, own);
-    if (key->scope == CONFIG_BROKER)
-        list_server_places(c, key->name, layers, &all);
+    if (is_of_server(key))
+        list_server_places(c, key, layers, &all);
     else if (key->synonyms)
-        list_server_places(c, key->synonyms[0].name, layers, &all);
+        list_server_places(c, need_key(CONFIG_BROKER, key->synonyms[0].name), layers, &all);
     else if (key->scope == CONFIG_GROUP && key->default_value) /* what no server key stands behind names itself */
         add_place(&all, key->name, slice_str(key->default_value), CONFIG_SOURCE_DEFAULT);
     for (size_t i = 0; key->sensitive && i < all.count; i++)

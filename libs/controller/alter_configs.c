@@ -5,7 +5,7 @@
 #include "kafka/config_record.h"
 #include "kafka/incremental_alter_configs.h"
 
-enum { OP_SET = 0, OP_DELETE = 1, OP_APPEND = 2, OP_SUBTRACT = 3, RESOURCE_BROKER_LOGGER = 8, VALUE_MAX = 32767 };
+enum { RESOURCE_BROKER_LOGGER = 8, VALUE_MAX = 32767 };
 
 static const char *const min_isr_key = "min.insync.replicas";
 
@@ -150,7 +150,19 @@ static struct slice change_list(const struct altering *k, struct slice old, stru
     for (rest = items; append && next_item(&rest, &item);)
         if (!list_has(buf_slice(&list), item))
             add_item(&list, item);
+    if (append && items.size == 0) /* an empty item, which Kafka's list then has, and refuses */
+        buf_append(&list, ",", 1);
     return arena_dup(k->arena, buf_slice(&list));
+}
+
+/* A broker's own check comes before the controller's, and has other words. */
+static const char *not_a_list(const struct altering *k, struct slice name, bool append)
+{
+    if (k->scope == CONFIG_BROKER)
+        return arena_printf(k->arena, "Config value %s is not allowed for config key: " SLICE_F,
+                            append ? "append" : "subtract", SLICE_A(name));
+    return arena_printf(k->arena, "Can't %s to key " SLICE_F " because its type is not LIST.",
+                        append ? "APPEND" : "SUBTRACT", SLICE_A(name));
 }
 
 static enum kafka_error new_value(const struct altering *k,
@@ -166,10 +178,7 @@ static enum kafka_error new_value(const struct altering *k,
     if (e->config_operation != OP_SET) {
         const struct config_key *key = alter_find_key(k, e->name);
         if (key == NULL || key->type != CONFIG_TYPE_LIST)
-            return refuse(ret_message,
-                          arena_printf(k->arena, "Can't %s to key " SLICE_F " because its type is not LIST.",
-                                       append ? "APPEND" : "SUBTRACT", SLICE_A(e->name)),
-                          KERR_INVALID_CONFIG);
+            return refuse(ret_message, not_a_list(k, e->name, append), KERR_INVALID_CONFIG);
         struct slice old = current_value(k, e->name);
         *ret_value = change_list(k, slice_is_null(old) ? static_value(k, key) : old, e->value, append);
     }

@@ -6,6 +6,8 @@
 #include "kafka/incremental_alter_configs.h"
 #include "libs/controller/internal.h"
 
+enum { OP_SET = 0, OP_DELETE = 1, OP_APPEND = 2, OP_SUBTRACT = 3 };
+
 struct altering {
     struct controller *c;
     struct arena *arena;
@@ -22,6 +24,8 @@ const struct config_key *alter_find_key(const struct altering *k, struct slice n
 /* May these keys of a broker be changed while it runs? Before values are made. */
 NODISCARD enum kafka_error alter_check_broker(const struct altering *k, const char **ret_message);
 NODISCARD enum kafka_error alter_check_broker_values(const struct altering *k, const char **ret_message);
+/* alter_broker.c: what is wrong with the broker's configuration as it would become, in the arena; NULL: nothing. */
+NODISCARD const char *alter_broker_conflict(const struct altering *k);
 NODISCARD enum kafka_error alter_check_group_values(const struct altering *k, const char **ret_message);
 NODISCARD enum kafka_error alter_check_metrics_values(const struct altering *k, const char **ret_message);
 

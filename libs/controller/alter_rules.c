@@ -80,6 +80,13 @@ static bool is_security_key(const struct config_key *key)
     return key->update == CONFIG_PER_BROKER && strncmp(key->name, "ssl.", 4) == 0;
 }
 
+/* Of listeners' keys these may be set for all brokers at once (DynamicBrokerConfig.ClusterLevelListenerConfigs). */
+static bool is_cluster_wide_of_listener(const struct config_key *key)
+{
+    return strcmp(key->name, "max.connections") == 0 || strcmp(key->name, "max.connection.creation.rate") == 0 ||
+           strcmp(key->name, "num.network.threads") == 0;
+}
+
 static enum kafka_error refuse_keys(const struct altering *k, const struct buf *list, const char *what,
                                     const char **ret_message)
 {
@@ -98,11 +105,13 @@ enum kafka_error alter_check_broker(const struct altering *k, const char **ret_m
         if (key == NULL)
             continue; /* unknown keys are kept: plugins read them */
         without_listener(name, &prefixed);
+        if (k->q->configs[i].config_operation == OP_DELETE && key->update == CONFIG_READ_ONLY)
+            continue; /* what was never there may go */
         if (key->update == CONFIG_READ_ONLY)
             note(&fixed, name);
         else if (is_security_key(key) && !prefixed)
             note(&unprefixed, name);
-        else if (is_default && (key->update == CONFIG_PER_BROKER || prefixed))
+        else if (is_default && (key->update == CONFIG_PER_BROKER || (prefixed && !is_cluster_wide_of_listener(key))))
             note(&one_broker, name);
     }
     if (error != KERR_NONE)
@@ -159,7 +168,8 @@ enum kafka_error alter_check_broker_values(const struct altering *k, const char 
         if (error != KERR_NONE)
             return error;
     }
-    return KERR_NONE;
+    *ret_message = alter_broker_conflict(k);
+    return *ret_message == NULL ? KERR_NONE : KERR_INVALID_REQUEST;
 }
 
 /* ---- groups ---- */

@@ -140,6 +140,15 @@ static bool put_configs(struct creating *k, struct slice name, const struct over
     return true;
 }
 
+/* The value as it came: Kafka prints parsed ones only in DescribeConfigs. */
+static struct slice override_of(const struct overrides *o, struct slice name)
+{
+    for (size_t i = 0; i < o->count; i++)
+        if (slice_eq(o->entries[i].name, name))
+            return o->entries[i].value;
+    return SLICE_NULL;
+}
+
 /* All keys of the new topic, as DescribeConfigs would show them. */
 static void describe_configs(struct creating *k, const struct overrides *o, topic_result *r)
 {
@@ -149,13 +158,14 @@ static void describe_configs(struct creating *k, const struct overrides *o, topi
     topic_layers_init(&l, k->c, o->entries, o->count);
     r->configs = arena_calloc(k->arena, count + 1, sizeof *r->configs);
     for (size_t i = 0; i < count; i++) {
-        if (keys[i].internal)
+        if (keys[i].internal && slice_is_null(override_of(o, slice_str(keys[i].name))))
             continue;
         struct config_description d = config_describe(k->c->config, &keys[i], &l.layers, k->arena);
         struct kafka_create_topics_response_creatable_topic_configs *e = &r->configs[r->configs_count++];
         wire_init(&kafka_create_topics_response_creatable_topic_configs_type, e);
         e->name = slice_str(keys[i].name);
-        e->value = slice_is_null(d.value) ? d.value : arena_dup(k->arena, d.value);
+        struct slice value = d.source == CONFIG_SOURCE_TOPIC ? override_of(o, e->name) : d.value;
+        e->value = slice_is_null(value) ? value : arena_dup(k->arena, value);
         e->config_source = (int8_t)d.source;
         e->is_sensitive = keys[i].sensitive;
     }

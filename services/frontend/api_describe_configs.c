@@ -133,16 +133,64 @@ static void add_scope(struct describe *d, result *row, enum config_scope scope, 
     }
 }
 
+static const struct config_key *find_key(struct slice name)
+{
+    const struct config_key *key = config_key_find_slice(CONFIG_BROKER, name);
+    return key != NULL ? key : config_key_find_slice(CONFIG_BROKER_QUOTA, name);
+}
+
+/* A key that nobody knows, kept for plugins: of it nobody can say that it is no secret. */
+static void fill_unknown(struct describe *d, entry *e, struct slice name, bool of_broker, bool of_all)
+{
+    kafka_describe_configs_response_describe_configs_resource_result_init(e);
+    e->name = name;
+    e->value = e->documentation = SLICE_NULL;
+    e->read_only = e->is_sensitive = true;
+    e->config_source = of_broker ? CONFIG_SOURCE_BROKER : CONFIG_SOURCE_DEFAULT_BROKER;
+    if (!d->q->include_synonyms)
+        return;
+    e->synonyms = arena_calloc(d->r->arena, 2, sizeof *e->synonyms);
+    if (of_broker)
+        e->synonyms[e->synonyms_count++] = (synonym){.name = name, .source = CONFIG_SOURCE_BROKER};
+    if (of_all)
+        e->synonyms[e->synonyms_count++] = (synonym){.name = name, .source = CONFIG_SOURCE_DEFAULT_BROKER};
+}
+
+static bool is_set(const struct describe *d, struct slice broker, struct slice key)
+{
+    return !slice_is_null(image_config(d->image, IMAGE_BROKER, broker, arena_str(d->r->arena, key)));
+}
+
+static void add_unknown(struct describe *d, result *row)
+{
+    int32_t own_count, all_count;
+    struct slice broker = slice_str(d->broker);
+    const struct image_config *own = image_configs(d->image, IMAGE_BROKER, broker, &own_count);
+    const struct image_config *all = image_configs(d->image, IMAGE_BROKER, SLICE_EMPTY, &all_count);
+    entry *known = row->configs;
+    size_t known_count = (size_t)row->configs_count;
+    row->configs = arena_calloc(d->r->arena, known_count + (size_t)own_count + (size_t)all_count + 1, sizeof *known);
+    memcpy(row->configs, known, known_count * sizeof *known);
+    for (int32_t i = 0; i < own_count; i++)
+        if (find_key(own[i].key) == NULL && is_asked(d, own[i].key))
+            fill_unknown(d, &row->configs[row->configs_count++], own[i].key, true, is_set(d, SLICE_EMPTY, own[i].key));
+    for (int32_t i = 0; i < all_count; i++)
+        if (find_key(all[i].key) == NULL && is_asked(d, all[i].key) && !is_set(d, broker, all[i].key))
+            fill_unknown(d, &row->configs[row->configs_count++], all[i].key, false, true);
+}
+
 static void add_keys(struct describe *d, result *row, enum config_scope scope)
 {
     size_t count, quota_count = 0;
     (void)config_keys(scope, &count);
     if (scope == CONFIG_BROKER)
         (void)config_keys(CONFIG_BROKER_QUOTA, &quota_count);
-    row->configs = arena_calloc(d->r->arena, count + quota_count, sizeof *row->configs);
+    row->configs = arena_calloc(d->r->arena, count + quota_count + 1, sizeof *row->configs);
     add_scope(d, row, scope, false);
-    if (scope == CONFIG_BROKER)
+    if (scope == CONFIG_BROKER) {
         add_scope(d, row, CONFIG_BROKER_QUOTA, true);
+        add_unknown(d, row);
+    }
     d->entries += (size_t)row->configs_count;
 }
 
@@ -153,19 +201,21 @@ static void add_broker_defaults(struct describe *d, result *row)
     const struct image_config *set = image_configs(d->image, IMAGE_BROKER, SLICE_EMPTY, &count);
     row->configs = arena_calloc(d->r->arena, (size_t)count, sizeof *row->configs);
     for (int32_t i = 0; i < count; i++) {
-        const struct config_key *key = config_key_find_slice(CONFIG_BROKER, set[i].key);
-        if (key == NULL)
-            key = config_key_find_slice(CONFIG_BROKER_QUOTA, set[i].key);
+        const struct config_key *key = find_key(set[i].key);
         if (!is_asked(d, set[i].key))
             continue;
         entry *e = &row->configs[row->configs_count++];
+        if (key == NULL) {
+            fill_unknown(d, e, set[i].key, false, true);
+            continue;
+        }
         kafka_describe_configs_response_describe_configs_resource_result_init(e);
         e->name = set[i].key;
-        e->is_sensitive = key == NULL || key->sensitive; /* of what is not known nobody can say that it is no secret */
+        e->is_sensitive = key->sensitive;
         e->value = e->is_sensitive ? SLICE_NULL : set[i].value;
         e->config_source = CONFIG_SOURCE_DEFAULT_BROKER;
-        e->config_type = key ? (int8_t)key->type : 0;
-        e->documentation = key && d->q->include_documentation ? slice_str(config_key_text(key)) : SLICE_NULL;
+        e->config_type = (int8_t)key->type;
+        e->documentation = d->q->include_documentation ? slice_str(config_key_text(key)) : SLICE_NULL;
         if (d->q->include_synonyms) {
             e->synonyms = arena_calloc(d->r->arena, 1, sizeof *e->synonyms);
             e->synonyms_count = 1;

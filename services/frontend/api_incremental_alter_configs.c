@@ -4,14 +4,13 @@
 #include "kafka/apis.h"
 #include "kafka/incremental_alter_configs.h"
 #include "services/frontend/api_common.h"
-#include <stdio.h>
 #include <stdlib.h>
 
 typedef struct kafka_incremental_alter_configs_request alter_request;
 typedef struct kafka_incremental_alter_configs_request_alter_configs_resource resource;
 typedef struct kafka_incremental_alter_configs_response_alter_configs_resource_response result;
 
-enum { TYPE_LOGGER = 8 };
+enum { TYPE_LOGGER = 8, OP_DELETE = 1 };
 
 static void init_result(result *row, const resource *q, enum kafka_error error, const char *message)
 {
@@ -42,6 +41,11 @@ static int compare_resources(const void *a, const void *b)
                : slice_cmp(x->resource_name, y->resource_name);
 }
 
+static int compare_names(const void *a, const void *b)
+{
+    return slice_cmp(*(const struct slice *)a, *(const struct slice *)b);
+}
+
 static bool has_twice(struct request *r, const alter_request *q)
 {
     const resource **sorted = arena_calloc(r->arena, (size_t)q->resources_count, sizeof *sorted);
@@ -54,18 +58,34 @@ static bool has_twice(struct request *r, const alter_request *q)
     return false;
 }
 
-/* Whether the broker that the connection stands for may not take this name; "" is all brokers. */
+/* Whether the name is of a broker that the connection does not stand for; "" is all brokers, and what is no number the
+ * controller refuses. */
 static bool is_other_broker(const struct request *r, struct slice name)
 {
-    char own[16];
-    snprintf(own, sizeof own, "%d", r->client.broker_id);
-    return r->client.broker_id >= 0 && name.size > 0 && !slice_eq_str(name, own);
+    char *end, *text = arena_str(r->arena, name);
+    long id = strtol(text, &end, 10);
+    return r->client.broker_id >= 0 && name.size > 0 && *end == 0 && id != r->client.broker_id;
+}
+
+/* Nulls and keys that are named twice the controller refuses before it looks at the name. */
+static bool is_malformed(struct request *r, const resource *q)
+{
+    struct slice *names = arena_calloc(r->arena, (size_t)q->configs_count + 1, sizeof *names);
+    bool bad = false;
+    for (int32_t i = 0; i < q->configs_count; i++) {
+        names[i] = q->configs[i].name;
+        bad = bad || (slice_is_null(q->configs[i].value) && q->configs[i].config_operation != OP_DELETE);
+    }
+    qsort(names, (size_t)q->configs_count, sizeof *names, compare_names);
+    for (int32_t i = 1; i < q->configs_count; i++)
+        bad = bad || slice_eq(names[i - 1], names[i]);
+    return bad;
 }
 
 /* Judges what is ours to judge; false: the controller's. */
 static bool judge(struct request *r, const resource *q, result *row)
 {
-    if (q->resource_type == IMAGE_BROKER && is_other_broker(r, q->resource_name)) {
+    if (q->resource_type == IMAGE_BROKER && is_other_broker(r, q->resource_name) && !is_malformed(r, q)) {
         init_result(row, q, KERR_INVALID_REQUEST,
                     arena_printf(r->arena, "Unexpected broker id, expected %d, but received " SLICE_F,
                                  r->client.broker_id, SLICE_A(q->resource_name)));

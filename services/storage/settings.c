@@ -2,6 +2,7 @@
  * default. */
 #include "services/storage/storage.h"
 #include <stdio.h>
+#include <stdlib.h>
 
 struct places {
     const struct image *image;
@@ -44,6 +45,17 @@ static void take_compression(const struct config *c, const struct config_layers 
         l->compression_level = (int)config_topic_long(c, layers, key);
 }
 
+/* Kafka's hidden key for segments below a MiB, which segment.bytes no longer allows. */
+static void take_small_segments(const struct places *p, struct log_config *l)
+{
+    struct slice value;
+    char text[16] = "";
+    if (!find((void *)(uintptr_t)p, CONFIG_SOURCE_TOPIC, "internal.segment.bytes", &value))
+        return;
+    memcpy(text, value.data, MIN(value.size, sizeof text - 1));
+    l->segment_bytes = (int32_t)MAX(strtol(text, NULL, 10), 1L);
+}
+
 void settings_of_topic(struct storage *s, const char *topic, struct log_config *ret_config)
 {
     struct places p = {.image = s->image, .topic = slice_str(topic)};
@@ -53,6 +65,7 @@ void settings_of_topic(struct storage *s, const char *topic, struct log_config *
     struct log_config l;
     log_config_init(&l);
     l.segment_bytes = (int32_t)config_topic_long(c, &layers, "segment.bytes");
+    take_small_segments(&p, &l);
     l.segment_ms = config_topic_long(c, &layers, "segment.ms");
     l.segment_jitter_ms = config_topic_long(c, &layers, "segment.jitter.ms");
     l.segment_index_bytes = (int32_t)config_topic_long(c, &layers, "segment.index.bytes");

@@ -31,6 +31,7 @@ TOPICS = {
     "keyed-strict": {"cleanup.policy": "compact", "message.timestamp.before.max.ms": str(HOUR)},
     "small": {"max.message.bytes": "200"},
     "segment": {"segment.bytes": str(1 << 20), "max.message.bytes": str(4 << 20)},
+    "isr": {"min.insync.replicas": "3"},
     "to-none": {"compression.type": "uncompressed"},
     "to-gzip": {"compression.type": "gzip", "compression.gzip.level": "1"},
     "to-snappy": {"compression.type": "snappy"},
@@ -85,6 +86,7 @@ def cases():
 
 def header_cases():
     yield "good", "plain", batch()
+    yield "more in sync than there are", "isr", batch()
     yield "nothing", "plain", b""
     yield "cut", "plain", batch()[:-1]
     yield "header alone, cut", "plain", batch()[:40]
