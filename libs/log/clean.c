@@ -181,6 +181,7 @@ static int replace(struct log_clean *c, int64_t now_wall_ms)
         log_doom(l, l->segments[i], now_wall_ms);
     l->segments[first] = TAKE_PTR(c->out);
     segment_set_mode(l->segments[first], &l->mode);
+    segment_share_descriptors(l->segments[first], l->descriptors);
     l->segment_count -= n - 1;
     memmove(l->segments + first + 1, l->segments + first + n, (l->segment_count - first - 1) * sizeof *l->segments);
     l->dir_dirty = true;

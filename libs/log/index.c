@@ -28,13 +28,13 @@ void index_init(struct index *x, const struct file_system *fs, const char *path,
         .entry_size = entry_size,
         .in_file = (uint32_t)(size_bytes / entry_size),
         .last_key = INT64_MIN,
-        .fd = -1,
+        .file = DESCRIPTOR_CLOSED,
     };
 }
 
 void index_free(struct index *x)
 {
-    x->fd = file_close(x->fs, x->fd);
+    descriptor_close(&x->file, x->fs);
     free(x->tail);
     x->tail = NULL;
     x->pending = 0;
@@ -43,19 +43,13 @@ void index_free(struct index *x)
 int index_fd(struct index *x)
 {
     x->used = true;
-    if (x->fd < 0) {
-        int fd = file_open(x->fs, x->path, O_RDWR | O_CREAT);
-        if (fd < 0)
-            return fd;
-        x->fd = fd;
-    }
-    return x->fd;
+    return descriptor_open(&x->file, x->fs, x->path, O_RDWR | O_CREAT);
 }
 
 void index_idle(struct index *x)
 {
     if (!x->used)
-        x->fd = file_close(x->fs, x->fd);
+        descriptor_close(&x->file, x->fs);
     x->used = false;
 }
 

@@ -10,7 +10,7 @@
 #ifndef KARST_LOG_INDEX_H
 #define KARST_LOG_INDEX_H
 
-#include "libs/log/file.h"
+#include "libs/log/descriptors.h"
 
 enum { INDEX_OFFSET_ENTRY = 8, INDEX_TIME_ENTRY = 12, INDEX_PENDING = 64 };
 
@@ -36,7 +36,7 @@ struct index {
     bool full_size;     /* the file is preallocated */
     bool dirty;         /* entries in the file were changed since the last flush of it */
     bool used;          /* since the last index_idle */
-    int fd;
+    struct descriptor file;
 };
 
 void index_init(struct index *x, const struct file_system *fs, const char *path, uint32_t entry_size,

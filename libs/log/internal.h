@@ -58,7 +58,8 @@ struct log {
 
     struct log_pool *pool;
     bool own_pool;
-    struct staging *staged; /* batches that wait for log_commit, all for the active segment; NULL: none */
+    struct descriptors *descriptors; /* the pool's; NULL while the log is being opened, on any thread */
+    struct staging *staged;          /* batches that wait for log_commit, all for the active segment; NULL: none */
     uint64_t staged_bytes;
     struct producer_undo *undo; /* in the staging's memory */
     struct producers *producers;

@@ -65,6 +65,7 @@ void log_add_segment(struct log *l, struct segment *s)
         l->segments = xrealloc(l->segments, l->segment_capacity * sizeof *l->segments);
     }
     segment_set_mode(s, &l->mode);
+    segment_share_descriptors(s, l->descriptors);
     l->segments[l->segment_count++] = s;
 }
 
@@ -165,6 +166,9 @@ int log_open(const struct log_options *o, struct log **ret_log)
         log_abandon(l);
         return err;
     }
+    l->descriptors = log_pool_descriptors(l->pool);
+    for (size_t i = 0; i < l->segment_count; i++)
+        segment_share_descriptors(l->segments[i], l->descriptors);
     *ret_log = l;
     return 0;
 }

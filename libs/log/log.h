@@ -65,10 +65,12 @@ void log_config_init(struct log_config *config);
 /* When the active segment is old: a compacted log's must be closed before max.compaction.lag.ms, too. */
 int64_t log_config_roll_ms(const struct log_config *config);
 
-/* What the logs of one thread share, so that it is there once: memory for what is staged in a turn, and the numbers of
- * the lives of their files. Outlives them. */
+/* What the logs of one thread share, so that it is there once: memory for what is staged in a turn, the numbers of the
+ * lives of their files, and how many of these are open at once. Outlives them. */
 struct log_pool;
 NODISCARD struct log_pool *log_pool_new(void);
+/* At most so many open files of the logs, but for those of flushes and warmings under way (1024). */
+void log_pool_bound_descriptors(struct log_pool *p, size_t max);
 struct log_pool *log_pool_free(struct log_pool *p); /* takes NULL; returns NULL */
 
 /* What a log tells people (a cut tail, a rebuilt index): level is enum log_level of libs/base/log.h. */

@@ -9,7 +9,7 @@ struct segment *segment_new(const struct file_system *fs, const char *dir, int64
     struct segment *s = xcalloc(1, sizeof *s);
     s->fs = fs;
     s->base = base;
-    s->fd = -1;
+    s->file = DESCRIPTOR_CLOSED;
     s->born_ms = born_ms;
     s->max_timestamp = s->first_timestamp = RECORDS_NO_TIMESTAMP;
     s->max_offset = base;
@@ -24,7 +24,7 @@ struct segment *segment_free(struct segment *s)
 {
     if (s == NULL)
         return NULL;
-    s->fd = file_close(s->fs, s->fd);
+    descriptor_close(&s->file, s->fs);
     index_free(&s->offsets);
     index_free(&s->times);
     free(s->stem);
@@ -74,16 +74,17 @@ void segment_set_mode(struct segment *s, struct read_mode *mode)
     s->mode = s->offsets.mode = s->times.mode = mode;
 }
 
+void segment_share_descriptors(struct segment *s, struct descriptors *list)
+{
+    descriptor_join(&s->file, s->fs, list);
+    descriptor_join(&s->offsets.file, s->fs, list);
+    descriptor_join(&s->times.file, s->fs, list);
+}
+
 int segment_fd(struct segment *s)
 {
     s->used = true;
-    if (s->fd < 0) {
-        int fd = file_open(s->fs, s->path, O_RDWR);
-        if (fd < 0)
-            return fd;
-        s->fd = fd;
-    }
-    return s->fd;
+    return descriptor_open(&s->file, s->fs, s->path, O_RDWR);
 }
 
 void segment_reserve(struct segment *s, uint64_t n, uint64_t most)
@@ -117,7 +118,7 @@ void segment_idle(struct segment *s)
         (void)segment_give_back(s); /* else with the next roll or stop */
     s->grew = false;
     if (!s->used)
-        s->fd = file_close(s->fs, s->fd);
+        descriptor_close(&s->file, s->fs);
     s->used = false;
     index_idle(&s->offsets);
     index_idle(&s->times);
@@ -125,11 +126,10 @@ void segment_idle(struct segment *s)
 
 int segment_create(struct segment *s, uint32_t index_bytes, bool preallocate, uint32_t segment_bytes)
 {
-    s->fd = file_close(s->fs, s->fd);
-    int fd = file_open(s->fs, s->path, O_RDWR | O_CREAT | O_TRUNC);
+    descriptor_close(&s->file, s->fs);
+    int fd = descriptor_open(&s->file, s->fs, s->path, O_RDWR | O_CREAT | O_TRUNC);
     if (fd < 0)
         return fd;
-    s->fd = fd;
     s->used = true;
     s->max_known = s->first_known = true;
     s->preallocated = preallocate;
@@ -169,6 +169,7 @@ int segment_load(struct segment *s)
     if (err == 0)
         index_init(&s->times, s->fs, s->time_path, INDEX_TIME_ENTRY, st.size_bytes);
     segment_set_mode(s, s->mode);
+    segment_share_descriptors(s, s->file.list);
     return broken;
 }
 
@@ -250,8 +251,7 @@ static int replace_file(struct segment *s, uint64_t size_bytes)
     if (err == 0)
         err = file_rename(s->fs, tmp, s->path);
     if (err == 0) {
-        file_close(s->fs, s->fd);
-        s->fd = to;
+        descriptor_set(&s->file, s->fs, to);
         s->instance = 0;
         s->preallocated = false;
     } else if (to >= 0) {

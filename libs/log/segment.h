@@ -6,7 +6,7 @@
  * I3  in a file that was given away no byte below size_bytes changes any more: it is appended to and, when an append
  *     failed, cut back to size_bytes. Whatever else would change it makes a new file.
  * I4  a file whose segment is retired, or that has not grown for a while, has no room behind its end.
- * Descriptors are opened on first use and closed by segment_idle. */
+ * Descriptors are opened on first use and closed by segment_idle, or when others need them (descriptors.h). */
 #ifndef KARST_LOG_SEGMENT_H
 #define KARST_LOG_SEGMENT_H
 
@@ -17,7 +17,7 @@ struct segment {
     const struct file_system *fs;
     int64_t base;
     uint64_t size_bytes;
-    int fd;
+    struct descriptor file;
     bool used;
     struct read_mode *mode; /* of the log; NULL: reads wait */
     uint64_t written_from;  /* what lies behind was written by this process */
@@ -49,6 +49,7 @@ struct segment {
 NODISCARD struct segment *segment_new(const struct file_system *fs, const char *dir, int64_t base, int64_t born_ms);
 struct segment *segment_free(struct segment *s);
 void segment_set_mode(struct segment *s, struct read_mode *mode);
+void segment_share_descriptors(struct segment *s, struct descriptors *list);
 /* The name of the segment's file of that kind ("txnindex"): malloc'ed. */
 NODISCARD char *segment_path(const struct segment *s, const char *kind);
 /* From now on its files are called so; open ones stay open. suffix is static. */

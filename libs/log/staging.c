@@ -24,11 +24,24 @@ struct log_pool {
     size_t staging_count, chunk_count;
     uint64_t instances;
     struct check_tools tools;
+    struct descriptors descriptors;
 };
 
 struct log_pool *log_pool_new(void)
 {
-    return xcalloc(1, sizeof(struct log_pool));
+    struct log_pool *p = xcalloc(1, sizeof *p);
+    p->descriptors.max = DESCRIPTORS_DEFAULT;
+    return p;
+}
+
+void log_pool_bound_descriptors(struct log_pool *p, size_t max)
+{
+    p->descriptors.max = max;
+}
+
+struct descriptors *log_pool_descriptors(struct log_pool *p)
+{
+    return &p->descriptors;
 }
 
 static void staging_free(struct staging *s)
@@ -53,6 +66,7 @@ struct log_pool *log_pool_free(struct log_pool *p)
         free(c);
     }
     check_tools_free(&p->tools);
+    ASSERT(p->descriptors.count == 0);
     free(p);
     return NULL;
 }

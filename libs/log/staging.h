@@ -16,6 +16,7 @@
 #define KARST_LOG_STAGING_H
 
 #include "libs/log/check.h"
+#include "libs/log/descriptors.h"
 
 /* Up to this size copying a batch costs less than a vector of its own; measured at 100 B to 64 KiB, the two are even
  * between 2 and 4 KiB. */
@@ -48,6 +49,8 @@ struct staging {
     uint8_t header[BATCH_HEADER_SIZE]; /* of the batch whose header was taken last */
 };
 
+/* The open files of the pool's logs. */
+struct descriptors *log_pool_descriptors(struct log_pool *p);
 NODISCARD struct staging *staging_get(struct log_pool *p);
 struct staging *staging_put(struct log_pool *p, struct staging *s); /* takes NULL; returns NULL */
 

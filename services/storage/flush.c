@@ -19,10 +19,11 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* How many logs a round takes, and threads of the slow pool while it flushes them one by one. */
+/* How many logs a round takes, each of which has a descriptor or two meanwhile, and threads of the slow pool while it
+ * flushes them one by one. */
 static const struct {
     size_t logs, jobs;
-} lane_max[FLUSH_LANES] = {[FLUSH_NOW] = {SIZE_MAX, 4}, [FLUSH_LATER] = {16, 2}};
+} lane_max[FLUSH_LANES] = {[FLUSH_NOW] = {256, 4}, [FLUSH_LATER] = {16, 2}};
 
 struct flush_item {
     struct flush_round *round;

@@ -155,14 +155,19 @@ static void on_drain(void *ctx)
 
 /* ---- start ---- */
 
-/* A partition has up to four descriptors while it is in use, and files.c has its own bound. */
-static void raise_descriptor_limit(void)
+/* What logs may hold open at once; files.c has its own bound, and flushes theirs (flush.c). */
+static size_t raise_descriptor_limit(void)
 {
+    enum { MOST = 1024, SHARE = 2 };
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return MOST;
+    if (limit.rlim_cur < limit.rlim_max) {
+        struct rlimit raised = {limit.rlim_max, limit.rlim_max};
+        if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
+            limit = raised;
     }
+    return (size_t)MIN(limit.rlim_cur / SHARE, (rlim_t)MOST);
 }
 
 static void serve(struct storage *s)
@@ -185,7 +190,7 @@ static int open_state(struct storage *s)
     s->arena = arena_new(0);
     s->pool = log_pool_new();
     s->read_arena = arena_new(0);
-    raise_descriptor_limit();
+    log_pool_bound_descriptors(s->pool, raise_descriptor_limit());
     /* Records of a megabyte come and go with every call: the heap keeps room for some instead of asking the kernel for
      * fresh pages. */
     mallopt(M_MMAP_THRESHOLD, MMAP_FROM_BYTES);
