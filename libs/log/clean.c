@@ -174,8 +174,12 @@ static int replace(struct log_clean *c, int64_t now_wall_ms)
         return -ECANCELED;
     for (size_t i = first; i < first + n; i++) {
         int err = segment_doom(l->segments[i]);
-        if (err < 0)
-            return log_fail(l, err, "replacing segments by their compacted one");
+        if (err == 0)
+            continue;
+        /* Some of what is replaced has no name any more: the next start completes it from the .swap files. */
+        c->swapped = false;
+        c->out = segment_free(c->out);
+        return log_fail(l, err, "replacing segments by their compacted one");
     }
     for (size_t i = first; i < first + n; i++)
         log_doom(l, l->segments[i], now_wall_ms);
