@@ -102,8 +102,11 @@ int log_new_active(struct log *l, int64_t base, int64_t now_wall_ms)
     int err = segment_create(s, (uint32_t)l->config.segment_index_bytes, l->config.preallocate,
                              (uint32_t)l->config.segment_bytes);
     if (err < 0) {
+        /* Empty, it would hide the records that the old active segment still gets. */
+        int left = segment_unlink(s);
+        l->dir_dirty = true;
         segment_free(s);
-        return err;
+        return left < 0 ? left : err;
     }
     log_add_segment(l, s);
     log_new_jitter(l);

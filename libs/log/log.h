@@ -85,7 +85,7 @@ struct log_options {
     int64_t recovery_point;   /* from the folder's checkpoint; 0 when there is none */
     int64_t log_start_offset; /* from the folder's checkpoint; 0 when there is none */
     int64_t high_watermark;   /* from the folder's checkpoint, cut to the log's bounds; only with: */
-    bool compacted;           /* the folder's cleaner checkpoint knows it: compaction has left holes between segments */
+    int64_t compacted_to;     /* from the folder's checkpoint: before it compaction has left holes between segments */
     bool hold_high_watermark; /* log_set_high_watermark moves it; else it is the log end */
     int64_t now_wall_ms;
     uint64_t jitter_seed;  /* for segment.jitter.ms */

@@ -18,7 +18,8 @@ struct found {
     struct log *l;
     int64_t *bases, *swaps; /* swaps: of any kind, some more than once */
     size_t base_count, swap_count;
-    int64_t min_cleaned, max_deleted; /* INT64_MAX, -1: none */
+    int64_t min_cleaned;                 /* INT64_MAX: none */
+    int64_t max_unfinished, max_deleted; /* of .cleaned and .swap, and of .log.deleted; -1: none */
 };
 
 static bool ends_with(const char *name, const char *suffix)
@@ -57,11 +58,13 @@ static void note_name(void *arg, const char *name)
         return;
     if (ends_with(name, ".cleaned")) {
         f->min_cleaned = MIN(f->min_cleaned, base);
+        f->max_unfinished = MAX(f->max_unfinished, base);
         remove_named(f->l, name);
     } else if (strcmp(name + 20, ".log") == 0) {
         push(&f->bases, &f->base_count, base);
     } else if (ends_with(name, ".swap")) {
         push(&f->swaps, &f->swap_count, base);
+        f->max_unfinished = MAX(f->max_unfinished, base);
     }
 }
 
@@ -348,13 +351,17 @@ struct loaded {
     bool replayed;  /* producer state is that of the log end */
 };
 
-/* Has compaction been here? A segment may end before the next one begins then, also behind the recovery point that
- * Kafka wrote down last. Before the first line of the checkpoint its leftovers say so; those of retention lie before
- * the first segment. */
-static bool has_holes(const struct found *f, const struct log_options *o)
+/* May compaction have left a hole that ends at offset? The checkpoint says how far it was; Kafka, dying within a round
+ * before it wrote down its recovery point, leaves files that say it. (Those of retention lie before the first segment.)
+ */
+static bool may_be_hole(const struct found *f, const struct log_options *o, int64_t offset)
 {
-    return o->compacted || f->swap_count > 0 || f->min_cleaned != INT64_MAX ||
-           (f->base_count > 0 && f->max_deleted >= f->bases[0]);
+    if (offset <= MAX(o->compacted_to, f->max_unfinished))
+        return true;
+    size_t i = 0;
+    while (i < f->base_count && f->bases[i] <= f->max_deleted)
+        i++;
+    return i < f->base_count && offset <= f->bases[i];
 }
 
 /* Loads the segments that were found, recovering where it is needed. */
@@ -400,8 +407,8 @@ static int load_segments(struct log *l, const struct found *f, const struct log_
         /* A segment begins where the one before ends. One that begins later lost its neighbour's tail in a power cut;
          * one that begins earlier came back when a power cut undid its removal, and would hide what was written since.
          */
-        bool hole = f->bases[i + 1 < f->base_count ? i + 1 : i] > next && has_holes(f, o);
-        if (!cut && !last && next >= o->recovery_point && f->bases[i + 1] != next && !hole) {
+        if (!cut && !last && next >= o->recovery_point && f->bases[i + 1] != next &&
+            (f->bases[i + 1] < next || !may_be_hole(f, o, f->bases[i + 1]))) {
             log_notef(l, LOG_WARN,
                       "%s: segment %" PRId64 " does not follow the one before it, which ends at offset %" PRId64,
                       l->dir, f->bases[i + 1], next);
@@ -448,7 +455,7 @@ static int settle_start(struct log *l, const struct log_options *o, struct loade
 
 int log_load(struct log *l, const struct log_options *o)
 {
-    struct found f = {.l = l, .min_cleaned = INT64_MAX, .max_deleted = -1};
+    struct found f = {.l = l, .min_cleaned = INT64_MAX, .max_unfinished = -1, .max_deleted = -1};
     struct loaded loaded = {0};
     int rebuild = 0;
     int err = file_list(l->fs, l->dir, note_name, &f);

@@ -363,6 +363,17 @@ int segment_doom(struct segment *s)
     return err;
 }
 
+int segment_unlink(const struct segment *s)
+{
+    const char *const paths[] = {s->path, s->index_path, s->time_path};
+    int err = 0;
+    for (size_t i = 0; i < COUNTOF(paths); i++) {
+        int e = file_unlink(s->fs, paths[i]);
+        err = err < 0 || e == -ENOENT ? err : e;
+    }
+    return err;
+}
+
 void segment_unlink_doomed(const struct segment *s)
 {
     static const char *const kinds[] = {"log", "index", "timeindex", "txnindex"};

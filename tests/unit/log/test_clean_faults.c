@@ -1,5 +1,5 @@
-/* test_clean_faults.c - compaction on a disk that fails, and in a process that dies, at every single call: no record that
- * must stay is lost, none comes back that is gone for good, and every start opens the log. */
+/* test_clean_faults.c - compaction on a disk that fails, and in a process that dies, at every single call: no record
+ * that must stay is lost, none comes back that is gone for good, and every start opens the log. */
 #include "clean_help.h"
 #include <criterion/criterion.h>
 #include <limits.h>
@@ -74,7 +74,7 @@ static int live(int n, int error, int times, bool shorten)
         clean_check(l, &life.model, err == 0 ? life.checkpoint : CLEAN_HALFWAY, true);
     log_abandon(l);
     o.fs = &file_system_real;
-    o.compacted = life.checkpoint >= 0;
+    o.compacted_to = life.checkpoint;
     l = help_open(&o);
     cr_assert_eq(log_start(l), 0, "call %d", n);
     cr_assert_eq(log_end(l), end, "call %d: %ld for %ld", n, (long)log_end(l), (long)end);
