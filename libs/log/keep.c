@@ -122,15 +122,6 @@ static int count_expired(struct log *l, int64_t now_wall_ms, size_t *ret_count)
     return 0;
 }
 
-static bool active_is_old(struct log *l, int64_t now_wall_ms)
-{
-    struct segment *s = log_active(l);
-    if (s->size_bytes == 0 || !l->config.cleanup_compact || segment_load_first(s) < 0)
-        return false;
-    int64_t since = s->first_timestamp >= 0 ? s->first_timestamp : s->born_ms;
-    return now_wall_ms - since > log_config_roll_ms(&l->config) - l->roll_jitter_ms;
-}
-
 int log_retain(struct log *l, int64_t now_wall_ms)
 {
     ASSERT(!log_has_staged(l));
@@ -138,9 +129,7 @@ int log_retain(struct log *l, int64_t now_wall_ms)
         return -EIO;
     size_t n = 0;
     int err = count_expired(l, now_wall_ms, &n);
-    /* All of it is expired, or a compacted topic's active segment must become cleanable: what is active is rolled
-     * first. */
-    if (err == 0 && (n == l->segment_count || active_is_old(l, now_wall_ms)))
+    if (err == 0 && n == l->segment_count) /* all of it: what is active is rolled first */
         err = log_roll(l, now_wall_ms);
     if (err == 0)
         err = log_doom_first(l, n, now_wall_ms);

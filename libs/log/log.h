@@ -245,8 +245,8 @@ void log_aborted(struct log *l, int64_t offset, const struct log_range *range, l
 
 /* Rolls now. now_wall_ms as the new segment's birth. 0 or -errno; nothing may be staged. */
 NODISCARD int log_roll(struct log *l, int64_t now_wall_ms);
-/* Applies retention (time, size, log start) and rolls an old active segment. The number of segments removed, or -errno.
- */
+/* Applies retention (time, size, log start). As in Kafka an old active segment is rolled by the next append, not here.
+ * The number of segments removed, or -errno. */
 NODISCARD int log_retain(struct log *l, int64_t now_wall_ms);
 /* DeleteRecords: the log start moves to offset (<= high watermark). 0, -ERANGE, -errno. */
 NODISCARD int log_delete_before(struct log *l, int64_t offset);

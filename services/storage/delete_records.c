@@ -21,7 +21,7 @@ static enum kafka_error delete_one(struct storage *s, struct slice topic, int32_
         return error;
     if (r->internal)
         return KERR_INVALID_TOPIC_EXCEPTION;
-    if (!log_config(r->log)->cleanup_delete)
+    if (log_config(r->log)->cleanup_compact && !log_config(r->log)->cleanup_delete)
         return KERR_POLICY_VIOLATION;
     if (offset == TO_HIGH_WATERMARK)
         offset = log_high_watermark(r->log);
