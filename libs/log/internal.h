@@ -36,6 +36,14 @@ struct doomed {
  * writes old ones would lose its state, and with it the recognition of what it sends again, at every look. */
 enum { LOG_EXPIRE_EVERY_MS = 600000 };
 
+/* Offsets of the snapshot files of a folder. */
+struct snapshot_list {
+    int64_t *at;
+    size_t count, capacity;
+};
+/* Adds a file's, when it is one's name. */
+void snapshot_list_note(struct snapshot_list *list, const char *name);
+
 struct log {
     const struct file_system *fs;
     char *dir;
@@ -43,6 +51,8 @@ struct log {
     struct uuid topic_id;
     log_note_fn *note;
     void *note_ctx;
+    struct log_progress *progress; /* while it is being opened; may be NULL */
+    struct snapshot_list *listed;  /* the same: what the folder has */
 
     struct segment **segments; /* by base; the last is the active one; never empty */
     size_t segment_count, segment_capacity;

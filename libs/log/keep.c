@@ -276,16 +276,8 @@ void log_tick(struct log *l, int64_t now_wall_ms)
 
 int log_delete(struct log *l, struct uuid unique, char **ret_path)
 {
-    char hex[33];
-    for (size_t i = 0; i < 16; i++)
-        snprintf(hex + 2 * i, 3, "%02x", unique.b[i]);
     const char *slash = strrchr(l->dir, '/');
-    const char *name = slash ? slash + 1 : l->dir, *dash = strrchr(name, '-');
-    /* The name must stay TOPIC-PARTITION.UUID-delete within 255 bytes: the topic is what is cut. */
-    size_t tail = strlen(".-delete") + 32 + (dash ? strlen(dash) : 0),
-           topic = dash ? (size_t)(dash - name) : strlen(name);
-    topic = MIN(topic, (size_t)255 - tail);
-    char *to = xasprintf("%.*s%.*s%s.%s-delete", (int)(name - l->dir), l->dir, (int)topic, name, dash ? dash : "", hex);
+    char *to = logdir_leaving_path(l->dir, unique);
     char *parent = slash ? xstrndup(l->dir, (size_t)(slash - l->dir)) : xstrdup(".");
     int err = file_rename(l->fs, l->dir, to);
     if (err == 0)

@@ -132,6 +132,7 @@ int log_open(const struct log_options *o, struct log **ret_log)
     l->pool = l->own_pool ? log_pool_new() : o->pool;
     l->note = o->note;
     l->note_ctx = o->note_ctx;
+    l->progress = o->progress;
     l->jitter_seed = o->jitter_seed;
     l->snapshot_offset = l->mark_base = -1;
     l->sides_from = INT64_MAX;
@@ -140,14 +141,15 @@ int log_open(const struct log_options *o, struct log **ret_log)
     log_clear_hints(l);
 
     struct uuid known = UUID_ZERO;
-    int err = file_mkdir(l->fs, l->dir);
-    if (err == 0)
-        l->dir_dirty = true;
-    else if (err == -EEXIST)
-        err = 0;
-    if (err == 0)
-        err = logdir_read_partition_metadata(l->fs, l->dir, &known);
+    int err = logdir_read_partition_metadata(l->fs, l->dir, &known);
     bool unnamed = err == -ENOENT;
+    if (unnamed) {
+        err = file_mkdir(l->fs, l->dir);
+        l->dir_dirty = err == 0;
+        if (err == 0 || err == -EEXIST)
+            err = -ENOENT;
+        unnamed = err == -ENOENT;
+    }
     if (err == -EBADMSG && o->recovery_point == 0 && !uuid_is_zero(l->topic_id)) {
         log_notef(l, LOG_WARN, "%s: partition.metadata is damaged and nothing was flushed yet: writing it again",
                   l->dir);
@@ -169,11 +171,18 @@ int log_open(const struct log_options *o, struct log **ret_log)
         log_abandon(l);
         return err;
     }
+    l->progress = NULL;
+    if (!o->elsewhere)
+        log_take(l);
+    *ret_log = l;
+    return 0;
+}
+
+void log_take(struct log *l)
+{
     l->descriptors = log_pool_descriptors(l->pool);
     for (size_t i = 0; i < l->segment_count; i++)
         segment_share_descriptors(l->segments[i], l->descriptors);
-    *ret_log = l;
-    return 0;
 }
 
 struct log *log_abandon(struct log *l)
@@ -221,6 +230,12 @@ int log_close(struct log *l, int64_t now_wall_ms)
     log_tick(l, now_wall_ms);
     log_abandon(l);
     return err;
+}
+
+void log_set_note(struct log *l, log_note_fn *note, void *ctx)
+{
+    l->note = note;
+    l->note_ctx = ctx;
 }
 
 const char *log_dir(const struct log *l)
@@ -340,11 +355,10 @@ void log_end_of_epoch(const struct log *l, int32_t epoch, int32_t *ret_epoch, in
     epochs_end_of(&l->epochs, epoch, l->end, ret_epoch, ret_end_offset);
 }
 
-int log_assign_epoch(struct log *l, int32_t epoch)
+void log_assign_epoch(struct log *l, int32_t epoch)
 {
     ASSERT(!log_has_staged(l));
     epochs_assign(&l->epochs, epoch, l->end);
-    return log_store_epochs(l);
 }
 
 int log_store_epochs(struct log *l)

@@ -76,6 +76,13 @@ struct log_pool *log_pool_free(struct log_pool *p); /* takes NULL; returns NULL 
 /* What a log tells people (a cut tail, a rebuilt index): level is enum log_level of libs/base/log.h. */
 typedef void log_note_fn(void *ctx, int level, const char *text);
 
+/* What other threads may look at, and say, while logs are opened. */
+struct log_progress {
+    _Atomic uint64_t found_bytes;   /* records behind the recovery points of the logs that were begun */
+    _Atomic uint64_t checked_bytes; /* of these */
+    _Atomic bool stop;              /* log_open gives up, with -ECANCELED */
+};
+
 struct log_options {
     const struct file_system *fs;
     const char *dir; /* made when it is not there; its last part is TOPIC-PARTITION */
@@ -92,12 +99,19 @@ struct log_options {
     struct log_pool *pool; /* NULL: the log has one of its own */
     log_note_fn *note;     /* may be NULL */
     void *note_ctx;
+    bool elsewhere;                /* on another thread than the pool's: log_take comes first there */
+    struct log_progress *progress; /* NULL: nobody looks. Must live until log_open returns */
 };
 
 /* Opens or makes the log, recovering what a crash left (cut tail, indexes, producer state, leftovers of removals). 0,
  * or -EBADMSG  the folder holds something that is no log and cannot be repaired -EEXIST   partition.metadata names
- * another topic id (an old topic of the same name) -errno    of the disk */
+ * another topic id (an old topic of the same name) -ECANCELED options.progress said so: the next start does it
+ * again -errno    of the disk. Any thread, as long as nobody else touches the folder; what the log tells comes from
+ * that thread. */
 NODISCARD int log_open(const struct log_options *options, struct log **ret_log);
+
+/* The owner takes a log that was opened elsewhere: from here on it shares what the pool's logs share. */
+void log_take(struct log *l);
 
 /* Clean stop: flushes everything, trims the indexes, writes the producer snapshot. The log is freed even when this
  * fails. */
@@ -105,6 +119,8 @@ NODISCARD int log_close(struct log *l, int64_t now_wall_ms);
 /* Frees without writing anything: what kill -9 would leave. Takes NULL; returns NULL. */
 struct log *log_abandon(struct log *l);
 
+/* Who is told from here on. */
+void log_set_note(struct log *l, log_note_fn *note, void *ctx);
 const char *log_dir(const struct log *l);
 struct uuid log_topic_id(const struct log *l); /* zero: none */
 void log_set_config(struct log *l, const struct log_config *config);
@@ -173,8 +189,9 @@ NODISCARD int log_commit(struct log *l);
 /* After log_commit: is what was staged in the log? False: the write failed, and it was taken back. */
 bool log_append_written(const struct log *l, const struct log_append *append);
 
-/* A new leader epoch starts at the log end (Kafka does this when a partition gets a leader). 0 or -errno. */
-NODISCARD int log_assign_epoch(struct log *l, int32_t epoch);
+/* A new leader epoch starts at the log end (Kafka does this when a partition gets a leader). Nothing may be staged. It
+ * reaches the file with the next append, flush or close: as long as no record is in it nobody asks for it. */
+void log_assign_epoch(struct log *l, int32_t epoch);
 
 /* ---- reading ---- */
 

@@ -251,6 +251,19 @@ enum logdir_kind logdir_parse_name(const char *name, struct slice *ret_topic, in
     return parse_partition(s, ret_topic, ret_partition) ? kind : LOGDIR_OTHER;
 }
 
+char *logdir_leaving_path(const char *path, struct uuid unique)
+{
+    enum { NAME_MAX_BYTES = 255 };
+    char hex[33];
+    for (size_t i = 0; i < 16; i++)
+        snprintf(hex + 2 * i, 3, "%02x", unique.b[i]);
+    const char *slash = strrchr(path, '/');
+    const char *name = slash ? slash + 1 : path, *dash = strrchr(name, '-');
+    size_t tail = strlen(".-delete") + 32 + (dash ? strlen(dash) : 0);
+    size_t topic = MIN(dash ? (size_t)(dash - name) : strlen(name), (size_t)NAME_MAX_BYTES - tail);
+    return xasprintf("%.*s%.*s%s.%s-delete", (int)(name - path), path, (int)topic, name, dash ? dash : "", hex);
+}
+
 int logdir_read_partition_metadata(const struct file_system *fs, const char *partition_dir, struct uuid *ret_topic_id)
 {
     char *text;

@@ -11,12 +11,14 @@
 #include "libs/log/internal.h"
 #include "libs/log/text.h"
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 struct found {
     struct log *l;
     int64_t *bases, *swaps; /* swaps: of any kind, some more than once */
+    struct snapshot_list snapshots;
     size_t base_count, swap_count;
     int64_t min_cleaned;                 /* INT64_MAX: none */
     int64_t max_unfinished, max_deleted; /* of .cleaned and .swap, and of .log.deleted; -1: none */
@@ -54,6 +56,7 @@ static void note_name(void *arg, const char *name)
         remove_named(f->l, name);
         return;
     }
+    snapshot_list_note(&f->snapshots, name);
     if (!segment)
         return;
     if (ends_with(name, ".cleaned")) {
@@ -169,9 +172,18 @@ static bool old_crc_holds(struct slice message)
            get_u32(message.data + CRC_AT) == bytes_crc32(message.data + BODY_AT, message.size - BODY_AT);
 }
 
+/* Tells how far it is; true: to be given up. */
+static bool is_stopped(const struct log *l, uint64_t checked_bytes)
+{
+    if (l->progress == NULL)
+        return false;
+    atomic_fetch_add_explicit(&l->progress->checked_bytes, checked_bytes, memory_order_relaxed);
+    return atomic_load_explicit(&l->progress->stop, memory_order_relaxed);
+}
+
 /* Goes through the batches of a segment up to the first bad one: notes them in indexes, epochs and (replay) producer
- * state. 0 with *ret_good the bytes that are whole, and *ret_why NULL or what is wrong behind them; -errno of the disk.
- */
+ * state. 0 with *ret_good the bytes that are whole, and *ret_why NULL or what is wrong behind them; -ECANCELED; -errno
+ * of the disk. */
 static int check_batches(struct log *l, struct segment *s, struct scan *sc, bool replay, int64_t *next_offset,
                          uint64_t *ret_good, const char **ret_why)
 {
@@ -200,6 +212,8 @@ static int check_batches(struct log *l, struct segment *s, struct scan *sc, bool
             log_replay_producer(l, &b, bytes);
         *next_offset = batch_next_offset(&b);
         *ret_good = position + b.size;
+        if (is_stopped(l, b.size))
+            return -ECANCELED;
     }
     if (err == -ENODATA)
         *ret_why = "a batch is cut short";
@@ -257,6 +271,8 @@ static int rebuild_segment(struct log *l, struct segment *s, int64_t *next_offse
         err = scan_begin(&sc, s, from, SCAN_BODIES);
     if (err < 0)
         return err;
+    if (l->progress != NULL)
+        atomic_fetch_add_explicit(&l->progress->found_bytes, s->size_bytes - from, memory_order_relaxed);
     err = check_batches(l, s, &sc, replay, next_offset, &good, &why);
     scan_end(&sc);
     if (err < 0)
@@ -311,6 +327,8 @@ static int find_end(struct segment *s, int64_t *ret_end)
     struct batch b;
     uint64_t at;
     *ret_end = s->base;
+    if (s->size_bytes == 0)
+        return 0;
     int err = index_last(&s->offsets, &key, &position);
     if (err < 0 && err != -ENOENT)
         return err;
@@ -453,22 +471,19 @@ static int settle_start(struct log *l, const struct log_options *o, struct loade
     return err;
 }
 
-int log_load(struct log *l, const struct log_options *o)
+static int load(struct log *l, const struct log_options *o, struct found *f)
 {
-    struct found f = {.l = l, .min_cleaned = INT64_MAX, .max_unfinished = -1, .max_deleted = -1};
     struct loaded loaded = {0};
     int rebuild = 0;
-    int err = file_list(l->fs, l->dir, note_name, &f);
+    int err = file_list(l->fs, l->dir, note_name, f);
     if (err == 0)
-        err = complete_swaps(l, &f);
-    if (err == 0 && f.base_count > 0)
-        qsort(f.bases, f.base_count, sizeof *f.bases, ascending);
+        err = complete_swaps(l, f);
+    if (err == 0 && f->base_count > 0)
+        qsort(f->bases, f->base_count, sizeof *f->bases, ascending);
     if (err == 0)
         err = rebuild = load_epochs(l);
     if (err >= 0)
-        err = load_segments(l, &f, o, &loaded);
-    free(f.bases);
-    free(f.swaps);
+        err = load_segments(l, f, o, &loaded);
     if (err == 0 && l->segment_count == 0) {
         l->end = o->log_start_offset;
         err = log_new_active(l, l->end, o->now_wall_ms);
@@ -504,8 +519,8 @@ int log_load(struct log *l, const struct log_options *o)
     }
     if (err == -ENOSPC)
         err = 0; /* the next start reads again what it would have said */
-    if (err == 0)
-        err = log_store_epochs(l);
+    /* Epochs that came or went are written with the next append or flush: until then a start finds them as this one
+     * did. */
     if (err == 0)
         log_drop_snapshots(l);
     if (!o->clean)
@@ -513,5 +528,17 @@ int log_load(struct log *l, const struct log_options *o)
     /* Twice: what was used since the first is closed by the second. */
     for (size_t i = 0; i < 2 * l->segment_count; i++)
         segment_idle(l->segments[i / 2]);
+    return err;
+}
+
+int log_load(struct log *l, const struct log_options *o)
+{
+    struct found f = {.l = l, .min_cleaned = INT64_MAX, .max_unfinished = -1, .max_deleted = -1};
+    l->listed = &f.snapshots; /* the folder is read once */
+    int err = load(l, o, &f);
+    l->listed = NULL;
+    free(f.snapshots.at);
+    free(f.bases);
+    free(f.swaps);
     return err;
 }

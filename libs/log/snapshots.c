@@ -6,23 +6,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-struct offsets {
-    int64_t *at;
-    size_t count, capacity;
-};
-
-static void note_snapshot(void *arg, const char *name)
+static void add(struct snapshot_list *o, int64_t offset)
 {
-    struct offsets *o = arg;
-    int64_t offset;
-    if (strlen(name) != 29 || strcmp(name + 20, ".snapshot") != 0 ||
-        !text_int(slice_make(name, 20), INT64_MAX, &offset) || offset < 0)
-        return;
     if (o->count == o->capacity) {
         o->capacity = o->capacity ? 2 * o->capacity : 8;
         o->at = xrealloc(o->at, o->capacity * sizeof *o->at);
     }
     o->at[o->count++] = offset;
+}
+
+void snapshot_list_note(struct snapshot_list *list, const char *name)
+{
+    int64_t offset;
+    if (strlen(name) == 29 && strcmp(name + 20, ".snapshot") == 0 &&
+        text_int(slice_make(name, 20), INT64_MAX, &offset) && offset >= 0)
+        add(list, offset);
+}
+
+static void note_snapshot(void *arg, const char *name)
+{
+    snapshot_list_note(arg, name);
 }
 
 static int descending(const void *a, const void *b)
@@ -31,10 +34,12 @@ static int descending(const void *a, const void *b)
     return (*x < *y) - (*x > *y);
 }
 
-static int list_snapshots(struct log *l, struct offsets *ret)
+static int list_snapshots(struct log *l, struct snapshot_list *ret)
 {
-    *ret = (struct offsets){0};
-    int err = file_list(l->fs, l->dir, note_snapshot, ret);
+    *ret = (struct snapshot_list){0};
+    for (size_t i = 0; l->listed != NULL && i < l->listed->count; i++)
+        add(ret, l->listed->at[i]);
+    int err = l->listed != NULL ? 0 : file_list(l->fs, l->dir, note_snapshot, ret);
     if (err == 0 && ret->count > 0)
         qsort(ret->at, ret->count, sizeof *ret->at, descending);
     return err;
@@ -45,6 +50,10 @@ static void remove_snapshot(struct log *l, int64_t offset)
     char *path = xasprintf("%s/%020" PRId64 ".snapshot", l->dir, offset);
     (void)file_unlink(l->fs, path);
     free(path);
+    for (size_t i = 0; l->listed != NULL && i < l->listed->count; i++) {
+        if (l->listed->at[i] == offset)
+            l->listed->at[i--] = l->listed->at[--l->listed->count];
+    }
 }
 
 static int write_snapshot(struct log *l, int64_t offset, bool every_batch)
@@ -56,6 +65,8 @@ static int write_snapshot(struct log *l, int64_t offset, bool every_batch)
         return log_fail(l, err, "writing a producer snapshot");
     l->snapshot_offset = offset;
     l->dir_dirty = true;
+    if (l->listed != NULL)
+        add(l->listed, offset);
     return 0;
 }
 
@@ -77,7 +88,7 @@ int log_write_mark(struct log *l)
 
 void log_drop_snapshots(struct log *l)
 {
-    struct offsets o;
+    struct snapshot_list o;
     if (list_snapshots(l, &o) == 0) {
         bool newest = true;
         for (size_t i = 0; i < o.count; i++) {
@@ -124,7 +135,7 @@ static int replay_segment(struct log *l, struct segment *s, int64_t from)
 
 int log_load_producers(struct log *l, int64_t offset, int64_t trusted, int64_t now_wall_ms)
 {
-    struct offsets o;
+    struct snapshot_list o;
     int err = list_snapshots(l, &o);
     /* From the first batch that is kept, also where the log starts later: that is what was known before the stop. */
     int64_t from = l->segments[0]->base;

@@ -79,6 +79,12 @@ struct state {
 NODISCARD int state_write(const char *run_dir, const struct state *s);
 NODISCARD int state_read(const char *run_dir, struct state *ret_state);
 
+/* ------------------------------------------------------------------------------------------------------- directories.c
+ */
+/* The log directories of the storage node, and the partitions that it could not open: lines, or two members of a JSON
+ * object. */
+void directories_print(const char *run_dir, int storage_id, bool json);
+
 /* ------------------------------------------------------------------------------------------------------- supervisor.c
  */
 enum { LISTENERS_MAX = 16 };

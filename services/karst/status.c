@@ -10,8 +10,8 @@
 
 enum { DOWN_WAIT_MS = 120000 };
 
-/* The running constellation of a data directory, or -ENOENT. */
-static int find(const char *data, struct state *ret_state)
+/* The running constellation of a data directory, or -ENOENT. With 0 the caller frees *ret_run_dir. */
+static int find(const char *data, struct state *ret_state, char **ret_run_dir)
 {
     char *real = realpath(data, NULL), *run_dir;
     int r = real ? rundir_find(real, &run_dir) : -ENOENT;
@@ -19,7 +19,10 @@ static int find(const char *data, struct state *ret_state)
     if (r)
         return r;
     r = state_read(run_dir, ret_state);
-    free(run_dir);
+    if (r)
+        free(run_dir);
+    else
+        *ret_run_dir = run_dir;
     return r;
 }
 
@@ -38,7 +41,15 @@ static long long memory_bytes(int pid)
     return kib * 1024;
 }
 
-static void print_json(const struct state *s)
+static int storage_id(const struct state *s)
+{
+    for (size_t i = 0; i < STATE_PROCESSES; i++)
+        if (strcmp(s->processes[i].role, "storage") == 0)
+            return s->processes[i].id;
+    return -1;
+}
+
+static void print_json(const struct state *s, const char *run_dir)
 {
     printf("{\"processes\":[");
     for (size_t i = 0; s && i < STATE_PROCESSES; i++) {
@@ -51,10 +62,13 @@ static void print_json(const struct state *s)
         printf(",\"state\":\"%s\",\"endpoint\":\"%s\",\"restarts\":%d,\"memory_bytes\":%lld}", p->state, p->endpoint,
                p->restarts, memory_bytes(p->pid));
     }
-    printf("]}\n");
+    printf("]");
+    if (s)
+        directories_print(run_dir, storage_id(s), true);
+    printf("}\n");
 }
 
-static void print_table(const struct state *s)
+static void print_table(const struct state *s, const char *run_dir)
 {
     long long all = 0;
     printf("%-11s %3s %8s %-9s %8s %9s  %s\n", "ROLE", "ID", "PID", "STATE", "RESTARTS", "MEMORY", "ENDPOINT");
@@ -68,6 +82,7 @@ static void print_table(const struct state *s)
     printf("%-11s %3s %8d %-9s %8s %5.1f MiB\n", "karst up", "", s->supervisor, "running", "",
            (double)memory_bytes(s->supervisor) / 1048576);
     printf("all %37s %5.1f MiB\n", "", (double)(all + memory_bytes(s->supervisor)) / 1048576);
+    directories_print(run_dir, storage_id(s), false);
 }
 
 static int say_none(const char *data)
@@ -79,10 +94,11 @@ static int say_none(const char *data)
 int status_main(const char *data, bool json)
 {
     struct state s;
-    int r = find(data, &s);
+    char *run_dir = NULL;
+    int r = find(data, &s, &run_dir);
     if (r == -ENOENT) {
         if (json)
-            print_json(NULL);
+            print_json(NULL, NULL);
         return say_none(data);
     }
     if (r) {
@@ -90,16 +106,19 @@ int status_main(const char *data, bool json)
         return STATUS_FAILED;
     }
     if (json)
-        print_json(&s);
+        print_json(&s, run_dir);
     else
-        print_table(&s);
+        print_table(&s, run_dir);
+    free(run_dir);
     return 0;
 }
 
 int down_main(const char *data)
 {
     struct state s;
-    int r = find(data, &s);
+    char *run_dir = NULL;
+    int r = find(data, &s, &run_dir);
+    free(run_dir);
     if (r == -ENOENT)
         return say_none(data);
     int fd = r ? -1 : (int)syscall(SYS_pidfd_open, s.supervisor, 0);

@@ -120,6 +120,7 @@ int directories_open(struct storage *s)
     const char *metadata = config_metadata_log_dir(s->config, s->arena);
     int status = 0;
     s->dirs = xcalloc(list.count + 1, sizeof *s->dirs);
+    s->offline_ids = arena_alloc(s->arena, (list.count + 1) * sizeof *s->offline_ids);
     for (size_t i = 0; i < list.count && status == 0; i++) {
         struct directory *d = &s->dirs[s->dir_count];
         *d = (struct directory){.storage = s, .path = xstrdup(list.items[i]), .lock_fd = -1, .previous_epoch = -1};
@@ -129,7 +130,7 @@ int directories_open(struct storage *s)
     }
     for (size_t i = 0; i < s->dir_count && status == 0; i++) {
         struct directory *d = &s->dirs[i];
-        d->failed = d->failed ? d->failed : directory_open_partitions(d);
+        d->failed = d->failed ? d->failed : directory_list(d);
         d->left = d->failed != 0;
     }
     return status == 0 ? check_enough(s) : status;
@@ -206,9 +207,11 @@ static void leave(struct directory *d)
     HASH_ITER (hh, d->storage->replicas, r, next) {
         if (r->dir != d)
             continue;
-        unopened_add(d, slice_str(r->topic), r->key.partition, NULL);
+        unopened_stay(unopened_add(d, slice_str(r->topic), r->key.partition), 0, NULL);
         replica_drop(r);
     }
+    while (d->waiting != NULL)
+        unopened_stay(d->waiting, 0, NULL);
     d->left = true;
 }
 
@@ -223,13 +226,13 @@ void directories_turn(void *ctx)
             leave(&s->dirs[i]);
     }
     service_heartbeat_soon(s->service);
+    progress_write(s);
 }
 
 void directories_heartbeat(struct storage *s, Karst__Bus__HeartbeatRequest *request)
 {
-    if (s->telling == NULL)
-        s->telling = arena_alloc(s->arena, (s->dir_count + 1) * sizeof *s->telling);
-    ProtobufCBinaryData *dirs = request->offline_log_dirs = s->telling;
+    ProtobufCBinaryData *dirs = s->offline_ids; /* until it has left */
+    request->offline_log_dirs = dirs;
     for (size_t i = 0; i < s->dir_count; i++) {
         struct directory *d = &s->dirs[i];
         d->telling = d->failed != 0 && !uuid_is_zero(d->id);
@@ -261,7 +264,7 @@ struct directory *directory_by_id(struct storage *s, struct uuid id)
     return NULL;
 }
 
-static struct uuid assigned_directory(const struct storage *s, const struct image_partition *p)
+struct uuid directory_assigned(const struct storage *s, const struct image_partition *p)
 {
     for (int32_t i = 0; i < p->replica_count; i++) {
         if (p->replicas[i] == service_id(s->service))
@@ -285,10 +288,14 @@ static bool is_cordoned(const struct storage *s, const struct directory *d)
 static struct directory *emptiest(struct storage *s)
 {
     struct directory *best = NULL;
+    size_t least = SIZE_MAX;
     for (size_t i = 0; i < s->dir_count; i++) {
         struct directory *d = &s->dirs[i];
-        if (d->failed == 0 && !is_cordoned(s, d) && (best == NULL || d->replica_count < best->replica_count))
-            best = d;
+        size_t n = d->replica_count + HASH_COUNT(d->unopened);
+        if (d->failed != 0 || n >= least || is_cordoned(s, d))
+            continue;
+        best = d;
+        least = n;
     }
     return best;
 }
@@ -304,7 +311,7 @@ static bool has_failed(const struct storage *s)
 
 struct directory *directory_for(struct storage *s, const struct image_partition *p, bool is_new, const char **ret_why)
 {
-    struct uuid id = assigned_directory(s, p);
+    struct uuid id = directory_assigned(s, p);
     struct directory *d = directory_by_id(s, id);
     if (d != NULL)
         return d;
@@ -367,7 +374,7 @@ static void release(struct directory *d)
     }
     struct unopened *u, *next_unopened;
     HASH_ITER (hh, d->unopened, u, next_unopened)
-        unopened_remove(d, u);
+        unopened_remove(u);
     if (d->lock_fd >= 0)
         close(d->lock_fd);
     free(d->path);

@@ -15,6 +15,7 @@
 #include "kafka/apis.h"
 #include "services/storage/storage.h"
 #include <malloc.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 
@@ -56,6 +57,7 @@ static void on_housekeeping(void *ctx)
         log_tick(r->log, loop_wall_ms(s->loop));
     files_idle(s);
     interests_idle(s);
+    opening_retry(s);
 }
 
 void storage_retain(struct replica *r)
@@ -102,14 +104,15 @@ static void start_timers(struct storage *s)
 /* flush.ms is looked at as often as the smallest of them asks for; not at all when no topic has one. */
 void storage_arm_flush_timer(struct storage *s)
 {
-    uint64_t least = UINT64_MAX;
+    uint64_t least = INT64_MAX;
+    s->settings_changed = false;
     for (const struct replica *r = s->replicas; r != NULL; r = r->hh.next) {
         uint64_t ms = (uint64_t)log_config(r->log)->flush_ms;
-        if (ms != INT64_MAX && ms < least)
-            least = ms;
+        least = MIN(least, ms);
     }
+    s->flush_least_ms = least;
     s->flush_timer = loop_timer_stop(s->flush_timer);
-    if (least != UINT64_MAX && !s->draining)
+    if (least != INT64_MAX && !s->draining)
         s->flush_timer = loop_timer_start(s->loop, MAX(least, FLUSH_TIMER_LEAST_MS), MAX(least, FLUSH_TIMER_LEAST_MS),
                                           flush_on_timer, s);
 }
@@ -134,8 +137,8 @@ static void try_drained(void *ctx)
     struct storage *s = ctx;
     if (s->offline && !s->draining)
         service_fail(s->service, EXIT_FAILURE);
-    if (!s->draining || s->drained || s->flushes > 0 || checkpoints_under_way(s) || s->cold != NULL ||
-        cleaner_is_busy(s->cleaner))
+    if (!s->draining || s->drained || s->flushes > 0 || checkpoints_under_way(s) || opening_under_way(s) ||
+        s->cold != NULL || cleaner_is_busy(s->cleaner))
         return;
     s->drained = true;
     read_end(s);
@@ -147,6 +150,7 @@ static void on_drain(void *ctx)
 {
     struct storage *s = ctx;
     s->draining = true;
+    opening_stop(s);
     stop_timers(s);
     read_answer_all(s);
     /* What is staged in this turn is committed and answered before the first hook of a turn finds nothing left. */
@@ -154,6 +158,17 @@ static void on_drain(void *ctx)
 }
 
 /* ---- start ---- */
+
+/* Of the slow pool, before its first use: what is opened must not keep flushes and cold reads from it. */
+static void size_slow_pool(const struct storage *s)
+{
+    enum { OTHER_THREADS = 4, THREADS_MAX = 256 };
+    char text[32];
+    long long threads =
+        OTHER_THREADS + (long long)s->dir_count * config_int(s->config, "num.recovery.threads.per.data.dir");
+    snprintf(text, sizeof text, "%lld", MIN(threads, (long long)THREADS_MAX));
+    setenv("UV_THREADPOOL_SIZE", text, 1);
+}
 
 /* What logs may hold open at once; files.c has its own bound, and flushes theirs (flush.c). */
 static size_t raise_descriptor_limit(void)
@@ -189,6 +204,7 @@ static int open_state(struct storage *s)
     s->config = service_config(s->service);
     s->arena = arena_new(0);
     s->pool = log_pool_new();
+    s->flush_least_ms = (uint64_t)INT64_MAX; /* none has one */
     s->read_arena = arena_new(0);
     log_pool_bound_descriptors(s->pool, raise_descriptor_limit());
     /* Records of a megabyte come and go with every call: the heap keeps room for some instead of asking the kernel for
@@ -203,6 +219,7 @@ static int open_state(struct storage *s)
     int status = directories_open(s);
     if (status != 0)
         return status;
+    size_slow_pool(s);
     serve(s);
     loop_hook(s->loop, LOOP_SERVE, directories_turn, s);
     loop_hook(s->loop, LOOP_SERVE, turn_begin, s);

@@ -73,83 +73,48 @@ enum kafka_error replica_missing(struct storage *s, const struct image_topic *t,
     if (p == NULL)
         return KERR_UNKNOWN_TOPIC_OR_PARTITION;
     for (size_t i = 0; i < s->dir_count; i++) {
-        if (unopened_find(&s->dirs[i], t->name, partition) != NULL)
+        const struct unopened *u = unopened_find(&s->dirs[i], t->name, partition);
+        if (u != NULL && u->state != UNOPENED_STAYS)
+            return KERR_NOT_LEADER_OR_FOLLOWER; /* soon: opening.c */
+        if (u != NULL)
             return KERR_KAFKA_STORAGE_ERROR;
     }
     return p->leader == service_id(s->service) ? KERR_KAFKA_STORAGE_ERROR : KERR_NOT_LEADER_OR_FOLLOWER;
 }
 
-static void note(void *ctx UNUSED, int level, const char *text)
+int replica_flush_recovered(struct log *log)
 {
-    log_write((enum log_level)level, "%s", text);
+    if (log_failed(log) != 0 || log_unflushed_messages(log) < log_config(log)->flush_messages)
+        return 0;
+    int err = log_flush(log);
+    return err == -ENOSPC && log_failed(log) == 0 ? 0 : err;
 }
 
-/* What recovery finds may be in the page cache only. Where flush.messages wants records flushed, nobody may be shown
- * one that a power cut could still take: a group coordinator would answer with a commit that is gone afterwards. */
 static void flush_recovered(struct replica *r)
 {
-    if (r->flush != NULL || log_failed(r->log) != 0 ||
-        log_unflushed_messages(r->log) < log_config(r->log)->flush_messages)
-        return;
-    int err = log_flush(r->log);
+    int err = r->flush == NULL ? replica_flush_recovered(r->log) : 0;
     if (err < 0)
         directory_failed(r->dir, err);
 }
 
-static const char *why_not_opened(int err)
+static struct replica *add(const struct unopened *u, struct log *log)
 {
-    return err == -EBADMSG    ? "its files are damaged"
-           : err == -EEXIST   ? "it is of another topic of the same name"
-           : err == -ENOTUNIQ ? "another folder holds the same partition"
-                              : strerror(-err);
-}
-
-int replica_open(struct directory *d, struct slice topic, struct uuid topic_id, int32_t partition,
-                 const struct unopened *lines)
-{
+    struct directory *d = u->dir;
     struct storage *s = d->storage;
     struct replica *r = xcalloc(1, sizeof *r);
-    r->storage = s;
-    r->dir = d;
-    r->topic = slice_dup_str(topic);
-    r->leader = r->leader_epoch = -1;
-    r->internal = is_internal(topic);
-    r->clean_to = lines != NULL ? lines->clean_to : -1;
-    r->point_on_disk = lines != NULL ? MAX(lines->recovery_point, (int64_t)0) : 0;
-    char *dir = xasprintf("%s/%s-%d", d->path, r->topic, (int)partition);
-    struct log_options o = {
-        .fs = &file_system_real,
-        .dir = dir,
-        .topic_id = topic_id,
-        .clean = lines != NULL && d->was_clean,
-        .recovery_point = lines != NULL ? MAX(lines->recovery_point, (int64_t)0) : 0,
-        .log_start_offset = lines != NULL ? MAX(lines->log_start, (int64_t)0) : 0,
-        .compacted_to = lines != NULL ? lines->clean_to : -1,
-        .now_wall_ms = loop_wall_ms(s->loop),
-        .note = note,
-        .pool = s->pool,
-    };
-    settings_of_topic(s, r->topic, &o.config);
-    s->settings_changed = true;
-    if (getrandom(&o.jitter_seed, sizeof o.jitter_seed, 0) < 0)
-        o.jitter_seed = (uint64_t)o.now_wall_ms;
-    int err = log_open(&o, &r->log);
-    if (err == 0 && replica_find(s, log_topic_id(r->log), partition) != NULL) {
-        r->log = log_abandon(r->log);
-        err = -ENOTUNIQ;
-    }
-    if (err < 0) {
-        log_error("%s: cannot be opened: %s", dir, why_not_opened(err));
-        free(r->topic);
-        free(r);
-    } else {
-        r->key = key_of(log_topic_id(r->log), partition);
-        HASH_ADD_BYHASHVALUE(hh, s->replicas, key, sizeof r->key, hash_of(&r->key), r);
-        d->replica_count++;
-        flush_recovered(r);
-    }
-    free(dir);
-    return err;
+    *r = (struct replica){.key = key_of(log_topic_id(log), u->partition),
+                          .storage = s,
+                          .dir = d,
+                          .topic = xstrdup(u->topic),
+                          .log = log,
+                          .leader = -1,
+                          .leader_epoch = -1,
+                          .internal = is_internal(slice_str(u->topic)),
+                          .clean_to = u->clean_to,
+                          .point_on_disk = MAX(u->recovery_point, (int64_t)0)};
+    HASH_ADD_BYHASHVALUE(hh, s->replicas, key, sizeof r->key, hash_of(&r->key), r);
+    d->replica_count++;
+    return r;
 }
 
 static void replica_free(struct replica *r)
@@ -246,11 +211,8 @@ static void set_leader(struct replica *r, const struct image_partition *p)
     r->leader_epoch = p->leader_epoch;
     if (!changed || log_failed(r->log) != 0)
         return;
-    if (p->leader == service_id(s->service) && p->leader_epoch > log_latest_epoch(r->log) && !log_has_staged(r->log)) {
-        int err = log_assign_epoch(r->log, p->leader_epoch);
-        if (err < 0)
-            directory_failed(r->dir, err);
-    }
+    if (p->leader == service_id(s->service) && p->leader_epoch > log_latest_epoch(r->log) && !log_has_staged(r->log))
+        log_assign_epoch(r->log, p->leader_epoch);
     read_wake_all(r);
 }
 
@@ -271,66 +233,179 @@ static void set_aside(struct replica *r)
     replica_free(r);
 }
 
-/* A folder without partition.metadata: a power cut took that file before anything in the folder was flushed (Kafka's
- * LogManager.isStrayReplica). It was opened under no topic's id and must not be opened a second time as the partition.
+/* ---- partitions whose logs are not open ---- */
+
+/* Two folders of one partition, in two directories: a copy, or a move that was cut short. The metadata may say which
+ * one it is; when it does not, neither is served, for one of them lacks what was acknowledged. (Kafka does not start.)
  */
-static void set_nameless_aside(struct storage *s, const struct image_topic *t, int32_t partition)
+static struct unopened *find_unopened(struct storage *s, const struct image_topic *t, const struct image_partition *p)
 {
-    struct replica *r, *next;
-    if (service_is_ready(s->service))
-        return; /* strays are set aside by then */
-    HASH_ITER (hh, s->replicas, r, next) {
-        if (uuid_is_zero(r->key.topic_id) && r->key.partition == partition && slice_eq(t->name, slice_str(r->topic)))
-            set_aside(r);
+    struct unopened *found = NULL, *u;
+    bool twins = false;
+    for (size_t i = 0; i < s->dir_count; i++) {
+        u = unopened_find(&s->dirs[i], t->name, p->partition);
+        twins = twins || (u != NULL && found != NULL);
+        found = found != NULL ? found : u;
     }
+    if (!twins)
+        return found;
+    struct directory *right = directory_by_id(s, directory_assigned(s, p));
+    for (size_t i = 0; i < s->dir_count; i++) {
+        u = unopened_find(&s->dirs[i], t->name, p->partition);
+        if (u == NULL || u->dir == right)
+            found = u != NULL ? u : found;
+        else if (u->state == UNOPENED_WAITS && u->dir->failed == 0) {
+            unopened_stay(u, -ENOTUNIQ, NULL);
+            log_error("%s/%s: not opened: another log directory holds the same partition%s", u->dir->path, u->name,
+                      right != NULL ? "" : ", and the metadata does not say which of them it is");
+        }
+    }
+    u = right != NULL ? unopened_find(right, t->name, p->partition) : NULL;
+    return u != NULL ? u : found;
 }
 
-/* What the start refused to open stays closed: opened as new, its damage would be cut away. But where nothing was ever
- * flushed there is nothing to keep, and a power cut may have torn no more than partition.metadata, which is written
- * again from the image. What is in a directory that has failed stays there. */
-static bool may_open(struct storage *s, const struct image_topic *t, int32_t partition)
+/* What was refused stays closed: opened as new, its damage would be cut away. But where nothing was ever flushed there
+ * is nothing to keep, and a power cut may have torn no more than partition.metadata, which is written again from the
+ * image. */
+static bool begin_again(struct unopened *u)
 {
-    for (size_t i = 0; i < s->dir_count; i++) {
-        struct directory *d = &s->dirs[i];
-        struct unopened *u = unopened_find(d, t->name, partition);
-        if (u == NULL)
-            continue;
-        if (d->failed != 0 || u->recovery_point > 0 || u->log_start > 0)
-            return false;
-        unopened_remove(d, u);
-    }
+    if (u->state != UNOPENED_STAYS || u->err != -EBADMSG || u->dir->failed != 0 || u->is_new ||
+        uuid_is_zero(u->topic_id) || u->recovery_point > 0 || u->log_start > 0)
+        return false;
+    u->is_new = true;
+    unopened_wait(u);
+    opening_ask(u);
     return true;
+}
+
+static void open_or_make(struct storage *s, const struct image_topic *t, const struct image_partition *p, bool is_new)
+{
+    const char *why = NULL;
+    struct unopened *u = find_unopened(s, t, p);
+    if (u != NULL) {
+        u->topic_id = t->id;
+        (void)begin_again(u);
+        return; /* or it comes by itself */
+    }
+    struct directory *d = directory_for(s, p, is_new, &why);
+    if (d == NULL) {
+        log_error(SLICE_F "-%d is not made: %s", SLICE_A(t->name), p->partition, why);
+        return;
+    }
+    u = unopened_add(d, t->name, p->partition);
+    u->is_new = true;
+    u->topic_id = t->id;
+    opening_ask(u);
+}
+
+/* The image of now decides what becomes of a log that was opened. assigned: the id of the topic that was ours when it
+ * was last said. */
+static void settle(struct replica *r, struct uuid assigned)
+{
+    struct storage *s = r->storage;
+    const struct image_topic *t = image_topic_by_name(s->image, slice_str(r->topic));
+    const struct image_partition *p = t != NULL ? image_partition(t, r->key.partition) : NULL;
+    bool is_ours = is_assigned(s, p);
+    if (is_ours && uuid_eq(t->id, r->key.topic_id)) {
+        set_leader(r, p);
+        return;
+    }
+    /* A folder without partition.metadata is of no topic: a power cut took that file before anything in the folder was
+     * flushed (LogManager.isStrayReplica). */
+    if (!uuid_is_zero(assigned) && uuid_eq(assigned, r->key.topic_id))
+        replica_leave(r); /* the topic was deleted meanwhile */
+    else if (is_ours || service_is_ready(s->service))
+        set_aside(r);
+    if (is_ours && s->may_open)
+        open_or_make(s, t, p, false);
+}
+
+void replica_opened(struct unopened *u, struct log *log)
+{
+    struct storage *s = u->dir->storage;
+    struct uuid assigned = u->topic_id;
+    if (replica_find(s, log_topic_id(log), u->partition) != NULL) {
+        log_abandon(log);
+        replica_not_opened(u, -ENOTUNIQ, NULL);
+        return;
+    }
+    log_take(log);
+    struct replica *r = add(u, log);
+    unopened_remove(u);
+    struct log_config config;
+    settings_of_topic(s, r->topic, &config); /* they may have changed meanwhile */
+    log_set_config(r->log, &config);
+    s->settings_changed = s->settings_changed || (uint64_t)config.flush_ms < s->flush_least_ms;
+    settle(r, assigned);
 }
 
 /* The folder of a new partition may still hold an older topic of the same name, which was deleted while we were away.
  */
-static int open_over_older(struct directory *d, const struct image_topic *t, int32_t partition)
+static bool set_older_aside(struct unopened *u)
 {
-    int err = replica_open(d, t->name, t->id, partition, NULL);
-    for (struct replica *r = d->storage->replicas; err == -EEXIST && r != NULL; r = r->hh.next) {
-        if (r->known || r->dir != d || r->key.partition != partition || !slice_eq(t->name, slice_str(r->topic)))
+    for (struct replica *r = u->dir->storage->replicas; r != NULL; r = r->hh.next) {
+        if (r->known || r->dir != u->dir || r->key.partition != u->partition || strcmp(r->topic, u->topic) != 0)
             continue;
         set_aside(r);
-        return replica_open(d, t->name, t->id, partition, NULL);
+        return true;
     }
-    return err;
+    return false;
 }
 
-static bool open_new(struct storage *s, const struct image_topic *t, const struct image_partition *p, bool is_new)
+/* What is wrong with one folder, as opposed to the directory. */
+static bool is_of_the_partition(const struct unopened *u, int err)
 {
-    const char *why = NULL;
-    if (!may_open(s, t, p->partition))
-        return false;
-    set_nameless_aside(s, t, p->partition);
-    struct directory *d = directory_for(s, p, is_new, &why);
-    if (d == NULL) {
-        log_error(SLICE_F "-%d is not made: %s", SLICE_A(t->name), p->partition, why);
-        return false;
+    return err == -EBADMSG || err == -EEXIST || err == -ENOTUNIQ || err == -ENOTDIR || err == -EISDIR ||
+           err == -ELOOP || (!u->is_new && (err == -EACCES || err == -EPERM)) || unopened_may_pass(err);
+}
+
+void replica_not_opened(struct unopened *u, int err, char *why)
+{
+    struct directory *d = u->dir;
+    if (err == -ENOTDIR && !u->is_new) {
+        log_warn("%s/%s is no folder: ignored", d->path, u->name);
+        unopened_remove(u);
+        free(why);
+        return;
     }
-    int err = open_over_older(d, t, p->partition);
-    if (err < 0 && err != -EBADMSG && err != -EEXIST)
+    if (err == -EEXIST && u->is_new && set_older_aside(u)) {
+        unopened_wait(u);
+        opening_ask(u);
+        free(why);
+        return;
+    }
+    bool local = is_of_the_partition(u, err);
+    unopened_stay(u, local ? err : 0, why);
+    if (begin_again(u))
+        return;
+    log_error("%s/%s: cannot be opened: %s", d->path, u->name, local ? unopened_reason(u) : strerror(-err));
+    if (!local)
         directory_failed(d, err);
-    return err == 0;
+    if (!d->opening)
+        progress_write(d->storage);
+}
+
+/* A topic is deleted whose files could not be opened: they go, if they are its. */
+static void remove_unopened(struct storage *s, const struct image_topic *t, int32_t partition)
+{
+    for (size_t i = 0; i < s->dir_count; i++) {
+        struct directory *d = &s->dirs[i];
+        struct unopened *u = d->failed == 0 ? unopened_find(d, t->name, partition) : NULL;
+        if (u == NULL || u->state != UNOPENED_STAYS)
+            continue;
+        struct uuid id;
+        char *path = xasprintf("%s/%s", d->path, u->name);
+        char *to = logdir_leaving_path(path, random_uuid());
+        if (logdir_read_partition_metadata(&file_system_real, path, &id) == 0 && uuid_eq(id, t->id) &&
+            file_rename(&file_system_real, path, to) == 0) {
+            log_warn("%s: its topic is deleted, and so are these files, which could not be opened", path);
+            directory_remove_later(d, TAKE_PTR(to), 0);
+            unopened_remove(u);
+            progress_write(s);
+        }
+        free(path);
+        free(to);
+    }
 }
 
 struct topic_change {
@@ -347,13 +422,14 @@ static void on_partition(void *ctx, const struct image_partition *before, const 
     if (!is_assigned(s, after)) {
         if (r != NULL)
             replica_leave(r);
+        else if (after == NULL)
+            remove_unopened(s, c->topic, partition);
         return;
     }
-    bool is_new = before == NULL && service_is_ready(s->service);
-    if (r == NULL && !s->offline && open_new(s, c->topic, after, is_new))
-        r = replica_find(s, c->topic->id, partition);
     if (r != NULL)
         set_leader(r, after);
+    else if (!s->offline)
+        open_or_make(s, c->topic, after, before == NULL && service_is_ready(s->service));
 }
 
 static void on_topic(void *ctx, const struct image_topic *before, const struct image_topic *after)
@@ -381,7 +457,7 @@ static void on_config(void *ctx, enum image_resource type, struct slice name)
         log_set_config(r->log, &config);
         if (!config.cleanup_compact)
             cleaner_abort(r);
-        flush_recovered(r); /* at the start a topic's own keys are known only now */
+        flush_recovered(r);
     }
 }
 
@@ -399,15 +475,17 @@ void replicas_on_image(void *ctx, const struct image *old_image, const struct im
     struct storage *s = ctx;
     struct image *was = s->image;
     s->image = image_retain(new_image);
+    s->made_now = 0;
     if (!s->drained) {
         const struct image_diff diff = {.topic = on_topic, .config = on_config, .ctx = s};
         image_diff(old_image, new_image, &diff);
     }
     if (old_image == NULL)
         on_config(s, IMAGE_BROKER, SLICE_EMPTY);
+    if (!s->draining)
+        opening_begin(s);
     if (s->settings_changed && !s->drained)
         storage_arm_flush_timer(s);
-    s->settings_changed = false;
     image_release(was);
 }
 

@@ -93,6 +93,14 @@ void settings_of_topic(struct storage *s, const char *topic, struct log_config *
     *ret_config = l;
 }
 
+int64_t settings_of_broker(struct storage *s, const char *key)
+{
+    struct places p = {.image = s->image, .topic = SLICE_EMPTY};
+    snprintf(p.node, sizeof p.node, "%d", (int)service_id(s->service));
+    const struct config_layers layers = {find, &p};
+    return config_long_at(s->config, CONFIG_BROKER, &layers, key);
+}
+
 void settings_of_cleaner(struct storage *s, struct cleaner_settings *ret_settings)
 {
     struct places p = {.image = s->image, .topic = SLICE_EMPTY};

@@ -81,12 +81,26 @@ struct removal {
     struct removal *prev, *next;
 };
 
-/* A partition whose log is not open: its files could not be opened, or its directory has failed. Nobody makes the
- * partition anew meanwhile, and what the checkpoints said of it is kept for the next start. */
+/* A partition in a directory whose log is not open.
+ *
+ *   WAITS --opening_next--> RUNS --replica_opened--> a replica
+ *                            |---> STAYS: its files are damaged, or its directory has failed
+ *
+ * Nobody makes the partition anew meanwhile, and what the checkpoints said of it is kept for the next start. */
+enum unopened_state { UNOPENED_WAITS, UNOPENED_RUNS, UNOPENED_STAYS };
 struct unopened {
     UT_hash_handle hh;
-    char *name;                                             /* of its folder */
+    struct directory *dir;
+    struct unopened *prev, *next; /* of dir->waiting, while it waits */
+    char *name;                   /* of its folder */
+    char *topic;
+    int32_t partition;
+    struct uuid topic_id; /* of the topic that the image assigns to us under this name; zero: none so far */
+    enum unopened_state state;
+    bool is_new; /* made, or its damaged partition.metadata is: under topic_id */
     int64_t recovery_point, log_start, high_mark, clean_to; /* -1: no line */
+    int err;                                                /* why it stays; 0: its directory has failed */
+    char *why;                                              /* the log's words for it; may be NULL */
 };
 
 /* A folder of log.dirs. Its files are its own: a failure of one takes the partitions in it offline, and no others. */
@@ -110,6 +124,13 @@ struct directory {
     struct flush_queue lanes[FLUSH_LANES];
     struct removal *removals;
     struct unopened *unopened; /* by name */
+    struct unopened *waiting;  /* of these, in the order in which they are opened */
+    size_t waiting_count;
+    size_t openings;       /* jobs under way */
+    size_t opened, stayed; /* logs of the start, so far */
+    bool opening;          /* the start's logs are being opened */
+    uint64_t opening_since_ms;
+    struct log_progress progress;
 };
 
 struct storage {
@@ -120,9 +141,12 @@ struct storage {
 
     struct directory *dirs; /* in the order of log.dirs */
     size_t dir_count;
-    ProtobufCBinaryData *telling; /* ids, of the heartbeat that is being sent */
-    bool offline;                 /* no directory is left, or the metadata's is gone: the process ends */
-    bool dirs_failed;             /* replicas of a directory that has failed are to go in the next turn */
+    ProtobufCBinaryData *offline_ids; /* of one heartbeat */
+    bool offline;                     /* no directory is left, or the metadata's is gone: the process ends */
+    bool dirs_failed;                 /* replicas of a directory that has failed are to go in the next turn */
+    bool may_open;                    /* there is an image: logs may be opened */
+    uint64_t jitter_seed;
+    size_t made_now; /* partitions made in this turn, on the loop's thread */
 
     struct replica *replicas;
     struct image *image;
@@ -147,10 +171,11 @@ struct storage {
     struct given_file *files; /* of all replicas, the one used last at the end */
     size_t file_count;
     struct cleaner *cleaner;
-    struct loop_timer *housekeeping, *retention, *marks_timer, *points_timer, *flush_timer;
+    struct loop_timer *housekeeping, *retention, *marks_timer, *points_timer, *flush_timer, *progress_timer;
     bool commit_comes; /* LOOP_COMMIT of this turn is still ahead: no other turn is needed for what is staged */
     bool draining, drained;
-    bool settings_changed; /* the flush timer is to be set anew */
+    bool settings_changed;   /* the flush timer is to be set anew */
+    uint64_t flush_least_ms; /* flush.ms: the least of all replicas; INT64_MAX: none has one */
     struct config_listeners listeners;
     struct arena *arena; /* as long as the process */
     struct buf scratch;  /* of one reply */
@@ -169,6 +194,8 @@ void directory_failed(struct directory *d, int err);
 void directories_turn(void *ctx); /* the first of a turn */
 /* NULL: none of that id is in use. */
 NODISCARD struct directory *directory_by_id(struct storage *s, struct uuid id);
+/* The directory of our replica as the metadata has it; it may be of no directory of ours. */
+struct uuid directory_assigned(const struct storage *s, const struct image_partition *p);
 /* Where a new replica goes. p: what the metadata says of its partition. NULL: nowhere; *ret_why says it. */
 NODISCARD struct directory *directory_for(struct storage *s, const struct image_partition *p, bool is_new,
                                           const char **ret_why);
@@ -179,11 +206,36 @@ void directories_heartbeat(struct storage *s, Karst__Bus__HeartbeatRequest *requ
 void directories_on_heartbeat_taken(void *ctx);
 
 /* ---- unopened.c ---- */
-/* Opens what is in the directory. 0 or -errno: it cannot be read. */
-NODISCARD int directory_open_partitions(struct directory *d);
-void unopened_add(struct directory *d, struct slice topic, int32_t partition, const struct unopened *lines);
+/* Notes what is in the directory. 0 or -errno: it cannot be read. */
+NODISCARD int directory_list(struct directory *d);
+/* It waits, without a line in any checkpoint. */
+struct unopened *unopened_add(struct directory *d, struct slice topic, int32_t partition);
 NODISCARD struct unopened *unopened_find(struct directory *d, struct slice topic, int32_t partition);
-void unopened_remove(struct directory *d, struct unopened *u);
+void unopened_wait(struct unopened *u);
+void unopened_run(struct unopened *u);
+/* err 0: its directory has failed. why may be NULL, and is taken. */
+void unopened_stay(struct unopened *u, int err, char *why);
+void unopened_remove(struct unopened *u); /* does not run */
+const char *unopened_reason(const struct unopened *u);
+/* It stays for want of something that may come back: room on the disk, descriptors, memory. */
+bool unopened_may_pass(int err);
+
+/* ---- opening.c ---- */
+/* There is an image: what waits is opened, and the progress told. */
+void opening_begin(struct storage *s);
+/* The partition is to be opened or made soon; the first few of a turn at once, before this returns, and then u is gone.
+ */
+void opening_ask(struct unopened *u);
+/* What stayed because there was no room, or no descriptor, is tried again. */
+void opening_retry(struct storage *s);
+/* A drain: what runs is given up where it is. */
+void opening_stop(struct storage *s);
+bool opening_under_way(const struct storage *s);
+
+/* ---- progress.c ---- */
+/* A line a directory in the log, each second while its logs are opened; and what `karst status` shows. */
+void progress_on_timer(void *ctx);
+void progress_write(struct storage *s);
 
 /* ---- marks.c ---- */
 void marks_on_timer(void *ctx);
@@ -207,10 +259,14 @@ void directories_close(struct storage *s);
 /* ---- replicas.c ---- */
 NODISCARD struct replica *replica_find(struct storage *s, struct uuid topic_id, int32_t partition);
 NODISCARD struct replica *replica_by_name(struct storage *s, struct slice topic, int32_t partition);
-/* Opens or makes the log of a partition; 0 or -errno, logged. lines: what the checkpoints say of it; NULL: it is new.
- */
-NODISCARD int replica_open(struct directory *d, struct slice topic, struct uuid topic_id, int32_t partition,
-                           const struct unopened *lines);
+/* The log of a partition that was not open is; u is gone. */
+void replica_opened(struct unopened *u, struct log *log);
+/* It could not be, for this reason; u stays, or is gone. */
+void replica_not_opened(struct unopened *u, int err, char *why);
+/* What recovery finds may be in the page cache only. Where flush.messages wants records flushed, nobody may be shown
+ * one that a power cut could still take: a group coordinator would answer with a commit that is gone afterwards. Any
+ * thread that has the log. 0 or -errno. */
+NODISCARD int replica_flush_recovered(struct log *log);
 void replicas_on_image(void *ctx, const struct image *old_image, const struct image *new_image);
 /* Registered, and the image is of now: folders that it does not know are set aside. */
 void replicas_on_ready(void *ctx);
@@ -230,6 +286,8 @@ enum kafka_error replica_look_up(struct storage *s, struct slice topic, int32_t 
 
 /* ---- settings.c ---- */
 void settings_of_topic(struct storage *s, const char *topic, struct log_config *ret_config);
+/* A broker key: its dynamic values over the file. */
+int64_t settings_of_broker(struct storage *s, const char *key);
 /* log.cleaner.*, with what was set while running. */
 struct cleaner_settings {
     int threads;

@@ -1,7 +1,10 @@
 """Several log directories: identity, placement, and what a failure of one does to the others."""
+import json
 import os
 import re
 import shutil
+import signal
+import subprocess
 
 import pytest
 
@@ -233,3 +236,116 @@ def run_config(other, running):
         f.writelines(lines)
         f.write(f"log.dirs={other.data},{running.folder}/second\nkarst.run.dir={other.folder}/run\n")
     return path
+
+
+def status(cluster):
+    return json.loads(ran([KARST, "status", "--data", cluster.data, "--json"]))
+
+
+def all_open(cluster):
+    return all(d["logs_open"] == d["logs"] for d in status(cluster)["directories"]) and status(cluster)["directories"]
+
+
+def kill_storage(cluster):
+    pid = cluster.pids()["storage"]
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: cluster.pids().get("storage") not in (pid, None), what="a new storage process")
+
+
+def test_thousands_at_once_do_not_stop_the_others(three):
+    """A topic of 3,000 partitions is made; meanwhile another one is written to, and no link ends."""
+    three.start()
+    create(three, "before", 1)
+    made = three.ask("CreateTopics", 7, {"Topics": [{"Name": "many", "NumPartitions": 3000, "ReplicationFactor": 1, "Assignments": [],
+                                                     "Configs": []}], "timeoutMs": 60000, "validateOnly": False})
+    assert made["Topics"][0]["ErrorCode"] == 0
+    for n in range(5):
+        assert produce(three, "before", 0, str(n)).status == 0
+    wait_until(lambda: sum(len(partitions_in(p)) for p in paths_of(three.folder)) == 3001, 60, "all partitions")
+    assert produce(three, "many", 2999, "value").status == 0
+    counts = [len(partitions_in(p)) for p in paths_of(three.folder)]
+    assert max(counts) - min(counts) <= 1, counts
+    assert "refuses us" not in three.log() and "lost" not in three.log(), three.log()
+    kill_storage(three)
+    wait_until(lambda: all_open(three), 60, "the logs")
+    assert consume(three, "many", 2999) == ["value"] and consume(three, "before", 0) == list("01234")
+
+
+def test_status_shows_directories_and_damage(three):
+    three.start()
+    create(three, "t", 3)
+    for p in range(3):
+        assert produce(three, "t", p, f"value-{p}").status == 0
+    three.stop()
+    home = next(d for d in paths_of(three.folder) if "t-1" in partitions_in(d))
+    with open(os.path.join(home, "t-1", "00000000000000000000.log"), "r+b") as f:
+        f.seek(64)
+        f.write(b"\xff\xff\xff")
+    for d in paths_of(three.folder):
+        os.unlink(os.path.join(d, ".kafka_cleanshutdown"))
+    three.start()
+    seen = wait_until(lambda: status(three)["unopened"], what="the damage")
+    assert [(u["partition"], u["path"]) for u in seen] == [("t-1", home)] and "damaged at offset 0, byte 0 of segment 0" in seen[0]["reason"]
+    assert {d["path"]: (d["state"], d["logs_open"], d["logs"]) for d in status(three)["directories"]} == {
+        d: ("online", int(d != home), 1) for d in paths_of(three.folder)}
+    assert "not open: t-1" in ran([KARST, "status", "--data", three.data])
+    assert consume(three, "t", 0) == ["value-0"] and consume(three, "t", 2) == ["value-2"]
+    assert produce(three, "t", 1, "refused").status != 0
+    assert three.tool("topics", "--delete", "--topic", "t").status == 0
+    wait_until(lambda: not partitions_in(home), what="the removal of what could not be opened")
+    assert status(three)["unopened"] == []
+
+
+def test_a_partition_in_two_directories_is_served_from_neither_or_the_right_one(three):
+    three.start()
+    create(three, "t", 1)
+    assert produce(three, "t", 0, "value").status == 0
+    three.stop()
+    home = next(d for d in paths_of(three.folder) if partitions_in(d))
+    other = next(d for d in paths_of(three.folder) if not partitions_in(d))
+    shutil.copytree(os.path.join(home, "t-0"), os.path.join(other, "t-0"))
+    three.start()
+    wait_until(lambda: status(three)["unopened"], what="the twins")
+    twins = {u["path"] for u in status(three)["unopened"]}
+    assert twins in ({home, other}, {other}) and all("same partition" in u["reason"] for u in status(three)["unopened"])
+    three.stop()
+    shutil.rmtree(os.path.join(other, "t-0"))
+    three.start()
+    assert consume(three, "t", 0) == ["value"]
+
+
+def test_a_stop_while_logs_are_opened_keeps_what_is_known(three):
+    """No marker stands in a directory whose logs were not all open, and no line of its checkpoints is lost."""
+    three.start()
+    three.ask("CreateTopics", 7, {"Topics": [{"Name": "many", "NumPartitions": 600, "ReplicationFactor": 1, "Assignments": [],
+                                              "Configs": []}], "timeoutMs": 60000, "validateOnly": False})
+    wait_until(lambda: sum(len(partitions_in(p)) for p in paths_of(three.folder)) == 600, 60, "all partitions")
+    assert produce(three, "many", 7, "value").status == 0
+    three.stop()
+    for d in paths_of(three.folder):
+        os.unlink(os.path.join(d, ".kafka_cleanshutdown"))
+    up = subprocess.Popen(three.up_command(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        wait_until(lambda: run([KARST, "status", "--data", three.data]).status == 0 and status(three)["directories"], what="the opening")
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.communicate(timeout=60)
+    for d in paths_of(three.folder):
+        with open(os.path.join(d, "recovery-point-offset-checkpoint"), encoding="utf-8") as f:
+            assert len(f.read().split("\n")) - 3 == len(partitions_in(d))
+    three.start()
+    wait_until(lambda: all_open(three), 60, "the logs")
+    assert consume(three, "many", 7) == ["value"]
+
+
+def test_a_file_with_a_partitions_name_hurts_nobody(three):
+    three.start()
+    create(three, "t", 1)
+    assert produce(three, "t", 0, "value").status == 0
+    three.stop()
+    other = next(d for d in paths_of(three.folder) if not partitions_in(d))
+    open(os.path.join(other, "u-0"), "w", encoding="utf-8").close()
+    three.start()
+    assert consume(three, "t", 0) == ["value"]
+    three.stop()
+    assert os.path.exists(os.path.join(other, ".kafka_cleanshutdown")) and os.path.exists(os.path.join(other, "u-0"))
