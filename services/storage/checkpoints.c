@@ -178,7 +178,7 @@ static int write_now(struct checkpoint *c)
 bool checkpoints_under_way(const struct storage *s)
 {
     for (size_t i = 0; i < s->dir_count; i++) {
-        if (s->dirs[i].checkpointing)
+        if (s->dirs[i].checkpointing || s->dirs[i].writing_starts)
             return true;
     }
     return false;
@@ -191,14 +191,46 @@ void checkpoints_on_marks(void *ctx)
         write_later(gather_marks(&s->dirs[i]));
 }
 
+/* ---- log starts: DeleteRecords waits for them, so they do not wait for the other files ---- */
+
+static void on_starts_written(void *ctx);
+
+static void write_starts(struct checkpoint *c)
+{
+    struct directory *d = c->dir;
+    d->writing_starts = true;
+    d->starts_now = TAKE_PTR(d->starts_next);
+    loop_work(d->storage->loop, write_checkpoint, on_starts_written, c);
+}
+
+static void on_starts_written(void *ctx)
+{
+    struct checkpoint *c = ctx;
+    struct directory *d = c->dir;
+    struct starts_wait *w, *next, *waited = TAKE_PTR(d->starts_now);
+    int err = finish_checkpoint(c);
+    d->writing_starts = false;
+    if (d->starts_next != NULL)
+        write_starts(gather_starts(d));
+    LL_FOREACH_SAFE(waited, w, next)
+    w->done(w, err);
+    loop_again(d->storage->loop); /* a drain may wait for it */
+}
+
+void checkpoints_make_starts_durable(struct starts_wait *w)
+{
+    struct directory *d = w->dir;
+    LL_PREPEND(d->starts_next, w);
+    if (!d->writing_starts)
+        write_starts(gather_starts(d));
+}
+
 void checkpoints_write_points(struct directory *d)
 {
     write_later(gather_points(d));
-    /* Here and now, as DeleteRecords does it: two writers of one file would take each other's .tmp away. Rare: only
-     * after a retention. */
     struct checkpoint *starts = gather_starts(d);
-    if (is_to_be_written(starts))
-        (void)write_now(starts);
+    if (!d->writing_starts && is_to_be_written(starts))
+        write_starts(starts);
     else
         checkpoint_free(starts);
 }
@@ -230,11 +262,6 @@ static int write_cleaned_now(struct directory *d)
         return write_now(c);
     checkpoint_free(c);
     return 0;
-}
-
-int directory_write_starts(struct directory *d)
-{
-    return write_now(gather_starts(d));
 }
 
 /* ---- the clean stop ---- */
@@ -281,7 +308,7 @@ static void close_directory(struct directory *d)
     if (err == 0)
         err = write_now(gather_marks(d));
     if (err == 0)
-        err = directory_write_starts(d);
+        err = write_now(gather_starts(d));
     if (err == 0)
         err = write_cleaned_now(d);
     if (err == 0)

@@ -40,22 +40,54 @@ static enum kafka_error delete_one(struct storage *s, struct slice topic, int32_
     return KERR_NONE;
 }
 
-static void write_starts(struct storage *s, const bool *moved, struct kafka_delete_records_response *response)
+/* ---- the answer, when the starts are on the disk ---- */
+
+struct deletion { /* in the rpc's arena */
+    struct storage *storage;
+    struct rpc *rpc;
+    struct kafka_delete_records_response response;
+    size_t left; /* directories that are still being written */
+    struct dir_wait {
+        struct starts_wait wait;
+        struct deletion *deletion;
+    } waits[];
+};
+
+static void refuse_those_of(struct deletion *x, const struct directory *d)
 {
-    bool failed = false;
-    for (size_t i = 0; i < s->dir_count; i++) {
-        /* On a full disk: this is how room is made; the checkpoint follows with its timer, as Kafka's always does. */
-        int err = moved[i] ? directory_write_starts(&s->dirs[i]) : 0;
-        failed = failed || (err < 0 && err != -ENOSPC);
-    }
-    for (int32_t t = 0; failed && t < response->topics_count; t++) {
-        topic_answer *to = &response->topics[t];
+    for (int32_t t = 0; t < x->response.topics_count; t++) {
+        topic_answer *to = &x->response.topics[t];
         for (int32_t p = 0; p < to->partitions_count; p++) {
-            const struct replica *r = replica_by_name(s, to->name, to->partitions[p].partition_index);
-            if (r != NULL && r->dir->failed != 0)
+            const struct replica *r = replica_by_name(x->storage, to->name, to->partitions[p].partition_index);
+            if (r != NULL && r->dir == d)
                 to->partitions[p].error_code = KERR_KAFKA_STORAGE_ERROR;
         }
     }
+}
+
+static void on_durable(struct starts_wait *w, int err)
+{
+    struct deletion *x = CONTAINER_OF(w, struct dir_wait, wait)->deletion;
+    /* On a full disk: this is how room is made; the checkpoint follows with its timer, as Kafka's always does. */
+    if (err < 0 && err != -ENOSPC)
+        refuse_those_of(x, w->dir);
+    if (--x->left == 0)
+        rpc_reply_kafka(x->rpc, &x->response, 0);
+}
+
+static void answer_when_durable(struct deletion *x, const bool *moved)
+{
+    struct storage *s = x->storage;
+    x->left = 1; /* so that none of them answers before all are asked */
+    for (size_t i = 0; i < s->dir_count; i++) {
+        if (!moved[i])
+            continue;
+        x->left++;
+        x->waits[i] = (struct dir_wait){.wait = {.dir = &s->dirs[i], .done = on_durable}, .deletion = x};
+        checkpoints_make_starts_durable(&x->waits[i].wait);
+    }
+    if (--x->left == 0)
+        rpc_reply_kafka(x->rpc, &x->response, 0);
 }
 
 void delete_records_on_call(void *ctx, struct rpc *rpc)
@@ -71,12 +103,14 @@ void delete_records_on_call(void *ctx, struct rpc *rpc)
     turn_commit(s); /* what is staged in this turn is before the high watermark that is meant */
     struct arena *a = rpc_arena(rpc);
     bool *moved = arena_calloc(a, s->dir_count, sizeof *moved);
-    struct kafka_delete_records_response response;
-    kafka_delete_records_response_init(&response);
-    response.topics = arena_calloc(a, (size_t)q->topics_count + 1, sizeof *response.topics);
-    response.topics_count = q->topics_count;
+    struct deletion *x = arena_alloc(a, sizeof *x + s->dir_count * sizeof x->waits[0]);
+    x->storage = s;
+    x->rpc = rpc;
+    kafka_delete_records_response_init(&x->response);
+    x->response.topics = arena_calloc(a, (size_t)q->topics_count + 1, sizeof *x->response.topics);
+    x->response.topics_count = q->topics_count;
     for (int32_t t = 0; t < q->topics_count; t++) {
-        topic_answer *to = &response.topics[t];
+        topic_answer *to = &x->response.topics[t];
         to->name = q->topics[t].name;
         to->partitions_count = q->topics[t].partitions_count;
         to->partitions = arena_calloc(a, (size_t)to->partitions_count + 1, sizeof *to->partitions);
@@ -89,6 +123,5 @@ void delete_records_on_call(void *ctx, struct rpc *rpc)
                 (int16_t)delete_one(s, to->name, from->partition_index, from->offset, moved, &row->low_watermark);
         }
     }
-    write_starts(s, moved, &response);
-    rpc_reply_kafka(rpc, &response, 0);
+    answer_when_durable(x, moved);
 }

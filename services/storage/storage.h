@@ -119,6 +119,8 @@ struct directory {
     size_t replica_count;
     uint32_t starts_crc, marks_crc, points_crc, clean_crc; /* of the checkpoints as last written */
     bool checkpointing;
+    bool writing_starts;
+    struct starts_wait *starts_now, *starts_next; /* for the write that is under way, and for the one after it */
     bool marking;          /* the recovery points are written when the logs that were chosen are marked */
     uint64_t told_full_ms; /* when the log last said that the disk is full */
     struct flush_queue lanes[FLUSH_LANES];
@@ -243,8 +245,14 @@ void marks_on_timer(void *ctx);
 void marks_on_round(struct directory *d);
 
 /* ---- checkpoints.c ---- */
-/* The log starts, durable before this returns: DeleteRecords was promised. 0 or -errno. */
-NODISCARD int directory_write_starts(struct directory *d);
+/* For the log starts as they are now: done is called, from the loop, when they are durable (0) or could not be written
+ * (-errno). One write serves all who come while another is under way. w is the caller's until then. */
+struct starts_wait {
+    struct starts_wait *next;
+    struct directory *dir;
+    void (*done)(struct starts_wait *w, int err);
+};
+void checkpoints_make_starts_durable(struct starts_wait *w);
 void checkpoints_on_marks(void *ctx);
 /* Recovery points and log starts, on the slow pool. */
 void checkpoints_write_points(struct directory *d);
