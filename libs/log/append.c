@@ -192,7 +192,10 @@ static void keep_batch(struct log *l, const struct staged_batch *t)
         int32_t coordinator_epoch;
         int marker = log_marker_of(b, t->bytes, &coordinator_epoch);
         void *undo = staging_alloc(l->pool, l->staged, producers_undo_size());
+        int64_t first = producers_open_since(l->producers, b->producer_id);
         producers_apply_staged(l->producers, b, marker, coordinator_epoch, undo, &l->undo);
+        if (marker == CONTROL_ABORT && first >= 0)
+            txn_index_stage(&l->aborted, b->producer_id, first, batch_last_offset(b), log_stable_behind(l, b));
     }
 }
 
@@ -275,9 +278,10 @@ static int note_staged(struct log *l)
     return first;
 }
 
-static void undo_staged(struct log *l)
+static void undo_staged(struct log *l, bool entries)
 {
     struct segment *s = log_active(l);
+    int taken_back = entries ? txn_index_take_back(s, txn_index_staged(&l->aborted)) : 0;
     l->undos++;
     producers_undo(l->producers, &l->undo);
     if (l->epochs.count > l->epochs_staged)
@@ -286,6 +290,7 @@ static void undo_staged(struct log *l)
     int fd = segment_fd(s);
     /* Nobody was ever given what lies behind size_bytes, not even of a file that was given away. */
     int err = fd < 0 ? fd : file_ftruncate(l->fs, fd, s->size_bytes);
+    err = err < 0 ? err : taken_back;
     s->reserved_to = 0;
     /* Bytes of an unanswered append would come back as records at the next start; after a power cut, too, when the
      * flushes to come begin behind this segment. */
@@ -303,10 +308,13 @@ int log_commit(struct log *l)
     size_t count;
     struct iovec last, *vectors = staging_vectors(l->staged, &count, &last);
     segment_reserve(s, l->staged_bytes, (uint64_t)l->config.segment_bytes);
-    int fd = segment_fd(s);
-    int err = fd < 0 ? fd : file_write_all(l->fs, fd, vectors, count, s->size_bytes);
+    bool entries = l->aborted.size > 0;
+    int err = entries ? txn_index_append(s, slice_make(l->aborted.data, l->aborted.size)) : 0;
+    entries = entries && err == 0;
+    int fd = err < 0 ? err : segment_fd(s);
+    err = fd < 0 ? fd : file_write_all(l->fs, fd, vectors, count, s->size_bytes);
     if (err < 0) {
-        undo_staged(l);
+        undo_staged(l, entries);
         if (err != -ENOSPC)
             log_fail(l, err, "appending");
     } else {
@@ -320,6 +328,7 @@ int log_commit(struct log *l)
         if (side < 0)
             log_fail(l, side, "writing an index");
     }
+    buf_free(&l->aborted);
     l->staged_bytes = 0;
     staging_done(l->staged, last);
     if (l->staged->batch_count == 0)

@@ -131,7 +131,7 @@ static int finish_group(struct log_clean *c)
         err = settle(c, index_fd(&s->times));
     if (err == 0)
         err = file_sync_dir(c->fs, c->dir);
-    s->txn_index = c->filter.txn_index.size > 0 ? SEGMENT_TXN_SOME : SEGMENT_TXN_NONE;
+    s->txn_index = SEGMENT_TXN_UNKNOWN; /* looked at anew */
     c->stats.segments_before += c->group_to - c->group_from;
     c->stats.segments_after++;
     c->phase = CLEAN_TO_SWAP;

@@ -63,6 +63,14 @@ static void add_index(struct log_flush *f, struct index *x)
     x->dirty = f->err != 0;
 }
 
+static void add_aborted(struct log_flush *f, struct segment *s)
+{
+    if (!s->txn_dirty)
+        return;
+    add_file(f, segment_path(s, "txnindex"));
+    s->txn_dirty = f->err != 0;
+}
+
 static void add_snapshot(struct log_flush *f, const struct log *l, int64_t offset)
 {
     add_file(f, xasprintf("%s/%020" PRId64 ".snapshot", l->dir, offset));
@@ -93,6 +101,7 @@ static void add_segments(struct log_flush *f, struct log *l)
             add_fd(f, segment_fd(s));
         add_index(f, &s->offsets);
         add_index(f, &s->times);
+        add_aborted(f, s);
         if (!active && s->base >= l->sides_from)
             add_snapshot(f, l, l->segments[i + 1]->base);
     }

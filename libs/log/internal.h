@@ -72,6 +72,7 @@ struct log {
     struct staging *staged;          /* batches that wait for log_commit, all for the active segment; NULL: none */
     uint64_t staged_bytes;
     struct producer_undo *undo; /* in the staging's memory */
+    struct buf aborted;         /* entries of N.txnindex, of the abort markers that are staged */
     struct producers *producers;
     int64_t expire_due_ms;   /* wall; expired producers are looked for then */
     int64_t snapshot_offset; /* of the newest producer snapshot; -1: none */
@@ -109,6 +110,8 @@ static inline void log_add_hint(struct hints *h, struct hint hint)
     h->at[h->next] = hint;
     h->next = (h->next + 1) % LOG_HINTS;
 }
+/* The last stable offset once the transaction that marker ends is done (ProducerStateManager.lastStableOffset). */
+int64_t log_stable_behind(const struct log *l, const struct batch *marker);
 int log_new_active(struct log *l, int64_t base, int64_t now_wall_ms);
 void log_new_jitter(struct log *l);
 
@@ -135,8 +138,22 @@ void log_drop_snapshots(struct log *l);
 /* The state from the newest usable snapshot at or before trusted, and the batches from there on, up to offset.
  * Snapshots above trusted go: after a crash those that were not flushed may be of a past that a power cut undid. */
 NODISCARD int log_load_producers(struct log *l, int64_t offset, int64_t trusted, int64_t now_wall_ms);
+/* The state as of offset, from a snapshot at or before it; the files stay. */
+NODISCARD int log_load_producers_before(struct log *l, int64_t offset);
 /* Notes a batch that is in the log. body: its bytes, or null for a batch that is no control batch. */
 void log_replay_producer(struct log *l, const struct batch *b, struct slice body);
+
+/* aborted.c: N.txnindex. What an abort marker at last adds: */
+void txn_index_stage(struct buf *to, int64_t producer_id, int64_t first, int64_t last, int64_t last_stable);
+size_t txn_index_staged(const struct buf *entries);
+/* 0; -ENOSPC, and the file is as before; -errno. */
+NODISCARD int txn_index_append(struct segment *s, struct slice entries);
+NODISCARD int txn_index_take_back(struct segment *s, size_t entries); /* the last ones */
+/* Forgets those whose marker is at or behind offset; all. */
+NODISCARD int txn_index_truncate(struct segment *s, int64_t offset);
+NODISCARD int txn_index_reset(struct segment *s);
+/* Is every entry one that can be of the segment, which ends at end? 1 (also when there is no file), 0, -errno. */
+NODISCARD int txn_index_sound(struct segment *s, int64_t end);
 
 /* keep.c */
 /* Flushes the indexes of a segment that was retired. */

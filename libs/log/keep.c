@@ -44,6 +44,7 @@ void log_doom(struct log *l, struct segment *s, int64_t now_wall_ms)
     struct doomed *d = xmalloc(sizeof *d);
     /* Descriptors go now; the files stay for whoever holds them open, for a while. */
     descriptor_close(&s->file, l->fs);
+    descriptor_close(&s->txn_file, l->fs);
     index_free(&s->offsets);
     index_free(&s->times);
     *d = (struct doomed){l->doomed, s, now_wall_ms + l->config.file_delete_delay_ms};

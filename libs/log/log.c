@@ -198,6 +198,7 @@ struct log *log_abandon(struct log *l)
         free(d);
     }
     staging_put(l->pool, l->staged);
+    buf_free(&l->aborted);
     if (l->own_pool)
         log_pool_free(l->pool);
     producers_free(l->producers);
@@ -302,6 +303,12 @@ int64_t log_recovery_point(const struct log *l)
 int64_t log_flushed(const struct log *l)
 {
     return l->recovery_point;
+}
+
+int64_t log_stable_behind(const struct log *l, const struct batch *marker)
+{
+    int64_t open = producers_first_open(l->producers);
+    return open >= 0 ? open : batch_next_offset(marker);
 }
 
 uint64_t log_size_bytes(const struct log *l)

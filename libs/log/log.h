@@ -254,9 +254,12 @@ int32_t log_latest_epoch(const struct log *l); /* -1: none */
 void log_end_of_epoch(const struct log *l, int32_t epoch, int32_t *ret_epoch, int64_t *ret_end_offset);
 
 /* The aborted transactions that may touch what a read from offset gives, by the .txnindex files: a reader of committed
- * records drops theirs. Entries come in the order of their ends. A file that cannot be read gives none. */
+ * records drops theirs. Entries come in the order of their ends. With ret_cold the same without waiting for the disk,
+ * as log_locate_now. KERR_NONE; UNKNOWN_SERVER_ERROR, as Kafka: an index cannot be read, and what was reported is not
+ * all. */
 typedef void log_aborted_fn(void *ctx, int64_t producer_id, int64_t first_offset);
-void log_aborted(struct log *l, int64_t offset, const struct log_range *range, log_aborted_fn *fn, void *ctx);
+NODISCARD enum kafka_error log_aborted(struct log *l, int64_t offset, const struct log_range *range, log_aborted_fn *fn,
+                                       void *ctx, bool *ret_cold);
 
 /* ---- keeping and removing ---- */
 

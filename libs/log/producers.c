@@ -215,6 +215,12 @@ int64_t producers_first_open(const struct producers *p)
     return first;
 }
 
+int64_t producers_open_since(const struct producers *p, int64_t producer_id)
+{
+    const struct producer *e = p->open_txns > 0 ? find(p, producer_id) : NULL;
+    return e != NULL ? e->txn_first_offset : -1;
+}
+
 void producers_each(const struct producers *p, log_producer_fn *fn, void *ctx)
 {
     for (const struct producer *e = p->by_id; e != NULL; e = e->hh.next) {

@@ -41,6 +41,8 @@ void producers_undo(struct producers *p, struct producer_undo **undo);
 void producers_expire(struct producers *p, int64_t now_wall_ms, int64_t expiration_ms);
 /* The first offset of the oldest open transaction; -1: none is open. */
 int64_t producers_first_open(const struct producers *p);
+/* The first offset of a producer's open transaction; -1: it has none. */
+int64_t producers_open_since(const struct producers *p, int64_t producer_id);
 void producers_each(const struct producers *p, log_producer_fn *fn, void *ctx);
 /* The last offset of each producer's last data batch; -1: none is known of its epoch. */
 typedef void producers_last_fn(void *ctx, int64_t id, int16_t epoch, int64_t last_offset);

@@ -19,7 +19,8 @@ struct found {
     struct log *l;
     int64_t *bases, *swaps; /* swaps: of any kind, some more than once */
     struct snapshot_list snapshots;
-    size_t base_count, swap_count;
+    int64_t *aborted; /* of N.txnindex */
+    size_t base_count, swap_count, aborted_count;
     int64_t min_cleaned;                 /* INT64_MAX: none */
     int64_t max_unfinished, max_deleted; /* of .cleaned and .swap, and of .log.deleted; -1: none */
 };
@@ -65,6 +66,8 @@ static void note_name(void *arg, const char *name)
         remove_named(f->l, name);
     } else if (strcmp(name + 20, ".log") == 0) {
         push(&f->bases, &f->base_count, base);
+    } else if (strcmp(name + 20, ".txnindex") == 0) {
+        push(&f->aborted, &f->aborted_count, base);
     } else if (ends_with(name, ".swap")) {
         push(&f->swaps, &f->swap_count, base);
         f->max_unfinished = MAX(f->max_unfinished, base);
@@ -181,6 +184,23 @@ static bool is_stopped(const struct log *l, uint64_t checked_bytes)
     return atomic_load_explicit(&l->progress->stop, memory_order_relaxed);
 }
 
+/* Producer state, and the index entry of a transaction that the batch aborts. */
+static int replay_batch(struct log *l, struct segment *s, const struct batch *b, struct slice bytes)
+{
+    int32_t coordinator_epoch;
+    int64_t first = -1;
+    if (batch_is_control(b) && batch_has_producer(b) && log_marker_of(b, bytes, &coordinator_epoch) == CONTROL_ABORT)
+        first = producers_open_since(l->producers, b->producer_id);
+    log_replay_producer(l, b, bytes);
+    if (first < 0)
+        return 0;
+    struct buf entry = {0};
+    txn_index_stage(&entry, b->producer_id, first, batch_last_offset(b), log_stable_behind(l, b));
+    int err = txn_index_append(s, slice_make(entry.data, entry.size));
+    buf_free(&entry);
+    return err;
+}
+
 /* Goes through the batches of a segment up to the first bad one: notes them in indexes, epochs and (replay) producer
  * state. 0 with *ret_good the bytes that are whole, and *ret_why NULL or what is wrong behind them; -ECANCELED; -errno
  * of the disk. */
@@ -208,8 +228,8 @@ static int check_batches(struct log *l, struct segment *s, struct scan *sc, bool
         if (err < 0 && err != -ENOSPC)
             return err;
         epochs_assign(&l->epochs, b.leader_epoch, b.base_offset);
-        if (replay && b.base_offset >= l->snapshot_offset)
-            log_replay_producer(l, &b, bytes);
+        if (replay && b.base_offset >= l->snapshot_offset && (err = replay_batch(l, s, &b, bytes)) < 0)
+            return err;
         *next_offset = batch_next_offset(&b);
         *ret_good = position + b.size;
         if (is_stopped(l, b.size))
@@ -235,12 +255,29 @@ static int cut_segment(struct log *l, struct segment *s, uint64_t size_bytes)
     return err;
 }
 
+/* Entries of markers before the snapshot that the producer state was loaded from are kept, for they were flushed before
+ * it was; the others are found again. A file that cannot be right takes all of it, from the segment's beginning on. */
+static int begin_aborted(struct log *l, struct segment *s, bool replay)
+{
+    int sound = txn_index_sound(s, INT64_MAX);
+    if (sound == 1)
+        return replay ? txn_index_truncate(s, MAX(l->snapshot_offset, s->base)) : 0;
+    if (sound < 0 || !replay)
+        return sound;
+    log_notef(l, LOG_WARN, "%s: the index of aborted transactions of segment %" PRId64 " is built again", l->dir,
+              s->base);
+    int err = txn_index_reset(s);
+    return err < 0 || l->snapshot_offset <= s->base ? err : log_load_producers_before(l, s->base);
+}
+
 /* Where checking the segment begins: behind the mark that the producer state was loaded from, or else at its beginning,
  * with empty indexes. 0 or -errno. */
 static int begin_rebuild(struct log *l, struct segment *s, bool replay, uint64_t *ret_from)
 {
     *ret_from = 0;
-    int err = replay && l->snapshot_offset > s->base ? segment_resume(s, l->snapshot_offset, ret_from) : 0;
+    int err = begin_aborted(l, s, replay);
+    if (err == 0 && replay && l->snapshot_offset > s->base)
+        err = segment_resume(s, l->snapshot_offset, ret_from);
     if (err == 0 && *ret_from > 0) {
         l->marked = true;
         l->mark_base = s->base;
@@ -382,6 +419,19 @@ static bool may_be_hole(const struct found *f, const struct log_options *o, int6
     return i < f->base_count && offset <= f->bases[i];
 }
 
+/* Are the entries of N.txnindex such as the segment can have? Most segments have no such file. 1, 0, -errno. */
+static int aborted_sound(const struct found *f, size_t i, struct segment *s)
+{
+    bool there = f->swap_count > 0;
+    for (size_t k = 0; k < f->aborted_count; k++)
+        there |= f->aborted[k] == s->base;
+    if (!there) {
+        s->txn_index = SEGMENT_TXN_NONE;
+        return 1;
+    }
+    return txn_index_sound(s, i + 1 < f->base_count ? f->bases[i + 1] : INT64_MAX);
+}
+
 /* Loads the segments that were found, recovering where it is needed. */
 static int load_segments(struct log *l, const struct found *f, const struct log_options *o, struct loaded *ret)
 {
@@ -393,9 +443,10 @@ static int load_segments(struct log *l, const struct found *f, const struct log_
     for (size_t i = 0; i < f->base_count; i++) {
         struct segment *s = segment_new(l->fs, l->dir, f->bases[i], o->now_wall_ms);
         log_add_segment(l, s);
-        int broken = segment_load(s);
-        if (broken < 0)
-            return broken;
+        int broken = segment_load(s), sound = broken < 0 ? broken : aborted_sound(f, i, s);
+        if (sound < 0)
+            return sound;
+        broken |= !sound;
         bool last = i + 1 == f->base_count;
         bool rebuild = broken || (!o->clean && s->base >= recovery_base);
         if (!rebuild && last) {
@@ -415,10 +466,16 @@ static int load_segments(struct log *l, const struct found *f, const struct log_
                 return err;
             ret->replayed = true;
         }
+        /* Producer state as of this segment, for the transactions that it ends; that of the log end comes later. */
+        if (!sound && !ret->replayed) {
+            int err = log_load_producers_before(l, s->base);
+            if (err < 0)
+                return err;
+        }
         ret->from = ret->recovered ? ret->from : s->base;
         ret->recovered = true;
         next = MAX(next, s->base);
-        int cut = rebuild_segment(l, s, &next, o->recovery_point, ret->replayed);
+        int cut = rebuild_segment(l, s, &next, o->recovery_point, ret->replayed || !sound);
         if (cut < 0)
             return cut;
         l->end = next;
@@ -490,6 +547,8 @@ static int load(struct log *l, const struct log_options *o, struct found *f)
     }
     if (err == 0)
         err = settle_start(l, o, &loaded);
+    if (err == 0)
+        err = txn_index_truncate(log_active(l), l->end);
     if (err == 0 && rebuild)
         err = rebuild_epochs(l);
     if (err == 0 && !loaded.replayed)
@@ -540,5 +599,6 @@ int log_load(struct log *l, const struct log_options *o)
     free(f.snapshots.at);
     free(f.bases);
     free(f.swaps);
+    free(f.aborted);
     return err;
 }

@@ -7,7 +7,8 @@
  * reading all of it.
  *
  *   .index      key and position rise, from above 0 on; the batch at the last position ends at the last key
- *   .timeindex  times rise, and none is of a batch behind the last entry of .index */
+ *   .timeindex  times rise, and none is of a batch behind the last entry of .index
+ *   .txnindex   was looked at before (recover.c): entries of markers before the mark are kept */
 #include "libs/log/internal.h"
 #include <limits.h>
 #include <stdlib.h>
@@ -25,15 +26,6 @@ static int batch_ends_at(struct segment *s, uint64_t position, int64_t offset, s
     if (err == -ENODATA || err == -EBADMSG)
         return 0;
     return err < 0 ? err : err == 1 && batch_last_offset(ret_batch) == offset;
-}
-
-static int has_aborted(const struct segment *s)
-{
-    struct file_stat st;
-    char *path = xasprintf("%.*s.txnindex", (int)(strlen(s->path) - strlen(".log")), s->path);
-    int err = file_stat(s->fs, path, &st);
-    free(path);
-    return err == -ENOENT ? 0 : err < 0 ? err : 1;
 }
 
 /* The entries of batches before the mark. Keys of .index are what .timeindex has as values. */
@@ -56,11 +48,7 @@ int segment_resume(struct segment *s, int64_t mark, uint64_t *ret_position)
     int32_t key = 0, position = 0;
     struct batch b;
     *ret_position = 0;
-    /* Which aborted transactions are of the records before the mark would have to be found out, too. */
-    int err = has_aborted(s);
-    if (err != 0)
-        return MIN(err, 0);
-    err = count_sound(s, mark, &offsets, &times, &key, &position);
+    int err = count_sound(s, mark, &offsets, &times, &key, &position);
     if (err < 0 || offsets == 0 || position <= 0)
         return err;
     err = batch_ends_at(s, (uint64_t)position, s->base + key, &b);

@@ -1,5 +1,5 @@
 /* segment.c - a segment and its indexes. */
-#include "libs/log/segment.h"
+#include "libs/log/internal.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@ struct segment *segment_new(const struct file_system *fs, const char *dir, int64
     struct segment *s = xcalloc(1, sizeof *s);
     s->fs = fs;
     s->base = base;
-    s->file = DESCRIPTOR_CLOSED;
+    s->file = s->txn_file = DESCRIPTOR_CLOSED;
     s->born_ms = born_ms;
     s->max_timestamp = s->first_timestamp = RECORDS_NO_TIMESTAMP;
     s->max_offset = base;
@@ -25,6 +25,7 @@ struct segment *segment_free(struct segment *s)
     if (s == NULL)
         return NULL;
     descriptor_close(&s->file, s->fs);
+    descriptor_close(&s->txn_file, s->fs);
     index_free(&s->offsets);
     index_free(&s->times);
     free(s->stem);
@@ -77,6 +78,7 @@ void segment_set_mode(struct segment *s, struct read_mode *mode)
 void segment_share_descriptors(struct segment *s, struct descriptors *list)
 {
     descriptor_join(&s->file, s->fs, list);
+    descriptor_join(&s->txn_file, s->fs, list);
     descriptor_join(&s->offsets.file, s->fs, list);
     descriptor_join(&s->times.file, s->fs, list);
 }
@@ -117,11 +119,23 @@ void segment_idle(struct segment *s)
     if (!s->grew)
         (void)segment_give_back(s); /* else with the next roll or stop */
     s->grew = false;
-    if (!s->used)
+    if (!s->used) {
         descriptor_close(&s->file, s->fs);
+        descriptor_close(&s->txn_file, s->fs);
+    }
     s->used = false;
     index_idle(&s->offsets);
     index_idle(&s->times);
+}
+
+static int remove_txn_index(struct segment *s)
+{
+    char *path = segment_path(s, "txnindex");
+    int err = file_unlink(s->fs, path);
+    free(path);
+    s->txn_index = SEGMENT_TXN_NONE;
+    s->txn_count = 0;
+    return err == -ENOENT ? 0 : err;
 }
 
 int segment_create(struct segment *s, uint32_t index_bytes, bool preallocate, uint32_t segment_bytes)
@@ -135,6 +149,8 @@ int segment_create(struct segment *s, uint32_t index_bytes, bool preallocate, ui
     s->preallocated = preallocate;
     s->reserved_to = 0;
     int err = preallocate ? file_ftruncate(s->fs, fd, segment_bytes) : 0;
+    if (err == 0)
+        err = remove_txn_index(s);
     if (err == 0)
         err = index_reset(&s->offsets);
     if (err == 0)
@@ -277,6 +293,8 @@ int segment_truncate(struct segment *s, uint64_t size_bytes, int64_t offset)
         err = index_truncate(&s->offsets, (int32_t)size_bytes);
     if (err == 0)
         err = index_truncate(&s->times, (int32_t)MIN(offset - s->base, (int64_t)INT32_MAX));
+    if (err == 0)
+        err = txn_index_truncate(s, offset);
     if (err < 0)
         return err;
     s->size_bytes = size_bytes;

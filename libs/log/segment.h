@@ -35,7 +35,10 @@ struct segment {
     int64_t born_ms; /* wall clock: segment.ms of a segment without timestamps */
     uint64_t since_index_bytes;
     enum { SEGMENT_TXN_UNKNOWN, SEGMENT_TXN_NONE, SEGMENT_TXN_SOME } txn_index; /* is there an N.txnindex? */
-    char *stem;                                                                 /* DIR/N */
+    struct descriptor txn_file;
+    uint32_t txn_count; /* entries, when that is known */
+    bool txn_dirty;     /* not flushed */
+    char *stem;         /* DIR/N */
     const char *suffix; /* of all its files' names, behind their kinds; static */
     char *path, *index_path, *time_path;
 };

@@ -133,7 +133,8 @@ static int replay_segment(struct log *l, struct segment *s, int64_t from)
     return err;
 }
 
-int log_load_producers(struct log *l, int64_t offset, int64_t trusted, int64_t now_wall_ms)
+/* Snapshots above trusted go, those above most stay and are not used. */
+static int load_producers(struct log *l, int64_t offset, int64_t trusted, int64_t most, int64_t now_wall_ms)
 {
     struct snapshot_list o;
     int err = list_snapshots(l, &o);
@@ -146,6 +147,8 @@ int log_load_producers(struct log *l, int64_t offset, int64_t trusted, int64_t n
             remove_snapshot(l, o.at[i]);
             continue;
         }
+        if (o.at[i] > most)
+            continue;
         if (o.at[i] < from)
             break; /* older than the log: worth nothing */
         int bad = producers_load_snapshot(l->producers, l->fs, l->dir, o.at[i], now_wall_ms,
@@ -168,4 +171,14 @@ int log_load_producers(struct log *l, int64_t offset, int64_t trusted, int64_t n
             err = replay_segment(l, l->segments[i], from);
     }
     return err;
+}
+
+int log_load_producers(struct log *l, int64_t offset, int64_t trusted, int64_t now_wall_ms)
+{
+    return load_producers(l, offset, trusted, INT64_MAX, now_wall_ms);
+}
+
+int log_load_producers_before(struct log *l, int64_t offset)
+{
+    return load_producers(l, offset, INT64_MAX, offset, 0);
 }

@@ -50,6 +50,7 @@ struct look {
     int32_t diverging_epoch;
     int64_t diverging_end;
     struct log_range range;
+    struct aborted_list *aborted; /* for a reader of committed records; in the arena of the answer */
 };
 
 /* ---- read.c ---- */

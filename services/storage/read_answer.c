@@ -96,6 +96,46 @@ static enum kafka_error give_records(struct read_part *p, const struct look *k, 
     return KERR_KAFKA_STORAGE_ERROR;
 }
 
+/* ---- aborted transactions ---- */
+
+struct aborted_list {
+    struct arena *arena;
+    Karst__Bus__AbortedTransaction **at;
+    size_t count, capacity;
+};
+
+static void add_aborted(void *ctx, int64_t producer_id, int64_t first_offset)
+{
+    struct aborted_list *x = ctx;
+    if (x->count > ABORTED_MAX)
+        return;
+    if (x->count == x->capacity) {
+        size_t more = x->capacity ? 2 * x->capacity : 8;
+        Karst__Bus__AbortedTransaction **list = arena_alloc(x->arena, more * sizeof *list);
+        if (x->capacity)
+            memcpy(list, x->at, x->capacity * sizeof *list);
+        x->at = list;
+        x->capacity = more;
+    }
+    Karst__Bus__AbortedTransaction *a = arena_alloc(x->arena, sizeof *a);
+    karst__bus__aborted_transaction__init(a);
+    a->producer_id = producer_id;
+    a->first_offset = first_offset;
+    x->at[x->count++] = a;
+}
+
+/* Those of the range; k is cold when they cannot be told without waiting for the disk. */
+static void look_for_aborted(const struct read_part *p, bool wait, struct arena *a, struct look *k)
+{
+    struct aborted_list *x = arena_calloc(a, 1, sizeof *x);
+    x->arena = a;
+    k->aborted = x;
+    k->error =
+        log_aborted(p->replica->log, p->request->fetch_offset, &k->range, add_aborted, x, wait ? NULL : &k->cold);
+    if (x->count > ABORTED_MAX) /* no such file was ever written: without them the reader would be misled */
+        k->error = KERR_UNKNOWN_SERVER_ERROR;
+}
+
 /* ---- the reply ---- */
 
 static void fill_result(const struct read_part *p, const struct look *k, Karst__Bus__ReadResult *to)
@@ -115,44 +155,6 @@ static void fill_result(const struct read_part *p, const struct look *k, Karst__
     }
 }
 
-struct aborted_list {
-    struct arena *arena;
-    Karst__Bus__ReadResult *to;
-    size_t capacity;
-    bool too_many;
-};
-
-static void add_aborted(void *ctx, int64_t producer_id, int64_t first_offset)
-{
-    struct aborted_list *x = ctx;
-    if (x->to->n_aborted == ABORTED_MAX) {
-        x->too_many = true;
-        return;
-    }
-    if (x->to->n_aborted == x->capacity) {
-        size_t more = x->capacity ? 2 * x->capacity : 8;
-        Karst__Bus__AbortedTransaction **list = arena_alloc(x->arena, more * sizeof *list);
-        if (x->capacity)
-            memcpy(list, x->to->aborted, x->capacity * sizeof *list);
-        x->to->aborted = list;
-        x->capacity = more;
-    }
-    Karst__Bus__AbortedTransaction *a = arena_alloc(x->arena, sizeof *a);
-    karst__bus__aborted_transaction__init(a);
-    a->producer_id = producer_id;
-    a->first_offset = first_offset;
-    x->to->aborted[x->to->n_aborted++] = a;
-}
-
-static void add_all_aborted(const struct read_part *p, struct look *k, struct arena *a, Karst__Bus__ReadResult *to)
-{
-    struct aborted_list x = {.arena = a, .to = to};
-    log_aborted(p->replica->log, p->request->fetch_offset, &k->range, add_aborted, &x);
-    if (x.too_many)
-        k->error =
-            KERR_KAFKA_STORAGE_ERROR; /* no such file was ever written: without them the reader would be misled */
-}
-
 static void reply_with(struct read_call *c, struct look *looks, struct arena *a)
 {
     Karst__Bus__ReadReply reply = KARST__BUS__READ_REPLY__INIT;
@@ -167,13 +169,15 @@ static void reply_with(struct read_call *c, struct look *looks, struct arena *a)
         bool given = k->error == KERR_NONE && k->range.size_bytes > 0;
         reply.results[i] = &results[i];
         karst__bus__read_result__init(&results[i]);
-        if (given && c->request->read_committed)
-            add_all_aborted(p, k, a, &results[i]);
-        if (given && k->error == KERR_NONE)
+        if (given)
             k->error = give_records(p, k, &payloads[payload_count]);
         fill_result(p, k, &results[i]);
         if (given && k->error == KERR_NONE)
             results[i].payload = (int32_t)payload_count++;
+        if (given && k->error == KERR_NONE && k->aborted != NULL) {
+            results[i].aborted = k->aborted->at;
+            results[i].n_aborted = k->aborted->count;
+        }
         if (p->interest != NULL)
             interest_told(p->interest, k, &results[i]);
     }
@@ -193,8 +197,16 @@ static void add_cold(const struct read_part *p, struct cold_list *cold)
     }
 }
 
+static void look_at(const struct read_part *p, size_t max_bytes, bool at_least_one, bool wait, struct arena *a,
+                    struct look *k)
+{
+    read_look_at(p, max_bytes, at_least_one, wait, k);
+    if (p->call->request->read_committed && k->error == KERR_NONE && !k->cold && k->range.size_bytes > 0)
+        look_for_aborted(p, wait, a, k);
+}
+
 /* Looks at all parts as they share max_bytes. Stops where cold is full. */
-static void look_at_all(struct read_call *c, struct look *looks, struct cold_list *cold)
+static void look_at_all(struct read_call *c, struct arena *a, struct look *looks, struct cold_list *cold)
 {
     size_t left = c->request->max_bytes, given = 0;
     bool wait = c->cold_rounds >= COLD_ROUNDS;
@@ -203,11 +215,11 @@ static void look_at_all(struct read_call *c, struct look *looks, struct cold_lis
         const struct read_part *p = &c->parts[i];
         struct look *k = &looks[i];
         size_t most = MIN((size_t)p->request->max_bytes, left), before = cold->count;
-        read_look_at(p, most, given == 0, wait, k);
+        look_at(p, most, given == 0, wait, a, k);
         if (k->cold) {
             add_cold(p, cold);
             if (cold->count == before) /* no descriptor is left for it */
-                read_look_at(p, most, given == 0, true, k);
+                look_at(p, most, given == 0, true, a, k);
         }
         if (k->error != KERR_NONE || k->range.size_bytes == 0)
             continue;
@@ -230,7 +242,7 @@ void read_answer(struct read_call *c)
     read_unpark(c);
     c = interest_fill(c);
     struct look *looks = arena_alloc(a, c->count * sizeof *looks + 1);
-    look_at_all(c, looks, &cold);
+    look_at_all(c, a, looks, &cold);
     if (cold.count > 0) {
         c->cold_rounds++;
         rpc_on_gone(c->rpc, on_gone, c);
