@@ -5,10 +5,13 @@ import os
 import random
 import re
 import shutil
+import signal
+import threading
+import time
 
 import confluent_kafka
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 import harness
 
@@ -174,3 +177,257 @@ def test_the_same_bytes(cleaned):
     for name in indexes:
         mine = os.path.join(ours.data, "txns-0", name)
         assert read_file(os.path.join(theirs.data, "txns-0", name)) == (read_file(mine) if os.path.exists(mine) else b""), name
+
+
+# ------------------------------------------------------------------------------------------------------- what readers see
+
+def latest(topic_records):
+    """What a table made of these records holds."""
+    table = {}
+    for _, key, value in topic_records:
+        if value is None:
+            table.pop(key, None)
+        else:
+            table[key] = value
+    return table
+
+
+def read_to_end(cluster, topic):
+    """(offset, key, value) from the start of the partition to its end as it is now; offsets rise."""
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": cluster.address, "group.id": "to-end", "enable.auto.commit": False,
+                                         "enable.partition.eof": True, "auto.offset.reset": "earliest", "isolation.level": "read_committed"})
+    consumer.assign([confluent_kafka.TopicPartition(topic, 0, confluent_kafka.OFFSET_BEGINNING)])
+    rows, at_end = [], False
+    deadline = time.monotonic() + 60
+    while not at_end:
+        assert time.monotonic() < deadline, f"the reader of {topic} stalls behind offset {rows[-1][0] if rows else None}"
+        for m in consumer.consume(5000, 0.5):
+            if m.error():
+                at_end = at_end or m.error().code() == confluent_kafka.KafkaError._PARTITION_EOF
+            else:
+                rows.append((m.offset(), m.key(), m.value()))
+    consumer.close()
+    assert all(a[0] < b[0] for a, b in zip(rows, rows[1:]))
+    return rows
+
+
+class Table:
+    """Writes to a topic and knows what is the last value of each key."""
+
+    def __init__(self, topic, keys, seed):
+        self.topic, self.keys, self.rng, self.n, self.table, self.sent = topic, keys, random.Random(seed), 0, {}, 0
+
+    def write(self, producer, count):
+        for _ in range(count):
+            key, self.n = b"key-%d" % self.rng.randrange(self.keys), self.n + 1
+            value = None if self.rng.random() < 0.05 else value_of(self.rng, self.n)
+            if value is None:
+                self.table.pop(key, None)
+            else:
+                self.table[key] = value
+            put(producer, self.topic, key, value)
+            producer.poll(0)
+
+
+def test_each_goes_on_where_the_other_stopped(own_folder):
+    """One directory: Kafka, Karst, Kafka, Karst; each cleans what the one before it left, and all of it stays readable."""
+    kafka = harness.Kafka(os.path.join(own_folder, "kafka"))
+    karst = harness.Karst(os.path.join(own_folder, "karst"), config=CLEANER)
+    os.makedirs(kafka.folder)
+    tables = [Table("to-and-fro", 300, 5), Table("packed", 300, 6)]
+    kafka.start(*[f"{k}={v}" for k, v in CLEANER.items()])
+    try:
+        create(kafka, "to-and-fro")
+        create(kafka, "packed", **{"compression.type": "zstd"})
+        cluster, sizes = kafka, []
+        for turn in range(4):
+            if turn == 1:
+                karst.data = kafka.data
+            if turn:
+                cluster.stop()
+                cluster = karst if cluster is kafka else kafka
+                cluster.start(*([] if cluster is karst else [f"{k}={v}" for k, v in CLEANER.items()]))
+            for table in tables:
+                producer = producer_of(cluster, **{"enable.idempotence": True})
+                table.write(producer, 12000)
+                assert producer.flush(60) == 0
+            wait_cleaned(cluster, ["to-and-fro-0", "packed-0"])
+            for table in tables:
+                assert latest(read_to_end(cluster, table.topic)) == table.table
+            sizes.append(sum(os.path.getsize(p) for p in glob.glob(os.path.join(cluster.data, "to-and-fro-0", "*.log"))))
+        cluster.stop()
+        assert max(sizes) < 3 << 20, sizes
+        for table in tables:
+            dump(kafka.data, f"{table.topic}-0")
+            check_files(kafka.data, f"{table.topic}-0")
+    finally:
+        kafka.close()
+        karst.close()
+
+
+def test_console_consumer_reads_over_holes(cleaned):
+    """Kafka's own consumer, on what Karst cleaned: most offsets are not there any more, and it misses none that is."""
+    _, ours = cleaned
+    ours.start()
+    try:
+        for topic in ("plain-none", "plain-lz4"):
+            rows = read_to_end(ours, topic)
+            out = ours.tool("console-consumer", "--topic", topic, "--from-beginning", "--max-messages", str(len(rows)), "--timeout-ms", "30000",
+                            "--property", "print.offset=true", "--property", "print.value=false")
+            assert [int(n) for n in re.findall(r"Offset:(\d+)", out.out)] == [r[0] for r in rows], out.err
+            assert rows[-1][0] > 1.5 * len(rows)
+            # From an offset that is gone, the next one that is there.
+            gone = next(a[0] + 1 for a, b in zip(rows, rows[1:]) if b[0] > a[0] + 1)
+            first = ours.tool("console-consumer", "--topic", topic, "--partition", "0", "--offset", str(gone), "--max-messages", "1",
+                              "--timeout-ms", "30000", "--property", "print.offset=true")
+            assert f"Offset:{next(r[0] for r in rows if r[0] > gone)}" in first.out, str(first)
+    finally:
+        ours.close()
+
+
+class Follower(threading.Thread):
+    """Reads on and on: from the start again each time, or along the tail."""
+
+    def __init__(self, cluster, topic, again):
+        super().__init__(daemon=True)
+        self.cluster, self.topic, self.again = cluster, topic, again
+        self.done, self.errors, self.rounds, self.table, self.offset = threading.Event(), [], 0, {}, -1
+
+    def run(self):
+        try:
+            if self.again:
+                while not self.done.is_set():
+                    read_to_end(self.cluster, self.topic)
+                    self.rounds += 1
+            else:
+                self.follow()
+        except BaseException as error:
+            self.errors.append(repr(error))
+
+    def follow(self):
+        consumer = confluent_kafka.Consumer({"bootstrap.servers": self.cluster.address, "group.id": "tail", "enable.auto.commit": False,
+                                             "auto.offset.reset": "error"})
+        consumer.assign([confluent_kafka.TopicPartition(self.topic, 0, 0)])
+        while not self.done.is_set():
+            for m in consumer.consume(1000, 0.2):
+                if m.error():
+                    assert m.error().retriable() or m.error().code() < 0, m.error()
+                    continue
+                assert m.offset() > self.offset
+                self.offset = m.offset()
+                if m.value() is None:
+                    self.table.pop(m.key(), None)
+                else:
+                    self.table[m.key()] = m.value()
+        consumer.close()
+
+
+def test_under_load_and_kills(own_folder):
+    """Compaction while a producer writes, readers read from the start and along the tail, and the storage node is killed again and again."""
+    karst = harness.Karst(own_folder, config={**CLEANER, "log.cleaner.io.max.bytes.per.second": "6000000"})
+    karst.start()
+    table = Table("loaded", 400, 9)
+    try:
+        create(karst, "loaded")
+        producer = producer_of(karst, **{"enable.idempotence": True, "message.timeout.ms": 120000})
+        followers = [Follower(karst, "loaded", again) for again in (True, False)]
+        for f in followers:
+            f.start()
+        cleaned = 0
+        for kill in range(5):
+            table.write(producer, 9000)
+            assert producer.flush(90) == 0
+            harness.wait_until(lambda: glob.glob(os.path.join(karst.data, "loaded-0", "*.cleaned")) or
+                               checkpoint(karst.data).get("loaded-0", 0) > cleaned, 60, "a cleaning")
+            cleaned = checkpoint(karst.data).get("loaded-0", 0)
+            pid = karst.pids()["storage"]
+            os.kill(pid, signal.SIGKILL)
+            harness.wait_until(lambda: karst.pids().get("storage") not in (pid, None, 0), 30, "the storage node's next life")
+        wait_cleaned(karst, ["loaded-0"])
+        end = read_to_end(karst, "loaded")
+        assert latest(end) == table.table
+        harness.wait_until(lambda: followers[1].offset >= end[-1][0] or followers[1].errors, 60, "the reader at the tail")
+        for f in followers:
+            f.done.set()
+        for f in followers:
+            f.join(90)
+            assert not f.errors, f.errors
+        assert followers[0].rounds > 0
+        assert followers[1].table == table.table
+        karst.stop()
+        dump(karst.data, "loaded-0")
+        check_files(karst.data, "loaded-0")
+        assert not glob.glob(os.path.join(karst.data, "loaded-0", "*.cleaned"))
+    finally:
+        karst.close()
+
+
+def alter(cluster, kind, name, **settings):
+    admin = AdminClient({"bootstrap.servers": cluster.address})
+    entries = [ConfigEntry(k, v, incremental_operation=AlterConfigOpType.SET) for k, v in settings.items()]
+    resource = ConfigResource(kind, name, incremental_configs=entries)
+    admin.incremental_alter_configs([resource])[resource].result(20)
+
+
+def test_what_ends_a_cleaning(own_folder):
+    """Slow cleanings are ended by a new cleanup.policy, by the topic's deletion and by a clean stop; a higher rate, set while running, lets
+    them through."""
+    karst = harness.Karst(own_folder, config={**CLEANER, "log.cleaner.io.max.bytes.per.second": "400000", "log.cleaner.threads": "3",
+                                              "log.segment.delete.delay.ms": "1000"})
+    karst.start()
+    topics = ("kept", "gone", "delete")
+    tables = {t: Table(t, 100, t) for t in topics}
+
+    def working(topic):
+        return glob.glob(os.path.join(karst.data, f"{topic}-0", "*.cleaned"))
+    try:
+        for t in topics:
+            create(karst, t)
+            producer = producer_of(karst, **{"enable.idempotence": True})
+            tables[t].write(producer, 14000)
+            assert producer.flush(60) == 0
+        harness.wait_until(lambda: all(working(t) for t in topics), 60, "three cleanings at a time")
+        admin = AdminClient({"bootstrap.servers": karst.address})
+        admin.delete_topics(["gone"])["gone"].result(20)
+        alter(karst, ConfigResource.Type.TOPIC, "delete", **{"cleanup.policy": "delete"})
+        harness.wait_until(lambda: not working("delete"), 30, "the end of the cleaning of what is not compacted any more")
+        harness.wait_until(lambda: not glob.glob(os.path.join(karst.data, "gone*")), 30, "the removal of the deleted topic")
+        started = time.monotonic()
+        karst.stop()
+        assert time.monotonic() - started < 15
+        assert os.path.exists(os.path.join(karst.data, ".kafka_cleanshutdown"))
+        assert not working("kept")
+        karst.start()
+        harness.wait_until(lambda: working("kept"), 60, "the cleaning that begins again")
+        alter(karst, ConfigResource.Type.BROKER, "1", **{"log.cleaner.io.max.bytes.per.second": "1.0E9"})
+        wait_cleaned(karst, ["kept-0"])
+        assert "delete-0" not in checkpoint(karst.data)
+        for t in ("kept", "delete"):
+            assert latest(read_to_end(karst, t)) == tables[t].table
+    finally:
+        karst.close()
+
+
+def test_committed_offsets_are_compacted(own_folder):
+    """__consumer_offsets shrinks, and every group finds what it committed last, also after a restart."""
+    karst = harness.Karst(own_folder, config={**CLEANER, "offsets.topic.segment.bytes": "1048576", "offsets.topic.num.partitions": "1",
+                                              "log.cleaner.min.cleanable.ratio": "0.01"})
+    karst.start()
+    try:
+        create(karst, "read")
+        consumer = confluent_kafka.Consumer({"bootstrap.servers": karst.address, "group.id": "many", "enable.auto.commit": False})
+        metadata = "m" * 3000
+        for n in range(1, 1501):
+            consumer.commit(offsets=[confluent_kafka.TopicPartition("read", 0, n, metadata)], asynchronous=n % 100 != 0)
+        wait_cleaned(karst, ["__consumer_offsets-0"])
+        size = sum(os.path.getsize(p) for p in glob.glob(os.path.join(karst.data, "__consumer_offsets-0", "*.log")))
+        assert size < 3 << 20, size
+        consumer.close()
+        karst.stop()
+        karst.start()
+        consumer = confluent_kafka.Consumer({"bootstrap.servers": karst.address, "group.id": "many"})
+        assert consumer.committed([confluent_kafka.TopicPartition("read", 0)], timeout=30)[0].offset == 1500
+        consumer.close()
+        assert not checkpoint(karst.data).get("__cluster_metadata-0")
+    finally:
+        karst.close()
