@@ -56,6 +56,7 @@ struct log_clean {
     struct segment *in;
     struct scan scan;
     int64_t in_mtime_ms;
+    int64_t next_offset; /* the least that the next batch may have */
     struct segment *out;
     struct buf pending; /* for out */
     uint64_t unsynced;

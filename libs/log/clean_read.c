@@ -29,6 +29,7 @@ int clean_open_source(struct log_clean *c, int64_t offset)
     if (err >= 0 && s->size_bytes < from->size_bytes)
         err = -ECANCELED; /* it was cut */
     c->in_mtime_ms = s->born_ms;
+    c->next_offset = MAX(c->next_offset, from->base);
     s->size_bytes = from->size_bytes;
     if (err >= 0)
         err = scan_begin(&c->scan, s, found == 1 ? (uint64_t)(uint32_t)position : 0, c->options.io_bytes);
@@ -60,6 +61,9 @@ int clean_next_batch(struct log_clean *c, struct batch *ret_batch, struct slice 
     if (ret_batch->magic != RECORDS_MAGIC)
         return clean_refuse(c, position, ret_batch->base_offset,
                             "a message of Kafka before 0.11, whose formats are read but not compacted");
+    if (ret_batch->base_offset < c->next_offset)
+        return clean_refuse(c, position, ret_batch->base_offset, "offsets out of order");
+    c->next_offset = batch_next_offset(ret_batch);
     int err = scan_body(&c->scan, ret_batch, position, ret_bytes);
     if (err < 0)
         return err;
@@ -158,6 +162,7 @@ static int look_at_batch(struct log_clean *c, const struct batch *b, struct slic
 static void end_map(struct log_clean *c)
 {
     clean_close_source(c);
+    c->next_offset = 0;
     c->map_txns = clean_txns_free(c->map_txns);
     c->stats.keys = clean_map_count(c->map);
     c->filter.map = c->map;
