@@ -26,8 +26,8 @@ struct hints {
 };
 
 /* A segment whose files are renamed to *.deleted and go at due_ms. */
-struct doomed {
-    struct doomed *next;
+struct log_removal {
+    struct log_removal *next;
     struct segment *segment;
     int64_t due_ms;
 };
@@ -83,7 +83,7 @@ struct log {
     size_t epochs_staged; /* how many of its entries are committed, while something is staged */
     struct hints appended, read;
     struct read_mode mode;
-    struct doomed *doomed;
+    struct log_removal *doomed;
     uint32_t undos;          /* how many times staged batches were taken back */
     struct log_clean *clean; /* the cleaning that is under way; NULL: none */
     unsigned truncations;    /* a flush that began before one says nothing about the log end */

@@ -41,13 +41,13 @@ int log_roll(struct log *l, int64_t now_wall_ms)
 
 void log_doom(struct log *l, struct segment *s, int64_t now_wall_ms)
 {
-    struct doomed *d = xmalloc(sizeof *d);
+    struct log_removal *d = xmalloc(sizeof *d);
     /* Descriptors go now; the files stay for whoever holds them open, for a while. */
     descriptor_close(&s->file, l->fs);
     descriptor_close(&s->txn_file, l->fs);
     index_free(&s->offsets);
     index_free(&s->times);
-    *d = (struct doomed){l->doomed, s, now_wall_ms + l->config.file_delete_delay_ms};
+    *d = (struct log_removal){l->doomed, s, now_wall_ms + l->config.file_delete_delay_ms};
     l->doomed = d;
 }
 
@@ -254,19 +254,41 @@ int log_restart_at(struct log *l, int64_t offset, int64_t now_wall_ms)
     return err < 0 ? log_fail(l, err, "starting anew") : 0;
 }
 
-void log_tick(struct log *l, int64_t now_wall_ms)
+struct log_removal *log_removal_begin(struct log *l, int64_t now_wall_ms, struct log_removal *more)
 {
-    for (struct doomed **at = &l->doomed; *at != NULL;) {
-        struct doomed *d = *at;
+    for (struct log_removal **at = &l->doomed; *at != NULL;) {
+        struct log_removal *d = *at;
         if (d->due_ms > now_wall_ms) {
             at = &d->next;
             continue;
         }
         *at = d->next;
+        d->next = more;
+        more = d;
+    }
+    return more;
+}
+
+void log_removal_run(const struct log_removal *removal)
+{
+    for (const struct log_removal *d = removal; d != NULL; d = d->next)
         segment_unlink_doomed(d->segment);
+}
+
+void log_removal_end(struct log_removal *removal)
+{
+    for (struct log_removal *d = removal, *next; d != NULL; d = next) {
+        next = d->next;
         segment_free(d->segment);
         free(d);
     }
+}
+
+void log_tick(struct log *l, int64_t now_wall_ms)
+{
+    struct log_removal *due = log_removal_begin(l, now_wall_ms, NULL);
+    log_removal_run(due);
+    log_removal_end(due);
     if (!log_has_staged(l) && now_wall_ms >= l->expire_due_ms) {
         l->expire_due_ms = now_wall_ms + LOG_EXPIRE_EVERY_MS;
         producers_expire(l->producers, now_wall_ms, l->config.producer_id_expiration_ms);

@@ -192,11 +192,7 @@ struct log *log_abandon(struct log *l)
     log_clean_detach(l);
     for (size_t i = 0; i < l->segment_count; i++)
         segment_free(l->segments[i]);
-    for (struct doomed *d = l->doomed, *next; d != NULL; d = next) {
-        next = d->next;
-        segment_free(d->segment);
-        free(d);
-    }
+    log_removal_end(l->doomed);
     staging_put(l->pool, l->staged);
     buf_free(&l->aborted);
     if (l->own_pool)

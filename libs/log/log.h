@@ -275,7 +275,15 @@ NODISCARD int log_delete_before(struct log *l, int64_t offset);
 NODISCARD int log_truncate(struct log *l, int64_t offset);
 /* Empties the log and starts it at offset: after a snapshot replaced what was there. 0 or -errno. */
 NODISCARD int log_restart_at(struct log *l, int64_t offset, int64_t now_wall_ms);
-/* Housekeeping, a few times a minute: files waiting for removal, expired producers, idle descriptors. */
+/* Segments that were removed file.delete.delay.ms ago leave the disk, which takes its time for large files: taken out
+ * of the log, with those of other logs (more); unlinked, on any thread; freed. NULL: none. What is not run is found at
+ * the next start. */
+struct log_removal;
+NODISCARD struct log_removal *log_removal_begin(struct log *l, int64_t now_wall_ms, struct log_removal *more);
+void log_removal_run(const struct log_removal *removal);
+void log_removal_end(struct log_removal *removal);
+/* Housekeeping, a few times a minute: files waiting for removal, if log_removal_begin has not taken them; expired
+ * producers, idle descriptors. */
 void log_tick(struct log *l, int64_t now_wall_ms);
 /* The folder is to be removed: closes, renames it to DIR.UUID-delete beside it (UUID as 32 hex digits). *ret_path is
  * malloc'ed; the caller removes it with file_remove_tree after file.delete.delay.ms. The log is freed in any case. */

@@ -50,11 +50,26 @@ static void on_heartbeat(void *ctx, Karst__Bus__HeartbeatRequest *request)
 
 /* ---- timers ---- */
 
+static void run_removal(void *ctx)
+{
+    log_removal_run(ctx);
+}
+
+static void end_removal(void *ctx)
+{
+    log_removal_end(ctx);
+}
+
 static void on_housekeeping(void *ctx)
 {
     struct storage *s = ctx;
-    for (struct replica *r = s->replicas; r != NULL; r = r->hh.next)
+    struct log_removal *removal = NULL;
+    for (struct replica *r = s->replicas; r != NULL; r = r->hh.next) {
+        removal = log_removal_begin(r->log, loop_wall_ms(s->loop), removal);
         log_tick(r->log, loop_wall_ms(s->loop));
+    }
+    if (removal != NULL)
+        loop_work(s->loop, run_removal, end_removal, removal);
     files_idle(s);
     interests_idle(s);
     opening_retry(s);

@@ -207,6 +207,28 @@ Test(retention, removed_files_stay_for_a_while)
     log_abandon(t.l);
 }
 
+/* As a server does it, which unlinks them on another thread; the log may go meanwhile. */
+Test(retention, files_that_are_due_are_taken_out_of_the_log)
+{
+    struct life t = five_ages("r-removal");
+    char path[512];
+    t.o.config.retention_ms = 8 * HOUR;
+    t.o.config.file_delete_delay_ms = 5000;
+    open_log(&t);
+    retains(&t, HELP_NOW_MS, "1 2 3 4", 1);
+    snprintf(path, sizeof path, "%s/%020d.log.deleted", t.o.dir, 0);
+    cr_assert_null(log_removal_begin(t.l, HELP_NOW_MS + 4999, NULL));
+    struct log_removal *removal = log_removal_begin(t.l, HELP_NOW_MS + 5000, NULL);
+    cr_assert_not_null(removal);
+    cr_assert_null(log_removal_begin(t.l, HELP_NOW_MS + 5000, NULL));
+    log_tick(t.l, HELP_NOW_MS + 5000);
+    cr_assert_eq(access(path, F_OK), 0);
+    log_abandon(t.l);
+    log_removal_run(removal);
+    cr_assert_neq(access(path, F_OK), 0);
+    log_removal_end(removal);
+}
+
 Test(rolling, by_the_time_of_records)
 {
     struct life t = start("roll-time");
