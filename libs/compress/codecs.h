@@ -19,8 +19,8 @@ struct codec_source {
     bool ended;              /* between two frames or members */
 };
 
-/* begin: 0, -EIO. read: fills out, which is empty, with the next piece: 0 with nothing in it at the end; -EBADMSG;
- * -ENOSPC: more than left, found before memory is taken for it. */
+/* begin: 0, -EBADMSG, -EIO. read: fills out, which is empty, with the next piece: 0 with nothing in it at the end;
+ * -EBADMSG; -ENOSPC: more than left, found before memory is taken for it. */
 struct codec_reading {
     int (*begin)(struct codec_source *s);
     int (*read)(struct codec_source *s, struct buf *out);

@@ -2,9 +2,15 @@
 #include "libs/compress/codecs.h"
 #include <lz4frame.h>
 
+/* Behind the magic number: do the blocks stand for themselves? Kafka reads no others, nor do we. */
+enum { FLAGS = 4, FLAG_INDEPENDENT = 0x20 };
+
 static int begin_reading(struct codec_source *s)
 {
     LZ4F_dctx *ctx = s->context;
+    s->ended = true; /* a frame begins */
+    if (s->at == s->end)
+        return -EBADMSG;
     if (ctx != NULL) {
         LZ4F_resetDecompressionContext(ctx);
         return 0;
@@ -19,6 +25,8 @@ static int read_piece(struct codec_source *s, struct buf *out)
 {
     buf_reserve(out, CODEC_PIECE);
     while (out->size < CODEC_PIECE && !(s->ended && s->at == s->end)) {
+        if (s->ended && (s->end - s->at <= FLAGS || !(s->at[FLAGS] & FLAG_INDEPENDENT)))
+            return -EBADMSG;
         size_t made = CODEC_PIECE - out->size, taken = (size_t)(s->end - s->at);
         size_t hint = LZ4F_decompress(s->context, out->data + out->size, &made, s->at, &taken, NULL);
         if (LZ4F_isError(hint) || (made == 0 && taken == 0))

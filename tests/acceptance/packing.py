@@ -32,6 +32,16 @@ def raw_snappy(data):
     return out.raw[:size.value]
 
 
+class _Lz4Preferences(ctypes.Structure):
+    _fields_ = [("block_size", ctypes.c_int), ("independent", ctypes.c_int), ("rest", ctypes.c_uint8 * 48)]
+
+
+def lz4(data, independent=True):
+    """In blocks of 64 KiB, as Kafka's clients write them; blocks that build on each other Kafka does not read."""
+    preferences = _Lz4Preferences(4, int(independent))
+    return _into(_library("liblz4.so.1").LZ4F_compressFrame, 4096 + 2 * len(data), data, ctypes.byref(preferences))
+
+
 def compress(codec, data):
     if codec == GZIP:
         return gzip.compress(data, mtime=0)
@@ -39,7 +49,7 @@ def compress(codec, data):
         block = raw_snappy(data)
         return JAVA_SNAPPY + struct.pack(">i", len(block)) + block
     if codec == LZ4:
-        return _into(_library("liblz4.so.1").LZ4F_compressFrame, 4096 + 2 * len(data), data, None)
+        return lz4(data)
     if codec == ZSTD:
         return _into(_library("libzstd.so.1").ZSTD_compress, 4096 + 2 * len(data), data, 3)
     return data

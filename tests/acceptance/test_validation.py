@@ -196,6 +196,9 @@ def stream_cases():
                                              + packing.compress(packing.GZIP, body[100:]))
     yield "two zstd frames", "plain", batch(body, packing.ZSTD, count=50, packed=packing.compress(packing.ZSTD, body[:100])
                                             + packing.compress(packing.ZSTD, body[100:]))
+    large = records(*many(3000, b"v" * 40))
+    yield "lz4 in several blocks", "plain", batch(large, packing.LZ4, count=3000)
+    yield "lz4 in blocks that need each other", "plain", batch(large, packing.LZ4, count=3000, packed=packing.lz4(large, independent=False))
     for codec in PACKED:
         name, good = packing.NAMES[codec], packing.compress(codec, body)
         yield f"{name} cut", "plain", batch(codec=codec, count=50, packed=good[:-9])
