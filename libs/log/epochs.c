@@ -53,6 +53,7 @@ int epochs_load(struct epochs *e, const struct file_system *fs, const char *dir)
     if (err < 0)
         return err == -ENOENT ? 0 : err;
     err = epochs_parse(e, slice_make(text, size));
+    e->on_disk = err == 0;
     if (err < 0)
         e->count = 0;
     free(text);
@@ -67,8 +68,10 @@ int epochs_store(struct epochs *e, const struct file_system *fs, const char *dir
         buf_printf(&b, "%" PRId32 " %" PRId64 "\n", e->at[i].epoch, e->at[i].offset);
     int err = file_replace(fs, dir, EPOCHS_FILE, b.data, b.size, durable);
     buf_free(&b);
-    if (err == 0)
-        e->dirty = false;
+    if (err == 0) {
+        e->dirty = e->idle = false;
+        e->on_disk = true;
+    }
     return err;
 }
 
@@ -86,6 +89,21 @@ void epochs_assign(struct epochs *e, int32_t epoch, int64_t offset)
         e->count--;
     append(e, epoch, offset);
     e->dirty = true;
+}
+
+void epochs_begin(struct epochs *e, int32_t epoch, int64_t log_end)
+{
+    bool dirty = e->dirty;
+    epochs_assign(e, epoch, log_end);
+    e->idle = e->idle || e->dirty;
+    e->dirty = dirty || (e->dirty && !e->on_disk);
+}
+
+void epochs_drop_idle(struct epochs *e, int64_t log_end)
+{
+    bool dirty = e->dirty;
+    epochs_truncate_end(e, log_end);
+    e->dirty = dirty;
 }
 
 void epochs_truncate_end(struct epochs *e, int64_t offset)

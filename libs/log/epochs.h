@@ -20,7 +20,9 @@ struct epoch_start {
 struct epochs {
     struct epoch_start *at;
     size_t count, capacity;
-    bool dirty; /* not yet in the file */
+    bool dirty;   /* not yet in the file */
+    bool on_disk; /* there is a file */
+    bool idle;    /* an epoch that no record is in is not yet in the file: every start would drop it */
 };
 
 void epochs_free(struct epochs *e);
@@ -32,6 +34,10 @@ NODISCARD int epochs_store(struct epochs *e, const struct file_system *fs, const
 int32_t epochs_latest(const struct epochs *e); /* -1: none */
 /* Notes that epoch begins at offset; ignored unless it is newer than all known. */
 void epochs_assign(struct epochs *e, int32_t epoch, int64_t offset);
+/* The same at the log end: it is written when a record is in it, or there is no file yet. */
+void epochs_begin(struct epochs *e, int32_t epoch, int64_t log_end);
+/* At a start: what no record is in goes. */
+void epochs_drop_idle(struct epochs *e, int64_t log_end);
 /* Forgets what begins at offset or behind it. */
 void epochs_truncate_end(struct epochs *e, int64_t offset);
 /* The log starts at offset now: the entry that covers it begins there. */

@@ -229,6 +229,28 @@ int log_close(struct log *l, int64_t now_wall_ms)
     return err;
 }
 
+int log_settle(struct log *l)
+{
+    int err = log_has_staged(l) ? log_commit(l) : 0;
+    if (err == 0)
+        err = l->failed;
+    if (err == 0)
+        err = segment_retire(log_active(l));
+    bool written = l->snapshot_offset != l->end;
+    if (err == 0)
+        err = log_write_snapshot(l, l->end);
+    if (err == 0 && written)
+        log_drop_snapshots(l);
+    if (err == 0 && l->epochs.dirty)
+        err = log_store_epochs(l);
+    return err;
+}
+
+void log_settled(struct log *l)
+{
+    l->recovery_point = l->end;
+}
+
 void log_set_note(struct log *l, log_note_fn *note, void *ctx)
 {
     l->note = note;
@@ -361,12 +383,12 @@ void log_end_of_epoch(const struct log *l, int32_t epoch, int32_t *ret_epoch, in
 void log_assign_epoch(struct log *l, int32_t epoch)
 {
     ASSERT(!log_has_staged(l));
-    epochs_assign(&l->epochs, epoch, l->end);
+    epochs_begin(&l->epochs, epoch, l->end);
 }
 
 int log_store_epochs(struct log *l)
 {
-    if (!l->epochs.dirty)
+    if (!l->epochs.dirty && !l->epochs.idle)
         return 0;
     int err = epochs_store(&l->epochs, l->fs, l->dir, false);
     l->dir_dirty = true;

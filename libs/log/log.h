@@ -116,6 +116,11 @@ void log_take(struct log *l);
 /* Clean stop: flushes everything, trims the indexes, writes the producer snapshot. The log is freed even when this
  * fails. */
 NODISCARD int log_close(struct log *l, int64_t now_wall_ms);
+/* The same of many logs of one file system: log_settle writes what log_close writes, but flushes nothing. When the
+ * caller has made the whole file system durable, log_settled says so, and log_abandon frees. 0, or -errno: then
+ * log_close's way is still open. */
+NODISCARD int log_settle(struct log *l);
+void log_settled(struct log *l);
 /* Frees without writing anything: what kill -9 would leave. Takes NULL; returns NULL. */
 struct log *log_abandon(struct log *l);
 

@@ -56,6 +56,13 @@ int logdir_lock(const char *dir, int role, int *ret_fd, int *ret_holder)
     return err;
 }
 
+int logdir_sync_file_system(int lock_fd)
+{
+    if (lock_fd < 0)
+        return -EOPNOTSUPP;
+    return syncfs(lock_fd) == 0 ? 0 : -errno;
+}
+
 /* ---- checkpoints ---- */
 
 struct line {

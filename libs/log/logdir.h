@@ -15,6 +15,10 @@
  * *ret_holder (may be NULL) is the pid that has it. */
 NODISCARD int logdir_lock(const char *dir, int role, int *ret_fd, int *ret_holder);
 
+/* Makes all that is on the file system of a locked directory durable, and tells of every write to it that failed since
+ * the lock was taken. 0, -errno; -EOPNOTSUPP: nothing was done. */
+NODISCARD int logdir_sync_file_system(int lock_fd);
+
 /* The checkpoint files. */
 #define LOGDIR_RECOVERY_POINTS "recovery-point-offset-checkpoint"
 #define LOGDIR_HIGH_WATERMARKS "replication-offset-checkpoint"

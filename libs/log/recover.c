@@ -567,7 +567,7 @@ static int load(struct log *l, const struct log_options *o, struct found *f)
     /* The life before may have made files whose names nobody flushed. */
     if (!o->clean)
         l->dir_dirty = true;
-    epochs_truncate_end(&l->epochs, l->end);
+    epochs_drop_idle(&l->epochs, l->end);
     epochs_truncate_start(&l->epochs, l->start);
     /* What a mark remembers beyond Kafka's snapshots must not be lost in the next crash. */
     if (loaded.recovered && l->end > l->start)

@@ -9,7 +9,9 @@
 
 #include "services/karst/supervisor.h"
 
-enum { STAGES = 4, STAGE_MS = 15000, SLOW_START_MS = 60000 };
+/* Storage closes its logs at the end: thousands of them take a while on a busy disk, and a start after a kill longer.
+ */
+enum { STAGES = 4, STAGE_MS = 15000, STORAGE_STAGE_MS = 60000, SLOW_START_MS = 60000 };
 
 static const char *const state_names[] = {"waiting", "running", "stopping", "stopped"};
 
@@ -92,10 +94,13 @@ static void on_stage_late(uv_timer_t *timer)
 static bool stop_stage(struct supervisor *s)
 {
     bool any = false;
+    uint64_t ms = STAGE_MS;
     for (size_t i = 0; i < STATE_PROCESSES; i++) {
         struct process *p = &s->processes[i];
         if (p->stop_stage != s->stage)
             continue;
+        if (strcmp(p->role, "storage") == 0)
+            ms = STORAGE_STAGE_MS;
         uv_timer_stop(&p->retry);
         if (p->handle && p->state == PROCESS_RUNNING) {
             p->state = PROCESS_STOPPING;
@@ -106,7 +111,7 @@ static bool stop_stage(struct supervisor *s)
         any = any || p->handle;
     }
     if (any)
-        uv_timer_start(&s->stage_timer, on_stage_late, STAGE_MS, 0);
+        uv_timer_start(&s->stage_timer, on_stage_late, ms, 0);
     return any;
 }
 

@@ -2,6 +2,7 @@
 #include "libs/base/bytes.h"
 #include "services/storage/storage.h"
 #include <stdlib.h>
+#include <sys/stat.h>
 
 typedef int64_t offset_fn(const struct replica *r);
 
@@ -280,7 +281,38 @@ static int flush_all(struct directory *d)
     return 0;
 }
 
-static int close_logs(struct directory *d)
+/* A flush of each of thousands of logs costs a commit of the file system's journal each, more than a supervisor waits
+ * for. One of the whole file system costs little more than one of them, but writes what others have left there, too. */
+static bool is_many(const struct directory *d)
+{
+    enum { MANY = 64 };
+    struct stat here, there;
+    if (d->replica_count < MANY || d->lock_fd < 0 || stat(d->path, &here) < 0)
+        return false;
+    for (const struct replica *r = d->storage->replicas; r != NULL; r = r->hh.next) {
+        /* a partition's folder may be a mount, or lead to one */
+        if (r->dir == d && (stat(log_dir(r->log), &there) < 0 || there.st_dev != here.st_dev))
+            return false;
+    }
+    return true;
+}
+
+static int settle_all(struct directory *d)
+{
+    struct replica *r, *first = d->storage->replicas;
+    int err = 0;
+    for (r = first; r != NULL && err == 0; r = r->hh.next)
+        err = r->dir == d ? log_settle(r->log) : 0;
+    if (err == 0)
+        err = logdir_sync_file_system(d->lock_fd);
+    for (r = first; r != NULL && err == 0; r = r->hh.next) {
+        if (r->dir == d)
+            log_settled(r->log);
+    }
+    return err;
+}
+
+static int close_logs(struct directory *d, bool settled)
 {
     struct storage *s = d->storage;
     struct replica *r, *next;
@@ -289,7 +321,9 @@ static int close_logs(struct directory *d)
         if (r->dir != d)
             continue;
         HASH_DEL(s->replicas, r);
-        int failed = log_close(r->log, loop_wall_ms(s->loop));
+        int failed = settled ? 0 : log_close(r->log, loop_wall_ms(s->loop));
+        if (settled)
+            log_abandon(r->log);
         if (failed < 0)
             log_error("%s-%d: not closed cleanly: %s", r->topic, r->key.partition, strerror(-failed));
         err = err ? err : failed;
@@ -302,7 +336,8 @@ static int close_logs(struct directory *d)
 static void close_directory(struct directory *d)
 {
     size_t count = d->replica_count;
-    int err = d->failed ? d->failed : flush_all(d);
+    bool many = d->failed == 0 && is_many(d);
+    int err = d->failed ? d->failed : many ? settle_all(d) : flush_all(d);
     if (err == 0)
         err = write_now(gather_points(d));
     if (err == 0)
@@ -312,7 +347,7 @@ static void close_directory(struct directory *d)
     if (err == 0)
         err = write_cleaned_now(d);
     if (err == 0)
-        err = close_logs(d);
+        err = close_logs(d, many);
     /* With the marker the next start would trust the files that this one could not open. */
     if (err == 0 && d->unopened == NULL)
         err = logdir_write_clean(&file_system_real, d->path, service_epoch(d->storage->service));

@@ -58,6 +58,63 @@ Test(log, new_partition_has_kafkas_files)
     cr_assert_eq(file_size(dir, "00000000000000000000.snapshot"), 10);
 }
 
+/* Every start drops an epoch that no record is in: a leader's epoch alone is not worth a file for each log of a node.
+ */
+Test(log, an_epoch_reaches_its_file_with_the_first_record)
+{
+    const char *dir = help_dir("idle_epoch");
+    struct log_options o = help_options(dir);
+    struct log *l = help_open(&o);
+    struct help_batch b = HELP_BATCH;
+    log_assign_epoch(l, 0);
+    cr_assert_eq(help_append(l, &b, NULL), KERR_NONE);
+    cr_assert_eq(log_close(l, HELP_NOW_MS), 0);
+    o.clean = true;
+    o.recovery_point = 1;
+    l = help_open(&o);
+    log_assign_epoch(l, 17);
+    cr_assert_eq(log_latest_epoch(l), 17);
+    cr_assert_eq(log_settle(l), 0);
+    log_settled(l);
+    cr_assert_eq(log_recovery_point(l), 1);
+    log_abandon(l);
+    cr_assert_eq(file_size(dir, "leader-epoch-checkpoint"), strlen("0\n1\n0 0\n"));
+    l = help_open(&o);
+    log_assign_epoch(l, 18);
+    struct buf bytes = help_batch(&b);
+    struct log_append a = {.bytes = bytes.data, .size = bytes.size, .leader_epoch = 18, .now_wall_ms = HELP_NOW_MS};
+    cr_assert_eq(log_stage(l, &a), KERR_NONE);
+    cr_assert_eq(log_commit(l), 0);
+    buf_free(&bytes);
+    cr_assert_eq(file_size(dir, "leader-epoch-checkpoint"), strlen("0\n2\n0 0\n18 1\n"));
+    log_abandon(l);
+}
+
+/* A stop while a log is checked gives it up, and nothing is lost by it. */
+Test(log, opening_is_given_up_when_it_is_told_to)
+{
+    const char *dir = help_dir("given_up");
+    struct log_options o = help_options(dir);
+    struct log_progress progress = {0};
+    struct log *l = help_open(&o);
+    struct help_batch b = HELP_BATCH;
+    for (int i = 0; i < 5; i++)
+        cr_assert_eq(help_append(l, &b, NULL), KERR_NONE);
+    int64_t end = log_end(l);
+    uint64_t size = log_size_bytes(l);
+    log_abandon(l);
+    o.progress = &progress;
+    progress.stop = true;
+    cr_assert_eq(log_open(&o, &l), -ECANCELED);
+    progress.stop = false;
+    progress.checked_bytes = progress.found_bytes = 0;
+    l = help_open(&o);
+    cr_assert_eq(log_end(l), end);
+    cr_assert_eq(progress.checked_bytes, size);
+    cr_assert_eq(progress.found_bytes, size);
+    log_abandon(l);
+}
+
 Test(log, appends_get_offsets_and_come_back)
 {
     struct log_options o = help_options(help_dir("append"));
