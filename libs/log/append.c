@@ -161,6 +161,8 @@ static enum kafka_error check_producer(struct log *l, struct log_append *a)
     return KERR_NONE;
 }
 
+static int write_staged(struct log *l);
+
 static int make_room(struct log *l, const struct log_append *a, const struct sum *sum)
 {
     struct segment *s = log_active(l);
@@ -169,7 +171,7 @@ static int make_room(struct log *l, const struct log_append *a, const struct sum
         err = segment_load_first(s);
     if (err == 0 &&
         must_roll(l, sum->size_bytes, sum->max_timestamp, l->staged_end + sum->deltas - 1, a->now_wall_ms)) {
-        err = log_has_staged(l) ? log_commit(l) : 0;
+        err = log_has_staged(l) ? write_staged(l) : 0;
         if (err == 0)
             err = log_roll(l, a->now_wall_ms);
     }
@@ -230,6 +232,9 @@ static void drop_taken(struct log *l)
 
 enum kafka_error log_stage(struct log *l, struct log_append *a)
 {
+    if (l->turn_over)
+        l->undone_first = l->undos;
+    l->turn_over = false;
     a->base_offset = a->next_offset = a->append_time_ms = -1;
     a->duplicate = false;
     a->undos = l->undos;
@@ -278,11 +283,19 @@ static int note_staged(struct log *l)
     return first;
 }
 
+static void note_undo(struct log *l)
+{
+    size_t n = l->undos++ - l->undone_first;
+    if ((n & (n - 1)) == 0)
+        l->undone_at = xrealloc(l->undone_at, (n ? 2 * n : 1) * sizeof *l->undone_at);
+    l->undone_at[n] = l->end;
+}
+
 static void undo_staged(struct log *l, bool entries)
 {
     struct segment *s = log_active(l);
     int taken_back = entries ? txn_index_take_back(s, txn_index_staged(&l->aborted)) : 0;
-    l->undos++;
+    note_undo(l);
     producers_undo(l->producers, &l->undo);
     if (l->epochs.count > l->epochs_staged)
         l->epochs.count = l->epochs_staged;
@@ -300,7 +313,8 @@ static void undo_staged(struct log *l, bool entries)
         log_fail(l, err, "undoing a failed append");
 }
 
-int log_commit(struct log *l)
+/* Writes what is staged, at the end of a turn or before a roll in the middle of one. */
+static int write_staged(struct log *l)
 {
     if (!log_has_staged(l))
         return l->failed;
@@ -336,8 +350,15 @@ int log_commit(struct log *l)
     return err;
 }
 
+int log_commit(struct log *l)
+{
+    l->turn_over = true;
+    return write_staged(l);
+}
+
 bool log_append_written(const struct log *l, const struct log_append *a)
 {
-    /* Offsets alone do not tell: what was staged after an undoing may have got the same ones. */
-    return a->undos == l->undos && a->next_offset <= l->end;
+    /* Offsets alone do not tell: what was staged after an undoing may have got the same ones. What was staged before it
+     * is in the log if a roll in the middle of the turn had written it. */
+    return a->next_offset <= (a->undos == l->undos ? l->end : l->undone_at[a->undos - l->undone_first]);
 }

@@ -27,6 +27,9 @@ int epochs_parse(struct epochs *e, struct slice text)
 {
     struct slice line, word;
     int64_t version, count;
+    /* A power cut may leave the first part of it; what is cut within the last number would be another one. */
+    if (text.size == 0 || text.data[text.size - 1] != '\n')
+        return -EBADMSG;
     if (!text_line(&text, &line) || !text_int(line, INT32_MAX, &version) || version != 0)
         return -EBADMSG;
     if (!text_line(&text, &line) || !text_int(line, INT32_MAX, &count) || count < 0)
@@ -41,7 +44,7 @@ int epochs_parse(struct epochs *e, struct slice text)
             return -EBADMSG;
         append(e, (int32_t)epoch, offset);
     }
-    return 0;
+    return text.size > 0 ? -EBADMSG : 0;
 }
 
 int epochs_load(struct epochs *e, const struct file_system *fs, const char *dir)

@@ -361,7 +361,7 @@ int file_replace(const struct file_system *f, const char *dir, const char *name,
     file_close(f, fd);
     if (err == 0)
         err = file_rename(f, tmp, path);
-    else if (fd >= 0)
+    if (err < 0 && fd >= 0)
         (void)file_unlink(f, tmp);
     if (err == 0 && durable)
         err = file_sync_dir(f, dir);

@@ -120,8 +120,8 @@ int index_trim(struct index *x)
     if (fd < 0)
         return fd;
     err = file_ftruncate(x->fs, fd, (uint64_t)x->in_file * x->entry_size);
-    /* Without entries the next start has nothing to lose: whatever size it finds, it begins anew. */
-    x->dirty = x->dirty || (x->full_size && x->in_file > 0);
+    /* Also without entries: the zeroes that a power cut brings back would pass for some. */
+    x->dirty = x->dirty || x->full_size;
     x->full_size = x->full_size && err < 0;
     return err;
 }

@@ -84,7 +84,12 @@ struct log {
     struct hints appended, read;
     struct read_mode mode;
     struct log_removal *doomed;
-    uint32_t undos;          /* how many times staged batches were taken back */
+    uint32_t undos; /* how many times staged batches were taken back */
+    /* Where the log ended when that happened, from number undone_first on: of what was staged before, all that lies
+     * before it was in the log already. Kept until the next turn begins. */
+    int64_t *undone_at;
+    uint32_t undone_first;
+    bool turn_over;
     struct log_clean *clean; /* the cleaning that is under way; NULL: none */
     unsigned truncations;    /* a flush that began before one says nothing about the log end */
 };
@@ -110,6 +115,8 @@ static inline void log_add_hint(struct hints *h, struct hint hint)
     h->at[h->next] = hint;
     h->next = (h->next + 1) % LOG_HINTS;
 }
+/* Flushes a file of the folder. */
+NODISCARD int log_sync_file(struct log *l, const char *name);
 /* The last stable offset once the transaction that marker ends is done (ProducerStateManager.lastStableOffset). */
 int64_t log_stable_behind(const struct log *l, const struct batch *marker);
 int log_new_active(struct log *l, int64_t base, int64_t now_wall_ms);

@@ -31,9 +31,11 @@ int log_roll(struct log *l, int64_t now_wall_ms)
         return 0;
     int err = segment_retire(s);
     if (err == 0)
-        err = log_write_snapshot(l, l->end);
-    if (err == 0)
         err = log_new_active(l, l->end, now_wall_ms);
+    /* Behind the new segment, so that it is never taken for the one of a mark inside the old one (resume.c), whose
+     * indexes were flushed. A start does without it. */
+    if (err == 0 && (err = log_write_snapshot(l, l->end)) == -ENOSPC)
+        err = 0;
     if (err == 0)
         l->sides_from = MIN(l->sides_from, s->base);
     return err;
@@ -54,6 +56,7 @@ void log_doom(struct log *l, struct segment *s, int64_t now_wall_ms)
 int log_doom_first(struct log *l, size_t n, int64_t now_wall_ms)
 {
     ASSERT(n < l->segment_count);
+    bool records_deleted = l->start > l->segments[0]->base;
     if (n > 0)
         log_clean_interrupt(l);
     for (size_t i = 0; i < n; i++) {
@@ -65,9 +68,15 @@ int log_doom_first(struct log *l, size_t n, int64_t now_wall_ms)
         memmove(l->segments, l->segments + 1, l->segment_count * sizeof *l->segments);
         l->dir_dirty = true;
     }
+    /* What DeleteRecords took must not come back: the checkpoint of log starts says no more of it when the log's first
+     * segment begins there. */
+    int err = n > 0 && records_deleted ? file_sync_dir(l->fs, l->dir) : 0;
+    if (err < 0)
+        return log_fail(l, err, "removing a segment");
     if (n > 0) {
         l->start = MAX(l->start, l->segments[0]->base);
-        l->recovery_point = MAX(l->recovery_point, l->start);
+        /* Not the log start: that may be one of DeleteRecords, among records that were never flushed. */
+        l->recovery_point = MAX(l->recovery_point, l->segments[0]->base);
         log_settle_sides(l);
         epochs_truncate_start(&l->epochs, l->start);
         log_drop_snapshots(l);
@@ -134,7 +143,7 @@ int log_retain(struct log *l, int64_t now_wall_ms)
         err = log_roll(l, now_wall_ms);
     if (err == 0)
         err = log_doom_first(l, n, now_wall_ms);
-    else
+    else if (err != -ENOSPC)
         log_fail(l, err, "retention");
     return err < 0 ? err : (int)MIN(n, (size_t)INT_MAX);
 }
@@ -145,21 +154,24 @@ int log_delete_before(struct log *l, int64_t offset)
         return -EIO;
     if (offset < 0 || offset > l->high_watermark)
         return -ERANGE;
-    if (offset <= l->start)
-        return 0;
+    if (offset <= l->start) {
+        /* Retention was here before; nothing else says so if a power cut brings back what it took. */
+        int err = l->dir_dirty && offset > 0 ? file_sync_dir(l->fs, l->dir) : 0;
+        return err < 0 ? log_fail(l, err, "removing records") : 0;
+    }
     l->start = offset;
+    /* The file follows with the next append, flush or stop: the caller's checkpoint comes first. A start that knows
+     * nothing of the new log start must find the epochs of the records before it. */
     epochs_truncate_start(&l->epochs, offset);
-    return log_store_epochs(l);
+    return 0;
 }
 
 static int remove_last(struct log *l)
 {
-    struct segment *s = log_active(l);
-    int err = segment_doom(s);
+    int err = segment_unlink(log_active(l));
     if (err < 0)
         return err;
-    segment_unlink_doomed(s);
-    segment_free(s);
+    segment_free(log_active(l));
     l->segment_count--;
     return 0;
 }
@@ -176,6 +188,9 @@ static int truncate_files(struct log *l, int64_t offset)
         err = segment_find(s, offset, &b, &position);
     if (err == 1)
         err = segment_truncate(s, position, offset);
+    /* Entries of what is cut must not come back for other records. */
+    if (err == 0)
+        err = log_sync_indexes(l, log_active(l));
     return err;
 }
 
@@ -251,6 +266,9 @@ int log_restart_at(struct log *l, int64_t offset, int64_t now_wall_ms)
     log_drop_snapshots(l);
     if (err == 0)
         err = epochs_store(&l->epochs, l->fs, l->dir, true);
+    /* From here on the recovery point says that the folder was flushed. */
+    if (err == 0 && !uuid_is_zero(l->topic_id))
+        err = log_sync_file(l, "partition.metadata");
     return err < 0 ? log_fail(l, err, "starting anew") : 0;
 }
 

@@ -1,5 +1,6 @@
 /* log.c - a log's life: open, close, what it is made of. */
 #include "libs/log/internal.h"
+#include <inttypes.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -102,11 +103,11 @@ int log_new_active(struct log *l, int64_t base, int64_t now_wall_ms)
     int err = segment_create(s, (uint32_t)l->config.segment_index_bytes, l->config.preallocate,
                              (uint32_t)l->config.segment_bytes);
     if (err < 0) {
-        /* Empty, it would hide the records that the old active segment still gets. */
-        int left = segment_unlink(s);
+        /* Nothing of it may stay: records that go to the segment before would be looked for in this one. */
+        int gone = segment_unlink(s);
         l->dir_dirty = true;
         segment_free(s);
-        return left < 0 ? left : err;
+        return gone < 0 ? log_fail(l, gone, "removing a segment that could not be made") : err;
     }
     log_add_segment(l, s);
     log_new_jitter(l);
@@ -200,9 +201,35 @@ struct log *log_abandon(struct log *l)
     producers_free(l->producers);
     epochs_free(&l->epochs);
     free(l->segments);
+    free(l->undone_at);
     free(l->dir);
     free(l);
     return NULL;
+}
+
+int log_sync_file(struct log *l, const char *name)
+{
+    char *path = xasprintf("%s/%s", l->dir, name);
+    int fd = file_open(l->fs, path, O_RDWR);
+    int err = fd < 0 ? fd : file_fdatasync(l->fs, fd);
+    file_close(l->fs, fd);
+    free(path);
+    return err;
+}
+
+/* What the next start trusts without looking, as it was stopped cleanly: a power cut must not tear it. */
+static int close_active(struct log *l)
+{
+    struct segment *s = log_active(l);
+    int err = segment_retire(s);
+    if (err == 0)
+        err = log_sync_indexes(l, s);
+    if (err < 0 || (l->snapshot_offset == l->end && !l->marked))
+        return err;
+    err = log_write_snapshot(l, l->end);
+    char name[64];
+    snprintf(name, sizeof name, "%020" PRId64 ".snapshot", l->end);
+    return err < 0 ? err : log_sync_file(l, name);
 }
 
 int log_close(struct log *l, int64_t now_wall_ms)
@@ -213,11 +240,7 @@ int log_close(struct log *l, int64_t now_wall_ms)
     if (err == 0)
         err = log_flush(l);
     if (err == 0)
-        err = segment_retire(log_active(l));
-    if (err == 0)
-        err = log_sync_indexes(l, log_active(l));
-    if (err == 0)
-        err = log_write_snapshot(l, l->end);
+        err = close_active(l);
     if (err == 0)
         log_drop_snapshots(l);
     if (err == 0 && l->epochs.dirty)

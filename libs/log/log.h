@@ -191,7 +191,8 @@ NODISCARD int log_check_alone(struct log *l);
 /* Writes what is staged. 0; -ENOSPC; -errno: offline. */
 NODISCARD int log_commit(struct log *l);
 
-/* After log_commit: is what was staged in the log? False: the write failed, and it was taken back. */
+/* After log_commit and before the next log_stage: is what was staged in the log? False: the write failed, and it was
+ * taken back. */
 bool log_append_written(const struct log *l, const struct log_append *append);
 
 /* A new leader epoch starts at the log end (Kafka does this when a partition gets a leader). Nothing may be staged. It
@@ -271,7 +272,8 @@ NODISCARD enum kafka_error log_aborted(struct log *l, int64_t offset, const stru
 /* Rolls now. now_wall_ms as the new segment's birth. 0 or -errno; nothing may be staged. */
 NODISCARD int log_roll(struct log *l, int64_t now_wall_ms);
 /* Applies retention (time, size, log start). As in Kafka an old active segment is rolled by the next append, not here.
- * The number of segments removed, or -errno. */
+ * The number of segments removed, or -errno: -ENOSPC when there is no room for the new segment that it needs, and then
+ * all is as it was. */
 NODISCARD int log_retain(struct log *l, int64_t now_wall_ms);
 /* DeleteRecords: the log start moves to offset (<= high watermark). 0, -ERANGE, -errno. */
 NODISCARD int log_delete_before(struct log *l, int64_t offset);
@@ -308,7 +310,7 @@ bool log_wants_flush(const struct log *l);
 /* The same in three steps, so that the slow one may run on another thread: begin (owner), run (any thread), end (owner;
  * frees; returns what the flush did). The log may be written, and even closed, meanwhile: end takes NULL for a log that
  * is gone. NULL from begin: nothing to flush. */
-struct log_flush;
+struct log_flush; /* one at a time: a second one says nothing about what the first has taken on itself */
 NODISCARD struct log_flush *log_flush_begin(struct log *l);
 void log_flush_run(struct log_flush *f);
 /* Instead of it, for several logs on one disk: true, all of them ran, for the price of little more than one. False:

@@ -113,6 +113,8 @@ int logdir_parse_checkpoint(struct slice text, struct logdir_checkpoint **ret_ta
     }
     for (; err == 0 && count > 0; count--)
         err = text_line(&text, &line) ? parse_line(t, line) : -EBADMSG;
+    if (err == 0 && text.size > 0)
+        err = -EBADMSG;
     if (err < 0)
         logdir_checkpoint_free(t);
     else

@@ -301,6 +301,14 @@ static void load_entry(struct producers *p, const uint8_t *at, int64_t now_wall_
     }
 }
 
+bool producers_remember_more(const struct producers *p)
+{
+    const struct producer *e = p->by_id;
+    while (e != NULL && e->batch_count <= 1)
+        e = e->hh.next;
+    return e != NULL;
+}
+
 int producers_parse_snapshot(struct producers *p, struct slice bytes, int64_t now_wall_ms, int64_t expiration_ms)
 {
     producers_clear(p);

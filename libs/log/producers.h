@@ -52,6 +52,8 @@ void producers_each_last(const struct producers *p, producers_last_fn *fn, void 
  * reads it as Kafka does (the last entry of a producer counts) gets the same. */
 NODISCARD int producers_write_snapshot(const struct producers *p, const struct file_system *fs, const char *dir,
                                        int64_t offset, bool every_batch);
+/* Is more known of some producer than a snapshot as Kafka writes it would hold? */
+bool producers_remember_more(const struct producers *p);
 /* Replaces what is known. -EBADMSG: not a snapshot, nothing is known then. */
 NODISCARD int producers_parse_snapshot(struct producers *p, struct slice bytes, int64_t now_wall_ms,
                                        int64_t expiration_ms);

@@ -275,6 +275,8 @@ static int begin_aborted(struct log *l, struct segment *s, bool replay)
 static int begin_rebuild(struct log *l, struct segment *s, bool replay, uint64_t *ret_from)
 {
     *ret_from = 0;
+    /* What is in the files may be in memory alone, of the life before, also where nothing of it changes now. */
+    s->offsets.dirty = s->times.dirty = true;
     int err = begin_aborted(l, s, replay);
     if (err == 0 && replay && l->snapshot_offset > s->base)
         err = segment_resume(s, l->snapshot_offset, ret_from);
@@ -342,14 +344,14 @@ static int rebuild_segment(struct log *l, struct segment *s, int64_t *next_offse
 
 static int drop_segments_from(struct log *l, size_t n)
 {
+    /* From the last one on, so that a crash leaves no gap; and not by way of *.deleted, which would make one pass for
+     * what compaction left. */
     int err = 0;
-    for (size_t i = n; i < l->segment_count; i++) {
-        log_notef(l, LOG_WARN, "%s: segment %" PRId64 " lies behind the cut and is removed", l->dir,
-                  l->segments[i]->base);
-        int e = segment_doom(l->segments[i]);
-        err = err == 0 ? e : err;
-        segment_unlink_doomed(l->segments[i]);
-        segment_free(l->segments[i]);
+    for (size_t i = l->segment_count; i > n; i--) {
+        struct segment *s = l->segments[i - 1];
+        log_notef(l, LOG_WARN, "%s: segment %" PRId64 " lies behind the cut and is removed", l->dir, s->base);
+        err = err == 0 ? segment_unlink(s) : err;
+        segment_free(s);
     }
     l->segment_count = MIN(n, l->segment_count);
     return err;
@@ -436,7 +438,9 @@ static int aborted_sound(const struct found *f, size_t i, struct segment *s)
 static int load_segments(struct log *l, const struct found *f, const struct log_options *o, struct loaded *ret)
 {
     int64_t next = 0, recovery_base = 0;
-    for (size_t i = 0; i < f->base_count && f->bases[i] <= o->recovery_point; i++)
+    /* A segment that begins at the point itself may have been made after that was written down: then the indexes of the
+     * one before need not be on the disk. */
+    for (size_t i = 0; i < f->base_count && f->bases[i] < o->recovery_point; i++)
         recovery_base = f->bases[i];
     if (f->base_count > 0)
         l->start = MAX(f->bases[0], o->log_start_offset);
@@ -461,7 +465,9 @@ static int load_segments(struct log *l, const struct found *f, const struct log_
             log_notef(l, LOG_WARN, "%s: indexes of segment %" PRId64 " are built again", l->dir, s->base);
         /* From the first segment of the recovery on all are read whole: producer state comes along. */
         if (!o->clean && s->base >= recovery_base && !ret->replayed) {
-            int err = log_load_producers(l, s->base, o->recovery_point, o->now_wall_ms);
+            /* Not from the snapshot of a roll at the segment's end: it is no mark, this segment is read from before. */
+            int64_t trusted = last ? o->recovery_point : MIN(o->recovery_point, f->bases[i + 1] - 1);
+            int err = log_load_producers(l, s->base, trusted, o->now_wall_ms);
             if (err < 0)
                 return err;
             ret->replayed = true;
@@ -476,6 +482,11 @@ static int load_segments(struct log *l, const struct found *f, const struct log_
         ret->recovered = true;
         next = MAX(next, s->base);
         int cut = rebuild_segment(l, s, &next, o->recovery_point, ret->replayed || !sound);
+        /* Before the recovery point the next start would take them as they are. */
+        if (cut >= 0 && s->base < recovery_base) {
+            int err = log_sync_indexes(l, s);
+            cut = err < 0 ? err : cut;
+        }
         if (cut < 0)
             return cut;
         l->end = next;
@@ -520,6 +531,9 @@ static int settle_start(struct log *l, const struct log_options *o, struct loade
     int err = drop_segments_from(l, 0);
     if (err == 0)
         err = log_new_active(l, start, o->now_wall_ms);
+    /* The checkpoint of log starts will not say so any more: records that were deleted must not come back. */
+    if (err == 0)
+        err = file_sync_dir(l->fs, l->dir);
     l->start = l->end = start;
     /* What producers wrote last is not known any more; without any state they may go on with any sequence. */
     producers_clear(l->producers);
@@ -549,6 +563,9 @@ static int load(struct log *l, const struct log_options *o, struct found *f)
         err = settle_start(l, o, &loaded);
     if (err == 0)
         err = txn_index_truncate(log_active(l), l->end);
+    /* A crash between a DeleteRecords and its checkpoint leaves epochs from a later start on. */
+    if (err == 0 && !o->clean && epochs_of_offset(&l->epochs, l->start) < 0 && l->start < l->end)
+        rebuild = 1;
     if (err == 0 && rebuild)
         err = rebuild_epochs(l);
     if (err == 0 && !loaded.replayed)

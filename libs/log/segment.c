@@ -189,17 +189,22 @@ int segment_load(struct segment *s)
     return broken;
 }
 
-int segment_note(struct segment *s, const struct batch *b, uint64_t position, uint32_t interval_bytes)
+static void note_times(struct segment *s, const struct batch *b, uint64_t position)
 {
-    int64_t last = batch_last_offset(b);
     if (b->max_timestamp > s->max_timestamp || position == 0) {
         s->max_timestamp = b->max_timestamp;
-        s->max_offset = last;
+        s->max_offset = batch_last_offset(b);
     }
     if (position == 0) {
         s->first_known = true;
         s->first_timestamp = b->max_timestamp;
     }
+}
+
+int segment_note(struct segment *s, const struct batch *b, uint64_t position, uint32_t interval_bytes)
+{
+    int64_t last = batch_last_offset(b);
+    note_times(s, b, position);
     int err = 0;
     if (s->since_index_bytes > interval_bytes) {
         err = index_add(&s->offsets, last - s->base, (int32_t)position);
@@ -235,6 +240,10 @@ int segment_retire(struct segment *s)
     if (err == 0 && s->preallocated) {
         int fd = segment_fd(s);
         err = fd < 0 ? fd : file_ftruncate(s->fs, fd, s->size_bytes);
+        /* The records may be flushed already, and then nobody flushes this file again: the zeroes behind them must not
+         * come back in a power cut. */
+        if (err == 0)
+            err = file_fdatasync(s->fs, fd);
         s->preallocated = err < 0;
     }
     return err == 0 ? segment_give_back(s) : err;
@@ -283,7 +292,27 @@ static int cut_file(struct segment *s, uint64_t size_bytes)
     if (s->instance != 0)
         return replace_file(s, size_bytes);
     int fd = segment_fd(s);
-    return fd < 0 ? fd : file_ftruncate(s->fs, fd, size_bytes);
+    int err = fd < 0 ? fd : file_ftruncate(s->fs, fd, size_bytes);
+    /* Before other records come to lie there: a power cut must not mix the two. */
+    return err < 0 ? err : file_fdatasync(s->fs, fd);
+}
+
+/* The time index lags behind what is in the file: after a cut its last entry need not be the largest time any more. */
+static int find_times(struct segment *s)
+{
+    struct scan sc;
+    struct batch b;
+    uint64_t position;
+    s->max_timestamp = s->first_timestamp = RECORDS_NO_TIMESTAMP;
+    s->max_offset = s->base;
+    s->max_known = s->first_known = true;
+    int err = scan_begin(&sc, s, 0, SCAN_HEADERS);
+    if (err < 0)
+        return err;
+    while ((err = scan_next(&sc, &b, &position)) == 1)
+        note_times(s, &b, position);
+    scan_end(&sc);
+    return err;
 }
 
 int segment_truncate(struct segment *s, uint64_t size_bytes, int64_t offset)
@@ -300,10 +329,7 @@ int segment_truncate(struct segment *s, uint64_t size_bytes, int64_t offset)
     s->size_bytes = size_bytes;
     s->reserved_to = 0;
     s->since_index_bytes = 0;
-    s->max_known = s->first_known = size_bytes == 0;
-    s->max_timestamp = s->first_timestamp = RECORDS_NO_TIMESTAMP;
-    s->max_offset = s->base;
-    return 0;
+    return find_times(s);
 }
 
 int segment_load_max(struct segment *s)
@@ -383,13 +409,14 @@ int segment_doom(struct segment *s)
 
 int segment_unlink(const struct segment *s)
 {
-    const char *const paths[] = {s->path, s->index_path, s->time_path};
+    static const char *const kinds[] = {"index", "timeindex", "txnindex", "log"};
     int err = 0;
-    for (size_t i = 0; i < COUNTOF(paths); i++) {
-        int e = file_unlink(s->fs, paths[i]);
-        err = err < 0 || e == -ENOENT ? err : e;
+    for (size_t i = 0; i < COUNTOF(kinds) && (err == 0 || err == -ENOENT); i++) {
+        char *path = segment_path(s, kinds[i]);
+        err = file_unlink(s->fs, path);
+        free(path);
     }
-    return err;
+    return err == -ENOENT ? 0 : err;
 }
 
 void segment_unlink_doomed(const struct segment *s)

@@ -89,7 +89,7 @@ NODISCARD int segment_load_first(struct segment *s);
 /* The first batch whose last offset is >= offset. 1 with its header and position; 0: none; -errno. */
 NODISCARD int segment_find(struct segment *s, int64_t offset, struct batch *ret_batch, uint64_t *ret_position);
 
-/* Removes the files of a segment that was never used. 0, also when they are not there, or -errno. */
+/* Removes the files of a segment at once. 0, also when they are not there, or -errno. */
 NODISCARD int segment_unlink(const struct segment *s);
 /* Removal: renames the files to *.deleted, and unlinks those names. */
 NODISCARD int segment_doom(struct segment *s);

@@ -155,6 +155,7 @@ static int load_producers(struct log *l, int64_t offset, int64_t trusted, int64_
                                           l->config.producer_id_expiration_ms);
         if (bad == 0) {
             from = l->snapshot_offset = o.at[i];
+            l->marked = producers_remember_more(l->producers);
             break;
         }
         if (bad != -EBADMSG) {

@@ -85,7 +85,7 @@ void storage_retain(struct replica *r)
     int64_t start = log_start(r->log);
     int n = log_retain(r->log, loop_wall_ms(r->storage->loop));
     files_check(r);
-    if (n < 0)
+    if (n < 0 && n != -ENOSPC) /* on a full disk what is old stays until there is room for a new segment */
         directory_failed(r->dir, n);
     else if (n > 0)
         log_info("%s-%d: retention removed %d segments; the log starts at %lld", r->topic, r->key.partition, n,
