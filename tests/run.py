@@ -270,6 +270,20 @@ def step_sim():
         simple("sim check", ["scripts/sim", "--check"], 600)
 
 
+def torture(how, timeout_s):
+    """libs/log on a disk whose calls fail, stop short, die and lose power, against a model."""
+    if build("release", ["torture"]):
+        simple(f"torture {how}", ["build/release/bin/torture", f"--{how}"], timeout_s)
+
+
+def step_torture():
+    torture("full", 600)
+
+
+def step_torture_short():
+    torture("short", 120)
+
+
 def step_wire():
     if not build("release"):
         return
@@ -348,10 +362,10 @@ def step_instructions():
 
 
 STEPS = {"format": step_format, "includes": step_includes, "compatibility": step_compatibility, "unit": step_unit, "ctest": step_ctest,
-         "sim": step_sim, "fuzz": step_fuzz, "fuzz-short": step_fuzz_short, "asan": step_asan, "tsan": step_tsan, "wire": step_wire,
+         "sim": step_sim, "torture": step_torture, "torture-short": step_torture_short, "fuzz": step_fuzz, "fuzz-short": step_fuzz_short, "asan": step_asan, "tsan": step_tsan, "wire": step_wire,
          "acceptance": step_acceptance, "copied": step_copied, "bench": step_bench, "instructions": step_instructions}
-FULL = ["format", "includes", "compatibility", "unit", "ctest", "bench", "sim", "fuzz", "asan", "tsan", "wire", "instructions", "acceptance", "copied"]
-FAST = ["format", "includes", "compatibility", "unit", "ctest", "bench", "sim", "fuzz-short"]
+FULL = ["format", "includes", "compatibility", "unit", "ctest", "bench", "sim", "torture", "fuzz", "asan", "tsan", "wire", "instructions", "acceptance", "copied"]
+FAST = ["format", "includes", "compatibility", "unit", "ctest", "bench", "sim", "torture-short", "fuzz-short"]
 
 
 def main(arguments):

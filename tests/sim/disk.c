@@ -77,16 +77,27 @@ static struct node *new_node(struct disk *d, bool is_dir)
     return n;
 }
 
-/* Before each call that changes something: 0, or the -errno of an armed fault. */
-static int admit(struct disk *d)
+/* What a call does, for the faults that are for some only. */
+enum call {
+    CALL_READS,
+    CALL_CHANGES,
+    CALL_TAKES_ROOM, /* on the disk */
+};
+
+/* Before each call: 0, or the -errno of an armed fault. */
+static int admit(struct disk *d, enum call call)
 {
     if (d->dead)
         return -EIO;
+    if (call == CALL_READS && !d->count_all)
+        return 0;
     uint64_t at = d->changes++;
     if (at >= d->die_at) {
         d->dead = true;
         return -EIO;
     }
+    if (d->fail_room_only && call != CALL_TAKES_ROOM)
+        return 0;
     return at >= d->fail_at && at < d->fail_until ? -d->fail_error : 0;
 }
 
@@ -145,10 +156,11 @@ static int disk_open(void *ctx, const char *path, int flags)
         return -EEXIST;
     if (n == NULL && (!(flags & O_CREAT) || !disk_parent_exists(d, path)))
         return -ENOENT;
-    if (n == NULL || (flags & O_TRUNC)) {
-        int error = admit(d);
-        if (error)
-            return error;
+    bool changes = n == NULL || (flags & O_TRUNC);
+    int error = admit(d, n == NULL ? CALL_TAKES_ROOM : changes ? CALL_CHANGES : CALL_READS);
+    if (error)
+        return error;
+    if (changes) {
         d->step++;
         if (n == NULL)
             change_name(d, path, new_node(d, false));
@@ -162,7 +174,8 @@ static int disk_open(void *ctx, const char *path, int flags)
 static int disk_dup(void *ctx, int fd)
 {
     struct node *n = disk_node_of(ctx, fd);
-    return n ? open_node(ctx, n) : -EBADF;
+    int error = n ? admit(ctx, CALL_READS) : -EBADF;
+    return error ? error : open_node(ctx, n);
 }
 
 int disk_close(void *ctx, int fd)
@@ -187,8 +200,9 @@ ssize_t disk_read_node(const struct node *f, void *p, size_t n, uint64_t at)
 static ssize_t disk_pread(void *ctx, int fd, void *p, size_t n, uint64_t at)
 {
     struct node *f = disk_node_of(ctx, fd);
+    int error = f ? admit(ctx, CALL_READS) : -EBADF;
 
-    return f ? disk_read_node(f, p, n, at) : -EBADF;
+    return error ? error : disk_read_node(f, p, n, at);
 }
 
 static ssize_t disk_pwritev(void *ctx, int fd, const struct iovec *iov, int count, uint64_t at)
@@ -200,7 +214,7 @@ static ssize_t disk_pwritev(void *ctx, int fd, const struct iovec *iov, int coun
     if (f == NULL)
         return -EBADF;
     bool is_short = d->changes == d->short_at;
-    int error = admit(d);
+    int error = admit(d, CALL_TAKES_ROOM);
     if (error)
         return error;
     for (int i = 0; i < count; i++)
@@ -234,7 +248,7 @@ static int disk_fdatasync(void *ctx, int fd)
 {
     struct disk *d = ctx;
     struct node *f = disk_node_of(d, fd);
-    int error = f ? admit(d) : -EBADF;
+    int error = f ? admit(d, CALL_CHANGES) : -EBADF;
 
     if (error == 0)
         disk_sync_bytes(f);
@@ -245,7 +259,7 @@ static int disk_fdatasync(void *ctx, int fd)
 static int disk_allocate(void *ctx, int fd, uint64_t at UNUSED, uint64_t n UNUSED)
 {
     struct disk *d = ctx;
-    int error = disk_node_of(d, fd) == NULL ? -EBADF : admit(d);
+    int error = disk_node_of(d, fd) == NULL ? -EBADF : admit(d, CALL_TAKES_ROOM);
     sim_cover(error == 0 ? "room on the disk was asked for ahead" : "room on the disk was refused");
     return error;
 }
@@ -254,7 +268,7 @@ static int disk_ftruncate(void *ctx, int fd, uint64_t size)
 {
     struct disk *d = ctx;
     struct node *f = disk_node_of(d, fd);
-    int error = f ? admit(d) : -EBADF;
+    int error = f ? admit(d, CALL_CHANGES) : -EBADF;
     return error ? error : resize(d, f, size);
 }
 
@@ -267,14 +281,16 @@ static int stat_node(const struct node *f, struct file_stat *s)
 static int disk_fstat(void *ctx, int fd, struct file_stat *s)
 {
     struct node *f = disk_node_of(ctx, fd);
-    return f ? stat_node(f, s) : -EBADF;
+    int error = f ? admit(ctx, CALL_READS) : -EBADF;
+    return error ? error : stat_node(f, s);
 }
 
 static int disk_stat(void *ctx, const char *path, struct file_stat *s)
 {
     struct disk *d = ctx;
     struct name *n = d->dead ? NULL : find(d, path);
-    return d->dead ? -EIO : n ? stat_node(n->node, s) : -ENOENT;
+    int error = admit(d, CALL_READS);
+    return error ? error : n ? stat_node(n->node, s) : -ENOENT;
 }
 
 static bool is_below(const char *path, const char *folder)
@@ -297,7 +313,18 @@ static bool is_empty(const struct disk *d, const char *folder)
 static void move_content(struct disk *d, const char *from, const char *to)
 {
     struct name *n, *next;
+    struct change *c, *next_change;
     size_t skip = strlen(from);
+
+    /* What happened in the folder before is durable with it: undone later, it would come back under a name that may be
+     * another folder's by then. A journal keeps the order. */
+    DL_FOREACH_SAFE(d->changes_undone, c, next_change)
+    {
+        if (c->step != d->step && (strcmp(c->folder, from) == 0 || is_below(c->folder, from))) {
+            DL_DELETE(d->changes_undone, c);
+            free(c);
+        }
+    }
 
     HASH_ITER (hh, d->names, n, next) {
         char path[PATH_MAX_BYTES];
@@ -314,7 +341,7 @@ static int disk_rename(void *ctx, const char *from, const char *to)
 {
     struct disk *d = ctx;
     struct name *n = d->dead ? NULL : find(d, from);
-    int error = n ? admit(d) : d->dead ? -EIO : -ENOENT;
+    int error = n ? admit(d, CALL_CHANGES) : d->dead ? -EIO : -ENOENT;
 
     if (error)
         return error;
@@ -335,7 +362,7 @@ static int disk_unlink(void *ctx, const char *path)
 {
     struct disk *d = ctx;
     struct name *n = d->dead ? NULL : find(d, path);
-    int error = n ? admit(d) : d->dead ? -EIO : -ENOENT;
+    int error = n ? admit(d, CALL_CHANGES) : d->dead ? -EIO : -ENOENT;
 
     if (error)
         return error;
@@ -357,7 +384,7 @@ static int disk_mkdir(void *ctx, const char *path)
         return -EEXIST;
     if (!disk_parent_exists(d, path) || strlen(path) >= PATH_MAX_BYTES)
         return -ENOENT;
-    int error = admit(d);
+    int error = admit(d, CALL_TAKES_ROOM);
     if (error)
         return error;
     d->step++;
@@ -374,7 +401,7 @@ static int disk_rmdir(void *ctx, const char *path)
         return d->dead ? -EIO : -ENOENT;
     if (!is_empty(d, path))
         return -ENOTEMPTY;
-    int error = admit(d);
+    int error = admit(d, CALL_CHANGES);
     if (error)
         return error;
     d->step++;
@@ -407,7 +434,7 @@ static void forget_changes(struct disk *d, const char *folder)
 static int disk_sync_dir(void *ctx, const char *path)
 {
     struct disk *d = ctx;
-    int error = admit(d);
+    int error = admit(d, CALL_CHANGES);
 
     if (error == 0)
         forget_changes(d, path);
@@ -420,8 +447,9 @@ static int disk_list(void *ctx, const char *path, file_list_fn *fn, void *arg)
     size_t n = strlen(path), count = 0, room = 0;
     char(*names)[PATH_MAX_BYTES] = NULL;
 
-    if (d->dead)
-        return -EIO;
+    int error = admit(d, CALL_READS);
+    if (error)
+        return error;
     if (find(d, path) == NULL)
         return -ENOENT;
     for (const struct name *e = d->names; e != NULL; e = e->hh.next) {
@@ -517,6 +545,23 @@ void disk_fail_after(struct disk *d, uint64_t n, uint64_t count, int error)
     d->fail_at = d->changes + n;
     d->fail_until = d->fail_at + count;
     d->fail_error = error;
+    d->fail_room_only = false;
+}
+
+void disk_fail_writes_after(struct disk *d, uint64_t n, uint64_t count, int error)
+{
+    disk_fail_after(d, n, count, error);
+    d->fail_room_only = true;
+}
+
+void disk_count_all(struct disk *d, bool all)
+{
+    d->count_all = all;
+}
+
+void disk_disarm(struct disk *d)
+{
+    d->fail_at = d->short_at = d->die_at = UINT64_MAX;
 }
 
 void disk_short_after(struct disk *d, uint64_t n)
@@ -543,7 +588,7 @@ void disk_restart(struct disk *d)
 {
     memset(d->open, 0, sizeof d->open);
     d->dead = false;
-    d->fail_at = d->short_at = d->die_at = UINT64_MAX;
+    disk_disarm(d);
 }
 
 static uint64_t mix(uint64_t h, const void *p, size_t n)

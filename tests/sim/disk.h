@@ -28,12 +28,18 @@ void disk_set_capacity(struct disk *d, uint64_t bytes);
  * loses what it should have made durable: the pages count as clean and go back to the old bytes at a power cut, as
  * Linux does it. */
 void disk_fail_after(struct disk *d, uint64_t n, uint64_t count, int error);
+/* The same for writes, new files and new folders only: what takes room. What else is called counts and succeeds. */
+void disk_fail_writes_after(struct disk *d, uint64_t n, uint64_t count, int error);
+/* Every call counts and may fail, also those that only read (but for close). Off at first. */
+void disk_count_all(struct disk *d, bool all);
+/* No armed fault any more. */
+void disk_disarm(struct disk *d);
 /* A write that is cut short at a random byte, n calls from now. */
 void disk_short_after(struct disk *d, uint64_t n);
 /* The process dies before the n+1-th changing call from now. */
 void disk_die_after(struct disk *d, uint64_t n);
 bool disk_is_dead(const struct disk *d);
-uint64_t disk_changes(const struct disk *d); /* changing calls so far */
+uint64_t disk_changes(const struct disk *d); /* calls that counted so far */
 
 /* After a death: kill -9 keeps the page cache; a power cut does what the top of this file says. Open descriptors are
  * gone. */

@@ -43,7 +43,7 @@ struct disk {
     uint64_t random, changes, used, capacity;
     uint64_t fail_at, fail_until, short_at, die_at;
     int fail_error;
-    bool dead;
+    bool dead, fail_room_only, count_all;
     uint32_t step;
     int64_t clock_ms;
     int fd_first;
