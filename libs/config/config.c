@@ -303,11 +303,10 @@ bool config_is_null(const struct config *c, const char *name)
     return config_string(c, name) == NULL;
 }
 
-struct config_list config_list(const struct config *c, const char *name, struct arena *a)
+struct config_list config_items(struct slice text, struct arena *a)
 {
     struct config_list list = {0};
-    struct slice text = places_value(c, key_named(name), NULL).value, item;
-    struct slice rest = parse_trim(text);
+    struct slice rest = parse_trim(text), item;
     size_t most = 1;
     for (size_t i = 0; i < rest.size; i++)
         most += rest.data[i] == ',';
@@ -315,6 +314,11 @@ struct config_list config_list(const struct config *c, const char *name, struct 
     while (parse_item(&rest, &item))
         list.items[list.count++] = arena_str(a, item);
     return list;
+}
+
+struct config_list config_list(const struct config *c, const char *name, struct arena *a)
+{
+    return config_items(places_value(c, key_named(name), NULL).value, a);
 }
 
 struct config_list config_log_dirs(const struct config *c, struct arena *a)

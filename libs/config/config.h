@@ -56,6 +56,9 @@ struct config_list {
 };
 struct config_list config_list(const struct config *c, const char *name, struct arena *a);
 
+/* The same of a list that comes from elsewhere. */
+struct config_list config_items(struct slice text, struct arena *a);
+
 /* The data directories: log.dirs, else log.dir. One that is listed again counts once, as in Kafka. */
 struct config_list config_log_dirs(const struct config *c, struct arena *a);
 /* Where __cluster_metadata-0 is: metadata.log.dir, else the first of the data directories. */

@@ -159,12 +159,51 @@ static enum kafka_error check_value(const struct altering *k, int32_t at, enum k
     return error;
 }
 
+static bool is_log_dir(const struct config_list *dirs, const char *path)
+{
+    for (size_t i = 0; i < dirs->count; i++)
+        if (strcmp(dirs->items[i], path) == 0)
+            return true;
+    return false;
+}
+
+/* cordoned.log.dirs (KIP-1066): directories of the node, or "*" alone. Kafka asks the node itself; here its file is
+ * ours. */
+static enum kafka_error check_cordoned(const struct altering *k, int32_t at, const char **ret_message)
+{
+    struct buf missing CLEANUP(buf_free) = {0};
+    if (!slice_eq_str(k->q->configs[at].name, "cordoned.log.dirs") || slice_is_null(k->values[at]))
+        return KERR_NONE;
+    struct config_list list = config_items(k->values[at], k->arena), dirs = config_log_dirs(k->c->config, k->arena);
+    if (is_log_dir(&list, "*") && list.count == 1)
+        return KERR_NONE;
+    if (is_log_dir(&list, "*"))
+        return refuse(ret_message,
+                      "requirement failed: When cordoned.log.dirs is set to *, it must not contain other values",
+                      KERR_INVALID_REQUEST);
+    for (size_t i = 0; i < list.count; i++) {
+        struct config_list before = {list.items, i};
+        if (!is_log_dir(&dirs, list.items[i]) && !is_log_dir(&before, list.items[i]))
+            note(&missing, slice_str(list.items[i]));
+    }
+    if (missing.size == 0)
+        return KERR_NONE;
+    return refuse(ret_message,
+                  arena_printf(k->arena,
+                               "requirement failed: All entries in cordoned.log.dirs must be present in log.dirs or "
+                               "log.dir. Missing entries : " SLICE_F,
+                               SLICE_A(buf_slice(&missing))),
+                  KERR_INVALID_REQUEST);
+}
+
 enum kafka_error alter_check_broker_values(const struct altering *k, const char **ret_message)
 {
     for (int32_t i = 0; i < k->q->configs_count; i++) {
         enum kafka_error error = check_value(k, i, KERR_INVALID_REQUEST, ret_message);
         if (error == KERR_NONE)
             error = check_min_isr(k, i, ret_message);
+        if (error == KERR_NONE)
+            error = check_cordoned(k, i, ret_message);
         if (error != KERR_NONE)
             return error;
     }

@@ -109,7 +109,7 @@ static void note_sources(struct log_clean *c, const struct log *l)
 struct log_clean *log_clean_begin(struct log *l, const struct log_dirt *dirt, const struct log_clean_options *options)
 {
     ASSERT(l->clean == NULL);
-    if (l->failed != 0 || dirt->dirty_bytes == 0)
+    if (l->failed != 0 || l->move != NULL || dirt->dirty_bytes == 0)
         return NULL;
     struct log_clean *c = xcalloc(1, sizeof *c);
     c->log = l;

@@ -53,7 +53,8 @@ struct log_clean_options {
     uint8_t seed[LOG_CLEAN_SEED]; /* a secret: random bytes */
     int64_t now_wall_ms;
 };
-/* One cleaning of a log at a time. Nothing is read yet. NULL: there is nothing to clean, or the log is offline. */
+/* One cleaning of a log at a time. Nothing is read yet. NULL: there is nothing to clean, or the log is offline, or
+ * moves to another directory. */
 NODISCARD struct log_clean *log_clean_begin(struct log *l, const struct log_dirt *dirt,
                                             const struct log_clean_options *options);
 /* Some work: about so many bytes are read, or one flush is waited for. */

@@ -91,6 +91,7 @@ struct log {
     uint32_t undone_first;
     bool turn_over;
     struct log_clean *clean; /* the cleaning that is under way; NULL: none */
+    struct log_move *move;   /* that is under way; NULL: none */
     unsigned truncations;    /* a flush that began before one says nothing about the log end */
 };
 
@@ -176,6 +177,9 @@ void log_doom(struct log *l, struct segment *s, int64_t now_wall_ms);
 void log_clean_interrupt(struct log *l);
 /* The log goes. */
 void log_clean_detach(struct log *l);
+
+/* move.c: the log goes. */
+void log_move_detach(struct log *l);
 
 /* The abort or commit of a control batch: its type, with the coordinator's epoch; -1: another kind of control batch. */
 int log_marker_of(const struct batch *b, struct slice bytes, int32_t *ret_coordinator_epoch);

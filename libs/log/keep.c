@@ -317,8 +317,8 @@ void log_tick(struct log *l, int64_t now_wall_ms)
 
 int log_delete(struct log *l, struct uuid unique, char **ret_path)
 {
+    char *to = logdir_beside(l->dir, unique, "delete");
     const char *slash = strrchr(l->dir, '/');
-    char *to = logdir_leaving_path(l->dir, unique);
     char *parent = slash ? xstrndup(l->dir, (size_t)(slash - l->dir)) : xstrdup(".");
     int err = file_rename(l->fs, l->dir, to);
     if (err == 0)

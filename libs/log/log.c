@@ -191,6 +191,7 @@ struct log *log_abandon(struct log *l)
     if (l == NULL)
         return NULL;
     log_clean_detach(l);
+    log_move_detach(l);
     for (size_t i = 0; i < l->segment_count; i++)
         segment_free(l->segments[i]);
     log_removal_end(l->doomed);

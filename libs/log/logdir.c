@@ -260,17 +260,19 @@ enum logdir_kind logdir_parse_name(const char *name, struct slice *ret_topic, in
     return parse_partition(s, ret_topic, ret_partition) ? kind : LOGDIR_OTHER;
 }
 
-char *logdir_leaving_path(const char *path, struct uuid unique)
+char *logdir_beside(const char *partition_dir, struct uuid unique, const char *kind)
 {
-    enum { NAME_MAX_BYTES = 255 };
     char hex[33];
     for (size_t i = 0; i < 16; i++)
         snprintf(hex + 2 * i, 3, "%02x", unique.b[i]);
-    const char *slash = strrchr(path, '/');
-    const char *name = slash ? slash + 1 : path, *dash = strrchr(name, '-');
-    size_t tail = strlen(".-delete") + 32 + (dash ? strlen(dash) : 0);
-    size_t topic = MIN(dash ? (size_t)(dash - name) : strlen(name), (size_t)NAME_MAX_BYTES - tail);
-    return xasprintf("%.*s%.*s%s.%s-delete", (int)(name - path), path, (int)topic, name, dash ? dash : "", hex);
+    const char *slash = strrchr(partition_dir, '/');
+    const char *name = slash ? slash + 1 : partition_dir, *dash = strrchr(name, '-');
+    /* What reads it wants TOPIC-PARTITION.UUID-KIND: the topic is what is cut. */
+    size_t tail = strlen(".-") + strlen(kind) + 32 + (dash ? strlen(dash) : 0),
+           topic = dash ? (size_t)(dash - name) : strlen(name);
+    topic = MIN(topic, (size_t)255 - tail);
+    return xasprintf("%.*s%.*s%s.%s-%s", (int)(name - partition_dir), partition_dir, (int)topic, name, dash ? dash : "",
+                     hex, kind);
 }
 
 int logdir_read_partition_metadata(const struct file_system *fs, const char *partition_dir, struct uuid *ret_topic_id)

@@ -58,9 +58,10 @@ enum logdir_kind {
 };
 enum logdir_kind logdir_parse_name(const char *name, struct slice *ret_topic, int32_t *ret_partition);
 
-/* What a partition's folder is called while it waits to be removed: PATH.UUID-delete, UUID as 32 hex digits, the topic
- * in it cut where the name would be longer than a file's may be. The caller frees. */
-NODISCARD char *logdir_leaving_path(const char *path, struct uuid unique);
+/* The name of a partition's folder while it is removed ("delete") or being made ("future"):
+ * DIR/TOPIC-PARTITION.UUID-KIND, UUID as 32 hex digits; malloc'ed. A topic that makes it longer than 255 bytes is cut.
+ */
+NODISCARD char *logdir_beside(const char *partition_dir, struct uuid unique, const char *kind);
 
 /* partition.metadata: the topic id; 0, -ENOENT, -EBADMSG, -errno. */
 NODISCARD int logdir_read_partition_metadata(const struct file_system *fs, const char *partition_dir,

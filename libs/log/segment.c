@@ -52,6 +52,19 @@ void segment_set_suffix(struct segment *s, const char *suffix)
     s->times.path = s->time_path = segment_path(s, "timeindex");
 }
 
+void segment_rehome(struct segment *s, const char *dir)
+{
+    descriptor_close(&s->file, s->fs);
+    descriptor_close(&s->offsets.file, s->fs);
+    descriptor_close(&s->times.file, s->fs);
+    descriptor_close(&s->txn_file, s->fs);
+    free(s->stem);
+    s->stem = xasprintf("%s/%020" PRId64, dir, s->base);
+    segment_set_suffix(s, s->suffix);
+    s->instance = 0;
+    s->reserved_to = 0;
+}
+
 int segment_rename(struct segment *s, const char *suffix, bool log_first)
 {
     static const char *const kinds[] = {"log", "index", "timeindex", "txnindex"};

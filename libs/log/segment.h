@@ -59,6 +59,8 @@ NODISCARD char *segment_path(const struct segment *s, const char *kind);
 void segment_set_suffix(struct segment *s, const char *suffix);
 /* Renames its files to another suffix, the log file first or last. 0 or -errno, some may then have the new name. */
 NODISCARD int segment_rename(struct segment *s, const char *suffix, bool log_first);
+/* Its files are in that folder from now on; what was given away stays with who holds it. */
+void segment_rehome(struct segment *s, const char *dir);
 /* Makes the files, empty; an older file of the name is emptied. */
 NODISCARD int segment_create(struct segment *s, uint32_t index_bytes, bool preallocate, uint32_t segment_bytes);
 /* Takes the sizes of the files from the disk. 0; -ENOENT: no log file; 1: the indexes cannot be right and must be built

@@ -24,6 +24,7 @@
     X(init_producer_id)                                                                                                \
     X(offset_for_leader_epoch)                                                                                         \
     X(describe_configs)                                                                                                \
+    X(alter_replica_log_dirs)                                                                                          \
     X(describe_log_dirs)                                                                                               \
     X(create_partitions)                                                                                               \
     X(delete_groups)                                                                                                   \

@@ -265,6 +265,18 @@ static int write_cleaned_now(struct directory *d)
     return 0;
 }
 
+int checkpoints_arrival(struct directory *d)
+{
+    struct checkpoint *starts = gather_starts(d);
+    ASSERT(!d->checkpointing && !d->writing_starts);
+    int err = 0;
+    if (starts->crc != d->starts_crc)
+        err = write_now(starts);
+    else
+        checkpoint_free(starts);
+    return err == 0 ? write_cleaned_now(d) : err;
+}
+
 /* ---- the clean stop ---- */
 
 /* All logs are flushed first: their recovery points are their ends then, and go into the file before anything is

@@ -42,13 +42,29 @@ static const struct replica **list_wanted(struct storage *s, const request *q, s
     return list;
 }
 
+/* The row of a replica in the directory, or of its copy on the way there; false: neither. */
+static bool fill_row(const struct directory *d, const struct replica *r, answer *row)
+{
+    row->partition_index = r->key.partition;
+    if (r->dir == d) {
+        row->partition_size = (int64_t)log_size_bytes(r->log);
+        row->offset_lag = MAX(log_high_watermark(r->log) - log_end(r->log), (int64_t)0); /* as Kafka: never behind */
+        return true;
+    }
+    if (moves_target(r) != d)
+        return false;
+    moves_describe(r, &row->partition_size, &row->offset_lag);
+    row->is_future_key = true;
+    return true;
+}
+
 static void fill_topics(const struct directory *d, const struct replica **list, size_t n, struct arena *a,
                         dir_answer *to)
 {
     answer *row = arena_calloc(a, n + 1, sizeof *row);
     to->topics = arena_calloc(a, n + 1, sizeof *to->topics);
     for (size_t i = 0; i < n; i++) {
-        if (list[i]->dir != d)
+        if (!fill_row(d, list[i], row))
             continue;
         topic_answer *t = to->topics_count > 0 ? &to->topics[to->topics_count - 1] : NULL;
         if (t == NULL || !slice_eq(t->name, slice_str(list[i]->topic))) {
@@ -56,9 +72,6 @@ static void fill_topics(const struct directory *d, const struct replica **list, 
             t->name = slice_str(list[i]->topic);
             t->partitions = row;
         }
-        row->partition_index = list[i]->key.partition;
-        row->partition_size = (int64_t)log_size_bytes(list[i]->log);
-        row->offset_lag = log_end(list[i]->log) - log_high_watermark(list[i]->log);
         row++;
         t->partitions_count++;
     }
@@ -68,10 +81,9 @@ static void fill_directory(const struct directory *d, const struct replica **lis
                            dir_answer *to)
 {
     struct statvfs disk;
-    char *absolute = realpath(d->path, NULL);
     kafka_describe_log_dirs_response_describe_log_dirs_result_init(to);
-    to->log_dir = slice_str(arena_str(a, slice_str(absolute ? absolute : d->path)));
-    free(absolute);
+    to->log_dir = slice_str(d->absolute);
+    to->is_cordoned = d->cordoned;
     to->error_code = d->failed ? KERR_KAFKA_STORAGE_ERROR : KERR_NONE;
     if (d->failed)
         return;

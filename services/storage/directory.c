@@ -96,7 +96,62 @@ static int take_into_use(struct directory *d)
     return 0;
 }
 
+/* ---- cordoned directories (KIP-1066) ---- */
+
+static bool is_named(const struct config_list *list, const char *path)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (strcmp(list->items[i], "*") == 0 || strcmp(list->items[i], path) == 0)
+            return true;
+    return false;
+}
+
+void directories_on_config(struct storage *s)
+{
+    struct arena *a = arena_new(0);
+    struct config_list list = config_items(settings_cordoned(s, a), a);
+    bool changed = false;
+    for (size_t i = 0; i < s->dir_count; i++) {
+        bool cordoned = is_named(&list, s->dirs[i].path);
+        changed = changed || cordoned != s->dirs[i].cordoned;
+        s->dirs[i].cordoned = cordoned;
+    }
+    arena_free(a);
+    if (changed)
+        service_heartbeat_soon(s->service);
+}
+
+/* The file's own value, which nobody has checked. */
+static int check_cordoned(const struct storage *s)
+{
+    struct config_list dirs = config_log_dirs(s->config, s->arena),
+                       list = config_list(s->config, "cordoned.log.dirs", s->arena);
+    for (size_t i = 0; i < list.count; i++) {
+        bool found = list.count == 1 && strcmp(list.items[i], "*") == 0;
+        for (size_t n = 0; n < dirs.count; n++)
+            found = found || strcmp(list.items[i], dirs.items[n]) == 0;
+        if (!found) {
+            log_error("cordoned.log.dirs: %s is not in log.dirs", list.items[i]);
+            return STATUS_CONFIG;
+        }
+    }
+    return 0;
+}
+
 /* ---- the start ---- */
+
+/* As Java's File.getAbsolutePath: from the root, without empty parts, links as they are. */
+static char *absolute_path(const char *path)
+{
+    char *cwd = *path == '/' ? xstrdup("") : getcwd(NULL, 0);
+    char *all = xasprintf("%s/%s", cwd != NULL ? cwd : "", path), *to = all;
+    for (const char *from = all; *from != '\0'; from++)
+        if (from[0] != '/' || (from[1] != '/' && from[1] != '\0'))
+            *to++ = *from;
+    *to = '\0';
+    free(cwd);
+    return all;
+}
 
 /* What is left of log.dirs, or why nothing can be done with it. */
 static int check_enough(const struct storage *s)
@@ -118,12 +173,13 @@ int directories_open(struct storage *s)
 {
     struct config_list list = config_log_dirs(s->config, s->arena);
     const char *metadata = config_metadata_log_dir(s->config, s->arena);
-    int status = 0;
+    int status = check_cordoned(s);
     s->dirs = xcalloc(list.count + 1, sizeof *s->dirs);
-    s->offline_ids = arena_alloc(s->arena, (list.count + 1) * sizeof *s->offline_ids);
+    s->offline_ids = arena_alloc(s->arena, 2 * (list.count + 1) * sizeof *s->offline_ids);
     for (size_t i = 0; i < list.count && status == 0; i++) {
         struct directory *d = &s->dirs[s->dir_count];
         *d = (struct directory){.storage = s, .path = xstrdup(list.items[i]), .lock_fd = -1, .previous_epoch = -1};
+        d->absolute = absolute_path(d->path);
         d->has_metadata_log = strcmp(metadata, d->path) == 0;
         s->dir_count++;
         status = take_into_use(d);
@@ -222,8 +278,10 @@ void directories_turn(void *ctx)
         return;
     s->dirs_failed = false;
     for (size_t i = 0; i < s->dir_count; i++) {
-        if (s->dirs[i].failed != 0 && !s->dirs[i].left)
-            leave(&s->dirs[i]);
+        if (s->dirs[i].failed == 0 || s->dirs[i].left)
+            continue;
+        leave(&s->dirs[i]);
+        moves_directory_failed(&s->dirs[i]);
     }
     service_heartbeat_soon(s->service);
     progress_write(s);
@@ -233,11 +291,14 @@ void directories_heartbeat(struct storage *s, Karst__Bus__HeartbeatRequest *requ
 {
     ProtobufCBinaryData *dirs = s->offline_ids; /* until it has left */
     request->offline_log_dirs = dirs;
+    request->cordoned_log_dirs = dirs + s->dir_count;
     for (size_t i = 0; i < s->dir_count; i++) {
         struct directory *d = &s->dirs[i];
         d->telling = d->failed != 0 && !uuid_is_zero(d->id);
         if (d->telling)
             dirs[request->n_offline_log_dirs++] = (ProtobufCBinaryData){sizeof d->id.b, d->id.b};
+        if (d->cordoned && !uuid_is_zero(d->id))
+            request->cordoned_log_dirs[request->n_cordoned_log_dirs++] = (ProtobufCBinaryData){sizeof d->id.b, d->id.b};
     }
 }
 
@@ -264,27 +325,8 @@ struct directory *directory_by_id(struct storage *s, struct uuid id)
     return NULL;
 }
 
-struct uuid directory_assigned(const struct storage *s, const struct image_partition *p)
-{
-    for (int32_t i = 0; i < p->replica_count; i++) {
-        if (p->replicas[i] == service_id(s->service))
-            return p->directories[i];
-    }
-    return UUID_DIR_UNASSIGNED;
-}
-
-/* The controller keeps cordoned.log.dirs with our registration. */
-static bool is_cordoned(const struct storage *s, const struct directory *d)
-{
-    const struct image_broker *b = s->image != NULL ? image_broker(s->image, service_id(s->service)) : NULL;
-    for (int32_t i = 0; b != NULL && i < b->cordoned_log_dir_count; i++) {
-        if (uuid_eq(b->cordoned_log_dirs[i], d->id))
-            return true;
-    }
-    return false;
-}
-
-/* The one with the fewest replicas, as Kafka (LogManager.nextLogDirs). */
+/* The one with the fewest replicas, as Kafka (LogManager.nextLogDirs). The controller lets a partition come here when
+ * all are cordoned only where somebody names this node by hand: then they all count. */
 static struct directory *emptiest(struct storage *s)
 {
     struct directory *best = NULL;
@@ -292,7 +334,9 @@ static struct directory *emptiest(struct storage *s)
     for (size_t i = 0; i < s->dir_count; i++) {
         struct directory *d = &s->dirs[i];
         size_t n = d->replica_count + HASH_COUNT(d->unopened);
-        if (d->failed != 0 || n >= least || is_cordoned(s, d))
+        if (d->failed != 0 || (best != NULL && !best->cordoned && d->cordoned))
+            continue;
+        if (best != NULL && best->cordoned == d->cordoned && n >= least)
             continue;
         best = d;
         least = n;
@@ -311,8 +355,7 @@ static bool has_failed(const struct storage *s)
 
 struct directory *directory_for(struct storage *s, const struct image_partition *p, bool is_new, const char **ret_why)
 {
-    struct uuid id = directory_assigned(s, p);
-    struct directory *d = directory_by_id(s, id);
+    struct directory *d = directory_by_id(s, image_replica_dir(p, service_id(s->service)));
     if (d != NULL)
         return d;
     /* As Kafka: what is not new may lie in a directory that is offline now, and would begin again, empty. */
@@ -322,7 +365,7 @@ struct directory *directory_for(struct storage *s, const struct image_partition 
     }
     d = emptiest(s);
     if (d == NULL)
-        *ret_why = "every directory is cordoned or offline";
+        *ret_why = "every directory is offline";
     return d;
 }
 
@@ -378,6 +421,7 @@ static void release(struct directory *d)
     if (d->lock_fd >= 0)
         close(d->lock_fd);
     free(d->path);
+    free(d->absolute);
 }
 
 void directories_free(struct storage *s)

@@ -153,7 +153,7 @@ static void try_drained(void *ctx)
     if (s->offline && !s->draining)
         service_fail(s->service, EXIT_FAILURE);
     if (!s->draining || s->drained || s->flushes > 0 || checkpoints_under_way(s) || opening_under_way(s) ||
-        s->cold != NULL || cleaner_is_busy(s->cleaner))
+        s->cold != NULL || cleaner_is_busy(s->cleaner) || !moves_drained(s))
         return;
     s->drained = true;
     read_end(s);
@@ -207,6 +207,7 @@ static void serve(struct storage *s)
     bus_serve_kafka(s->bus, KAFKA_API_LIST_OFFSETS, list_offsets_on_call, s);
     bus_serve_kafka(s->bus, KAFKA_API_OFFSET_FOR_LEADER_EPOCH, offset_for_leader_epoch_on_call, s);
     bus_serve_kafka(s->bus, KAFKA_API_DELETE_RECORDS, delete_records_on_call, s);
+    bus_serve_kafka(s->bus, KAFKA_API_ALTER_REPLICA_LOG_DIRS, alter_replica_log_dirs_on_call, s);
     bus_serve_kafka(s->bus, KAFKA_API_DESCRIBE_LOG_DIRS, describe_log_dirs_on_call, s);
     bus_serve_kafka(s->bus, KAFKA_API_DESCRIBE_PRODUCERS, describe_producers_on_call, s);
 }
@@ -239,7 +240,9 @@ static int open_state(struct storage *s)
     loop_hook(s->loop, LOOP_SERVE, directories_turn, s);
     loop_hook(s->loop, LOOP_SERVE, turn_begin, s);
     loop_hook(s->loop, LOOP_COMMIT, turn_commit, s);
+    loop_hook(s->loop, LOOP_COMMIT, moves_turn, s);
     loop_hook(s->loop, LOOP_COMMIT, flush_start, s);
+    loop_hook(s->loop, LOOP_COMMIT, assign_turn, s);
     loop_hook(s->loop, LOOP_COMMIT, try_drained, s);
     s->cleaner = cleaner_open(s);
     start_timers(s);
@@ -248,6 +251,10 @@ static int open_state(struct storage *s)
 
 static void close_state(struct storage *s)
 {
+    moves_free(s);
+    assign_free(s);
+    futures_free(s);
+    preferred_free(s);
     read_free(s); /* sets and given files name replicas */
     replicas_free(s);
     s->cleaner = cleaner_free(s->cleaner);

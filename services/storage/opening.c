@@ -199,6 +199,11 @@ void opening_ask(struct unopened *u)
     finish(&o);
 }
 
+void opening_more(struct directory *d)
+{
+    open_next(d);
+}
+
 void opening_retry(struct storage *s)
 {
     for (size_t i = 0; i < s->dir_count; i++) {

@@ -167,6 +167,7 @@ static void detach(struct replica *r)
     read_forget(r);
     flush_forget(r);
     cleaner_forget(r);
+    moves_leave(r);
     files_drop(r);
 }
 
@@ -249,7 +250,7 @@ static struct unopened *find_unopened(struct storage *s, const struct image_topi
     }
     if (!twins)
         return found;
-    struct directory *right = directory_by_id(s, directory_assigned(s, p));
+    struct directory *right = directory_by_id(s, image_replica_dir(p, service_id(s->service)));
     for (size_t i = 0; i < s->dir_count; i++) {
         u = unopened_find(&s->dirs[i], t->name, p->partition);
         if (u == NULL || u->dir == right)
@@ -287,7 +288,12 @@ static void open_or_make(struct storage *s, const struct image_topic *t, const s
         (void)begin_again(u);
         return; /* or it comes by itself */
     }
-    struct directory *d = directory_for(s, p, is_new, &why);
+    if (futures_take(s, t, p->partition, &why))
+        return;
+    struct directory *d = why == NULL ? directory_for(s, p, is_new, &why) : NULL;
+    struct directory *wished = preferred_take(s, t->name, p->partition);
+    if (wished != NULL && d != NULL && uuid_eq(image_replica_dir(p, service_id(s->service)), UUID_DIR_UNASSIGNED))
+        d = wished;
     if (d == NULL) {
         log_error(SLICE_F "-%d is not made: %s", SLICE_A(t->name), p->partition, why);
         return;
@@ -308,6 +314,8 @@ static void settle(struct replica *r, struct uuid assigned)
     bool is_ours = is_assigned(s, p);
     if (is_ours && uuid_eq(t->id, r->key.topic_id)) {
         set_leader(r, p);
+        assign_check(r, p);
+        futures_on_opened(r);
         return;
     }
     /* A folder without partition.metadata is of no topic: a power cut took that file before anything in the folder was
@@ -395,7 +403,7 @@ static void remove_unopened(struct storage *s, const struct image_topic *t, int3
             continue;
         struct uuid id;
         char *path = xasprintf("%s/%s", d->path, u->name);
-        char *to = logdir_leaving_path(path, random_uuid());
+        char *to = logdir_beside(path, random_uuid(), "delete");
         if (logdir_read_partition_metadata(&file_system_real, path, &id) == 0 && uuid_eq(id, t->id) &&
             file_rename(&file_system_real, path, to) == 0) {
             log_warn("%s: its topic is deleted, and so are these files, which could not be opened", path);
@@ -426,10 +434,12 @@ static void on_partition(void *ctx, const struct image_partition *before, const 
             remove_unopened(s, c->topic, partition);
         return;
     }
-    if (r != NULL)
+    if (r != NULL) {
         set_leader(r, after);
-    else if (!s->offline)
+        assign_check(r, after);
+    } else if (!s->offline) {
         open_or_make(s, c->topic, after, before == NULL && service_is_ready(s->service));
+    }
 }
 
 static void on_topic(void *ctx, const struct image_topic *before, const struct image_topic *after)
@@ -459,6 +469,8 @@ static void on_config(void *ctx, enum image_resource type, struct slice name)
             cleaner_abort(r);
         flush_recovered(r);
     }
+    if (type == IMAGE_BROKER)
+        directories_on_config(s);
 }
 
 static void set_strays_aside(struct storage *s)
@@ -494,4 +506,5 @@ void replicas_on_image(void *ctx, const struct image *old_image, const struct im
 void replicas_on_ready(void *ctx)
 {
     set_strays_aside(ctx);
+    futures_on_ready(ctx);
 }

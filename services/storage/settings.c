@@ -1,6 +1,7 @@
 /* settings.c - what the keys of a topic come to: the topic's own, the dynamic values of brokers, the file, Kafka's
  * default. */
 #include "services/storage/storage.h"
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -116,4 +117,30 @@ void settings_of_cleaner(struct storage *s, struct cleaner_settings *ret_setting
         .backoff_ms = config_long_at(c, CONFIG_BROKER, &layers, "log.cleaner.backoff.ms"),
     };
     ret_settings->io_bytes_per_second = MAX(ret_settings->io_bytes_per_second, 1.0);
+}
+
+int64_t settings_of_node(const struct storage *s, const char *key, int64_t otherwise)
+{
+    char node[16], text[24] = "";
+    if (s->image == NULL)
+        return otherwise;
+    snprintf(node, sizeof node, "%d", (int)service_id(s->service));
+    struct slice value = image_config(s->image, IMAGE_BROKER, slice_str(node), key);
+    if (slice_is_null(value))
+        value = image_config(s->image, IMAGE_BROKER, SLICE_EMPTY, key);
+    if (slice_is_null(value) || value.size == 0 || value.size >= sizeof text)
+        return otherwise;
+    memcpy(text, value.data, value.size);
+    char *end;
+    errno = 0;
+    int64_t v = strtoll(text, &end, 10);
+    return *end == '\0' && errno == 0 && v >= 0 ? v : otherwise; /* checked by the controller that wrote it */
+}
+
+struct slice settings_cordoned(const struct storage *s, struct arena *arena)
+{
+    struct places p = {.image = s->image};
+    snprintf(p.node, sizeof p.node, "%d", (int)service_id(s->service));
+    const struct config_layers layers = {find, &p};
+    return config_string_at(s->config, CONFIG_BROKER, &layers, "cordoned.log.dirs", arena);
 }

@@ -1,6 +1,6 @@
 /* storage.h - what the files of karst-storage share.
  *
- * I1  a replica is in the table exactly while its log is open; it stays in its directory for life.
+ * I1  a replica is in the table exactly while its log is open. Its log is in one directory at any time, replica->dir.
  * I2  a log is touched by the loop's thread only; slow threads get descriptors of their own (log_flush).
  * I3  an append is answered only after its bytes are written, and flushed where flush.messages asks for it. */
 #ifndef KARST_SERVICES_STORAGE_STORAGE_H
@@ -22,6 +22,10 @@ struct flush_item;
 struct flush_round;
 struct read_call;
 struct cleaner;
+struct move;
+struct future;
+struct assignment;
+struct preferred;
 struct clean_job;
 
 /* What somebody waits for, and what should not stay unflushed for long (flush.c). */
@@ -63,6 +67,8 @@ struct replica {
     struct interest_part *interested; /* of sets (interest.c) */
 
     struct given_file *files; /* given away to readers on this machine */
+
+    struct move *move; /* to another directory; NULL: none */
 
     int64_t clean_to;      /* the first offset that was not compacted yet; -1: nothing ever was */
     int64_t point_on_disk; /* the recovery point in the checkpoint file */
@@ -107,6 +113,8 @@ struct unopened {
 struct directory {
     struct storage *storage;
     char *path;
+    char *absolute; /* as tools name it */
+    bool cordoned;  /* takes no new partitions */
     struct uuid id; /* zero: it could not be read at the start */
     int lock_fd;
     int failed;         /* 0, or the -errno that took it offline: for good */
@@ -173,6 +181,14 @@ struct storage {
     struct given_file *files; /* of all replicas, the one used last at the end */
     size_t file_count;
     struct cleaner *cleaner;
+    struct move *moves;
+    size_t moves_running;  /* steps on the slow pool */
+    uint64_t moves_due_ms; /* monotonic: no step before, for the rate's sake */
+    struct future *futures;
+    struct assignment *assignments;
+    bool assigning; /* a call is under way */
+    struct preferred *preferred;
+    struct loop_timer *moves_timer, *assign_timer;
     struct loop_timer *housekeeping, *retention, *marks_timer, *points_timer, *flush_timer, *progress_timer;
     bool commit_comes; /* LOOP_COMMIT of this turn is still ahead: no other turn is needed for what is staged */
     bool draining, drained;
@@ -196,11 +212,11 @@ void directory_failed(struct directory *d, int err);
 void directories_turn(void *ctx); /* the first of a turn */
 /* NULL: none of that id is in use. */
 NODISCARD struct directory *directory_by_id(struct storage *s, struct uuid id);
-/* The directory of our replica as the metadata has it; it may be of no directory of ours. */
-struct uuid directory_assigned(const struct storage *s, const struct image_partition *p);
 /* Where a new replica goes. p: what the metadata says of its partition. NULL: nowhere; *ret_why says it. */
 NODISCARD struct directory *directory_for(struct storage *s, const struct image_partition *p, bool is_new,
                                           const char **ret_why);
+/* cordoned.log.dirs may have changed. */
+void directories_on_config(struct storage *s);
 void directory_remove_later(struct directory *d, char *path, int64_t delay_ms);
 /* For the registration and the heartbeat; in the process's arena. */
 void directories_register(struct storage *s, Karst__Bus__RegisterRequest *request);
@@ -228,6 +244,8 @@ void opening_begin(struct storage *s);
 /* The partition is to be opened or made soon; the first few of a turn at once, before this returns, and then u is gone.
  */
 void opening_ask(struct unopened *u);
+/* There may be more that waits. */
+void opening_more(struct directory *d);
 /* What stayed because there was no room, or no descriptor, is tried again. */
 void opening_retry(struct storage *s);
 /* A drain: what runs is given up where it is. */
@@ -260,6 +278,9 @@ void checkpoints_write_points(struct directory *d);
 void checkpoints_points_soon(struct directory *d);
 /* How far logs are compacted, if it has changed. */
 void checkpoints_cleaned(struct directory *d);
+/* A replica is about to come to the directory: how its log starts, and how far it is compacted, is durable before this
+ * returns. Not while a checkpoint is being written. 0 or -errno. */
+NODISCARD int checkpoints_arrival(struct directory *d);
 bool checkpoints_under_way(const struct storage *s);
 /* Clean stop: closes all logs, writes checkpoints and the marker. */
 void directories_close(struct storage *s);
@@ -292,7 +313,58 @@ enum kafka_error replica_check_leader(const struct storage *s, const struct repl
 enum kafka_error replica_look_up(struct storage *s, struct slice topic, int32_t partition, int32_t epoch,
                                  struct replica **ret_replica);
 
+/* ---- assign.c ---- */
+/* The controller is told that the replica is in that directory; it counts what was told last. */
+void assign_tell(struct storage *s, const struct replica_key *key, struct uuid dir);
+void assign_forget(struct storage *s, const struct replica_key *key);
+/* Does the metadata know where the replica is? */
+void assign_check(struct replica *r, const struct image_partition *p);
+void assign_turn(void *ctx); /* LOOP_COMMIT */
+void assign_free(struct storage *s);
+
+/* ---- moves.c ---- */
+/* The replica is to go to another directory; it must not be on its way already. folder: of the copy, from an earlier
+ * life; NULL: a new one. */
+void moves_start(struct replica *r, struct directory *to, const char *folder);
+/* It stays where it is. */
+void moves_cancel(struct replica *r);
+/* The replica goes, or its directory has failed. */
+void moves_leave(struct replica *r);
+/* What is on its way there stays where it is. */
+void moves_directory_failed(struct directory *d);
+const struct directory *moves_target(const struct replica *r); /* NULL: it is not moved */
+/* Has the controller been told, or is it being told, of the new directory? */
+bool moves_is_told(const struct replica *r);
+/* Of a replica that is moved: the size of the copy, and how many offsets it lacks at most. */
+void moves_describe(const struct replica *r, int64_t *ret_size, int64_t *ret_lag);
+void moves_on_assigned(struct storage *s, const struct replica_key *key, struct uuid dir, bool accepted);
+void moves_turn(void *ctx); /* LOOP_COMMIT, between the writes and the start of flushes */
+/* Draining: nothing is on its way any more. What had begun is remembered by its folder. */
+NODISCARD bool moves_drained(struct storage *s);
+void moves_free(struct storage *s);
+
+/* ---- futures.c ---- */
+/* A folder of a copy; log_start, clean_to: the lines of its directory's checkpoints, -1: none. */
+void futures_note(struct directory *d, const char *name, struct slice topic, int32_t partition, int64_t log_start,
+                  int64_t clean_to);
+/* There is no folder of the replica. True: there was a whole copy, which is the replica now, and is being opened. With
+ * *ret_why: it cannot be known now whether the copy is whole, and the replica stays closed. */
+NODISCARD bool futures_take(struct storage *s, const struct image_topic *t, int32_t partition, const char **ret_why);
+/* The replica's log is open: its move goes on. */
+void futures_on_opened(struct replica *r);
+void futures_on_ready(struct storage *s);
+void futures_free(struct storage *s);
+
+/* ---- alter_replica_log_dirs.c ---- */
+/* Where a partition that comes was asked to be made; forgotten with that. NULL: nowhere. */
+struct directory *preferred_take(struct storage *s, struct slice topic, int32_t partition);
+void preferred_free(struct storage *s);
+
 /* ---- settings.c ---- */
+/* A key that has only dynamic values, of this node or of all. */
+int64_t settings_of_node(const struct storage *s, const char *key, int64_t otherwise);
+/* cordoned.log.dirs. */
+struct slice settings_cordoned(const struct storage *s, struct arena *arena);
 void settings_of_topic(struct storage *s, const char *topic, struct log_config *ret_config);
 /* A broker key: its dynamic values over the file. */
 int64_t settings_of_broker(struct storage *s, const char *key);
@@ -388,6 +460,7 @@ void flush_on_timer(void *ctx);
 void list_offsets_on_call(void *ctx, struct rpc *rpc);
 void offset_for_leader_epoch_on_call(void *ctx, struct rpc *rpc);
 void delete_records_on_call(void *ctx, struct rpc *rpc);
+void alter_replica_log_dirs_on_call(void *ctx, struct rpc *rpc);
 void describe_log_dirs_on_call(void *ctx, struct rpc *rpc);
 void describe_producers_on_call(void *ctx, struct rpc *rpc);
 

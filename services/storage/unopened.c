@@ -139,6 +139,9 @@ static void note_folder(struct directory *d, const char *name, const struct chec
         return;
     case LOGDIR_DELETED: directory_remove_later(d, xasprintf("%s/%s", d->path, name), 0); return;
     case LOGDIR_FUTURE:
+        futures_note(d, name, topic, partition, logdir_checkpoint_get(c->starts, topic, partition),
+                     logdir_checkpoint_get(c->cleaned, topic, partition));
+        return;
     case LOGDIR_STRAY:
     case LOGDIR_OTHER: return;
     }

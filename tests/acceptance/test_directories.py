@@ -77,7 +77,7 @@ def test_all_are_formatted_and_get_partitions_in_turn(three):
     assert len({m["directory.id"] for m in metas}) == 3
     assert all(os.path.exists(os.path.join(p, "bootstrap.checkpoint")) for p in paths_of(three.folder))
     create(three, "t", 9)
-    assert [len(partitions_in(p)) for p in paths_of(three.folder)] == [3, 3, 3]
+    wait_until(lambda: [len(partitions_in(p)) for p in paths_of(three.folder)] == [3, 3, 3], 20, "three partitions in each")
     assert described(three) == {p: (0, partitions_in(p)) for p in paths_of(three.folder)}
     for p in range(9):
         assert produce(three, "t", p, f"value-{p}").status == 0
