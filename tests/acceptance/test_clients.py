@@ -15,6 +15,14 @@ PARTITIONS = 6
 def create(cluster, topic, partitions=1):
     admin = AdminClient({"bootstrap.servers": cluster.address})
     admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(20)
+    # As in Kafka a leader is named a moment before it serves, where a topic has many partitions.
+    harness.wait_until(lambda: leads(cluster, topic, partitions), 20, f"the leaders of {topic}")
+
+
+def leads(cluster, topic, partitions):
+    asked = [{"PartitionIndex": i, "Timestamp": -1} for i in range(partitions)]
+    answer = cluster.ask("ListOffsets", 2, {"ReplicaId": -1, "IsolationLevel": 0, "Topics": [{"Name": topic, "Partitions": asked}]})
+    return all(p["ErrorCode"] == 0 for p in answer["Topics"][0]["Partitions"])
 
 
 def produce(cluster, topic, partition_of, values, **settings):
