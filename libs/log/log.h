@@ -185,6 +185,18 @@ struct log_append {
  * or control batch of a client), KAFKA_STORAGE_ERROR (offline, or a roll failed) */
 NODISCARD enum kafka_error log_stage(struct log *l, struct log_append *append);
 bool log_has_staged(const struct log *l);
+
+/* Compressing anew may take a tenth of a second for each MB of records: an append of which this is true may be prepared
+ * before it is staged, on any thread; log_stage does the same, but where it is called. */
+bool log_needs_preparing(const struct log *l, const struct log_append *append);
+struct log_preparer; /* the codecs' memory, for one thread at a time */
+NODISCARD struct log_preparer *log_preparer_new(void);
+struct log_preparer *log_preparer_free(struct log_preparer *p); /* takes NULL; returns NULL */
+/* config, partition (TOPIC-PARTITION): of the log. append: with bytes that nobody writes to. NONE with the batch to be
+ * staged instead at the end of out, or with nothing there: the bytes are to be staged as they are. Else the errors of
+ * log_stage, with message and record_errors. Any thread. */
+NODISCARD enum kafka_error log_prepare(struct log_preparer *p, const struct log_config *config, const char *partition,
+                                       struct log_append *append, struct buf *out);
 /* Is the active segment's file as long as we left it? -EBUSY: another process has written to it. For the owner of a log
  * that a lock does not guard: Kafka in combined mode writes to the metadata log before it asks for .lock. */
 NODISCARD int log_check_alone(struct log *l);

@@ -1,6 +1,8 @@
 /* append.c - bus request Append: checks each partition's batches and stages them; the turn's end writes and answers.
  *
  *   received --staged--> LOOP_COMMIT: written --flush.messages reached--> waits for the flush --> answered
+ *      |                 ^
+ *      +-- prepare.c: compressed anew on the slow pool, or behind such a one
  *
  * acks 0 and 1 and -1 are the same to a node that keeps the only replica. Never runs twice for one call: the bus sees
  * to that. */
@@ -13,7 +15,8 @@ struct append_call {
     struct append_call *next;
     struct storage *storage;
     struct rpc *rpc;
-    size_t count, unflushed; /* parts; parts that wait for a flush */
+    size_t count, waiting; /* parts; parts that wait, to be compressed anew or for a flush */
+    bool listed;           /* in storage->appends: answered at the turn's end at the earliest */
     struct append_part parts[];
 };
 
@@ -67,8 +70,10 @@ static struct append_call *call_new(struct storage *s, struct rpc *rpc, size_t c
 static void call_free(struct append_call *c)
 {
     struct storage *s = c->storage;
-    for (size_t i = 0; i < c->count; i++)
+    for (size_t i = 0; i < c->count; i++) {
         free(c->parts[i].append.record_errors);
+        buf_free(&c->parts[i].made);
+    }
     if (c->count > POOL_PARTS || s->append_pooled == POOL_CALLS) {
         free(c);
         return;
@@ -86,7 +91,15 @@ void append_free(struct storage *s)
     s->append_pool = NULL;
 }
 
-static void stage_part(struct storage *s, struct append_part *p, size_t i, const Karst__Bus__AppendRequest *q)
+static void stage(struct append_part *p)
+{
+    refuse(p, log_stage(p->replica->log, &p->append), NULL);
+    p->message = p->append.message;
+    p->staged = p->error == KERR_NONE;
+    replica_touch(p->replica);
+}
+
+static void take_part(struct storage *s, struct append_part *p, size_t i, const Karst__Bus__AppendRequest *q)
 {
     struct rpc *rpc = p->call->rpc;
     struct uuid id = topic_of(q->partitions[i]);
@@ -117,10 +130,39 @@ static void stage_part(struct storage *s, struct append_part *p, size_t i, const
         .leader_epoch = r->leader_epoch,
         .now_wall_ms = loop_wall_ms(s->loop),
     };
-    refuse(p, log_stage(r->log, &p->append), NULL);
-    p->message = p->append.message;
-    p->staged = p->error == KERR_NONE;
-    replica_touch(r);
+    if (prepare_is_wanted(p)) {
+        p->call->waiting++;
+        prepare_put(p);
+    } else {
+        stage(p);
+    }
+}
+
+/* Answered, or looked at again, at the end of this turn. */
+static void list_call(struct append_call *c)
+{
+    struct storage *s = c->storage;
+    if (c->listed)
+        return;
+    c->listed = true;
+    LL_PREPEND(s->appends, c);
+    if (!s->commit_comes)
+        loop_again(s->loop);
+}
+
+void append_on_prepared(struct append_part *p)
+{
+    struct append_call *c = p->call;
+    struct replica *r = p->replica;
+    if (p->error == KERR_NONE)
+        refuse(p, replica_check_leader(c->storage, r, -1), NULL);
+    if (p->error == KERR_NONE) {
+        p->append.leader_epoch = r->leader_epoch;
+        p->append.now_wall_ms = loop_wall_ms(c->storage->loop);
+        stage(p);
+    }
+    c->waiting--;
+    list_call(c);
 }
 
 void append_on_call(void *ctx, struct rpc *rpc)
@@ -138,11 +180,9 @@ void append_on_call(void *ctx, struct rpc *rpc)
     struct append_call *c = call_new(s, rpc, q->n_partitions);
     for (size_t i = 0; i < c->count; i++) {
         c->parts[i].call = c;
-        stage_part(s, &c->parts[i], i, q);
+        take_part(s, &c->parts[i], i, q);
     }
-    LL_PREPEND(s->appends, c);
-    if (!s->commit_comes)
-        loop_again(s->loop);
+    list_call(c);
 }
 
 /* ---- answers ---- */
@@ -215,6 +255,7 @@ static void settle(struct append_part *p)
 {
     if (!p->staged)
         return;
+    p->staged = false;
     struct log *l = p->replica->log;
     if (!log_append_written(l, &p->append)) {
         refuse(p, KERR_KAFKA_STORAGE_ERROR, "The log could not be written.");
@@ -228,7 +269,7 @@ static void settle(struct append_part *p)
         return;
     }
     LL_PREPEND2(p->replica->waiting_flush, p, next_waiting);
-    p->call->unflushed++;
+    p->call->waiting++;
 }
 
 void append_answer_turn(struct storage *s)
@@ -236,9 +277,10 @@ void append_answer_turn(struct storage *s)
     struct append_call *c, *next;
     LL_FOREACH_SAFE(s->appends, c, next)
     {
+        c->listed = false;
         for (size_t i = 0; i < c->count; i++)
             settle(&c->parts[i]);
-        if (c->unflushed == 0)
+        if (c->waiting == 0)
             answer(c);
     }
     s->appends = NULL;
@@ -256,7 +298,7 @@ void append_on_flushed(struct replica *r, int err)
         }
         if (err < 0)
             refuse(p, KERR_KAFKA_STORAGE_ERROR, "The records could not be flushed.");
-        if (--p->call->unflushed == 0)
+        if (--p->call->waiting == 0 && !p->call->listed)
             answer(p->call);
     }
 }

@@ -6,8 +6,8 @@
  * of log.dirs. Signals      SIGTERM, SIGINT: parked reads are answered, logs flushed and closed, checkpoints and the
  * clean-stop marker written, goodbye; a second one: at once, as kill -9. Shutdown     nothing new is taken -> parked
  * reads
- * -> flushes, cold reads, a checkpoint under way -> interest sets and given files -> logs -> checkpoints ->
- * .kafka_cleanshutdown -> bus. A crash      loses nothing that was answered: it is in the page
+ * -> batches being compressed anew, flushes, cold reads, a checkpoint under way -> interest sets and given files ->
+ * logs -> checkpoints -> .kafka_cleanshutdown -> bus. A crash      loses nothing that was answered: it is in the page
  * cache. The next start checks what lies behind the recovery points.
  *
  * A turn: the bus delivers Appends, which are checked and staged -> LOOP_COMMIT: one pwritev a log, replies, and the
@@ -152,8 +152,8 @@ static void try_drained(void *ctx)
     struct storage *s = ctx;
     if (s->offline && !s->draining)
         service_fail(s->service, EXIT_FAILURE);
-    if (!s->draining || s->drained || s->flushes > 0 || checkpoints_under_way(s) || opening_under_way(s) ||
-        s->cold != NULL || cleaner_is_busy(s->cleaner) || !moves_drained(s))
+    if (!s->draining || s->drained || s->flushes > 0 || s->preparing > 0 || checkpoints_under_way(s) ||
+        opening_under_way(s) || s->cold != NULL || cleaner_is_busy(s->cleaner) || !moves_drained(s))
         return;
     s->drained = true;
     read_end(s);
@@ -258,6 +258,7 @@ static void close_state(struct storage *s)
     read_free(s); /* sets and given files name replicas */
     replicas_free(s);
     s->cleaner = cleaner_free(s->cleaner);
+    prepare_free(s);
     append_free(s);
     s->read_arena = arena_free(s->read_arena);
     s->pool = log_pool_free(s->pool);

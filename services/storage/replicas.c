@@ -163,6 +163,7 @@ static void detach(struct replica *r)
     if (r->touched)
         turn_commit(r->storage); /* what was staged for it in this turn is still written and answered */
     read_wake_all(r);
+    prepare_forget(r);
     append_on_flushed(r, -ECANCELED);
     read_forget(r);
     flush_forget(r);

@@ -60,7 +60,11 @@ struct replica {
     bool wants_mark;            /* its next flush leaves one */
     enum flush_lane flush_lane; /* where it is in wanted */
     struct replica *want_prev, *want_next;
-    uint64_t flushed_ms;               /* monotonic, of the last flush */
+    uint64_t flushed_ms;           /* monotonic, of the last flush */
+    struct append_part *preparing; /* parts to be compressed anew, or behind such: staged in this order */
+    struct prepare_job *prepare;   /* of the first of them, under way */
+    bool prepare_waits;            /* in storage->prepare_waiting */
+    struct replica *next_prepare;
     struct append_part *waiting_flush; /* parts whose answer waits for the recovery point */
 
     struct read_part *readers;        /* parked */
@@ -176,8 +180,11 @@ struct storage {
     size_t cold_running;
     struct read_call *reads; /* parked */
     struct interest *interests, *interests_by_use;
-    size_t interest_parts;    /* of all of them */
-    size_t flushes;           /* rounds under way */
+    size_t interest_parts;           /* of all of them */
+    size_t flushes;                  /* rounds under way */
+    size_t preparing;                /* parts in the replicas' lists */
+    struct replica *prepare_waiting; /* whose first part waits for a job */
+    struct prepare_job *prepare_jobs;
     struct given_file *files; /* of all replicas, the one used last at the end */
     size_t file_count;
     struct cleaner *cleaner;
@@ -396,6 +403,7 @@ struct append_part {
     const char *message;
     int64_t log_start;
     bool staged;
+    struct buf made; /* compressed anew; append.bytes are in it */
     struct append_part *next_waiting;
 };
 void append_on_call(void *ctx, struct rpc *rpc);
@@ -404,6 +412,16 @@ void append_free(struct storage *s);
 void append_answer_turn(struct storage *s);
 /* A flush of the replica has ended. */
 void append_on_flushed(struct replica *r, int err);
+/* A part has left its replica's list: it is staged; or, with an error set, refused. */
+void append_on_prepared(struct append_part *p);
+
+/* ---- prepare.c ---- */
+/* Must the part wait, for its own sake or behind others? */
+NODISCARD bool prepare_is_wanted(const struct append_part *p);
+void prepare_put(struct append_part *p);
+/* The replica goes: its parts are refused. */
+void prepare_forget(struct replica *r);
+void prepare_free(struct storage *s);
 
 /* ---- read.c ---- */
 struct read_part {

@@ -219,6 +219,8 @@ def recompressed_cases():
         yield f"from {name}, count", batch(codec=codec, count=3)
         yield f"from {name}, null key", batch(records((None, b"1")), codec, count=1)
         yield f"from {name}, large", batch(records((b"k", b"v" * 3000)), codec, count=1)
+        yield f"from {name}, very large", batch(records(*many(300, b"some value " * 30)), codec, count=300)
+        yield f"from {name}, very large and bad", batch(records(*many(300, b"some value " * 30)) + b"x", codec, count=300)
 
 
 # Refused by Karst alone. Compressed: with a record whose length is not that of its fields, or with bytes behind the stream's end. Plain:
