@@ -256,6 +256,38 @@ static int format(const struct directories *all, const struct config *c, struct 
     return r;
 }
 
+int datadir_format(const struct config *c, char **ret_error)
+{
+    struct directories all = list_directories(c);
+    struct kraft_format_options o = {0};
+    struct meta_properties meta;
+    char *found = NULL, *real = NULL;
+    *ret_error = NULL;
+    int r = meta_properties_read(all.metadata, &meta, ret_error), count = 0;
+    if (r == -ENOENT)
+        *ret_error = xasprintf("%s is not formatted: karst up does that, when all directories are empty", all.metadata);
+    o.meta.node_id = meta.node_id;
+    for (size_t i = 0; i < all.count && r == 0; i++) {
+        struct meta_properties its;
+        free(TAKE_PTR(real));
+        if ((r = datadir_open(all.at[i], &real, ret_error)) != 0 ||
+            (r = meta_properties_read(all.at[i], &its, ret_error)) == 0)
+            continue;
+        if (r == -ENOENT && !may_be_formatted(all.at[i], &found)) {
+            *ret_error = xasprintf("%s cannot be formatted, as there is %s in it", all.at[i], found);
+            r = -EEXIST;
+        } else if (r == -ENOENT) {
+            strcpy(o.meta.cluster_id, meta.cluster_id);
+            r = format_one(&o, all.at[i], false, ret_error);
+            count += r == 0;
+        }
+    }
+    free(real);
+    free(found);
+    arena_free(all.arena);
+    return r ? r : count;
+}
+
 /* Of a cluster that is there. A directory that cannot be read is no reason: storage goes on with the others. */
 static int check_member(const struct directories *all, const char *path, const struct meta_properties *first,
                         char **ret_error)
@@ -264,9 +296,9 @@ static int check_member(const struct directories *all, const char *path, const s
     char *error = NULL;
     int r = meta_properties_read(path, &meta, &error);
     if (r == -ENOENT)
-        *ret_error = xasprintf("%s has no meta.properties, and %s has: is its disk mounted? A new directory has to be "
-                               "formatted first",
-                               path, all->metadata);
+        *ret_error = xasprintf("%s has no meta.properties, and %s has: is its disk mounted? A new directory is "
+                               "formatted with: karst format --data %s --config FILE",
+                               path, all->metadata, all->metadata);
     if (r == -ENOENT || r) {
         free(error);
         return r == -ENOENT ? r : 0;

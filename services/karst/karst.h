@@ -16,6 +16,7 @@ struct up_options {
 int up_main(const struct up_options *o);
 int status_main(const char *data, bool json);
 int down_main(const char *data);
+int format_main(const struct up_options *o);
 
 /* "HOST:PORT", "[::1]:9092": 0 or -EINVAL. host has 256 bytes. */
 NODISCARD int endpoint_parse(const char *text, char *ret_host, uint16_t *ret_port);
@@ -46,6 +47,9 @@ struct datadir_identity {
     char cluster_id[64];
     bool formatted_now;
 };
+/* Those of log.dirs that are empty become directories of the cluster that the others are of: how many, or -errno with
+ * *ret_error. */
+NODISCARD int datadir_format(const struct config *c, char **ret_error);
 NODISCARD int datadir_prepare(const struct config *c, struct datadir_identity *ret_identity, char **ret_error);
 
 /* ------------------------------------------------------------------------------------------------------- effective.c

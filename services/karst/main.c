@@ -20,6 +20,8 @@ static const char usage[] =
     "        --listen HOST:PORT  where Kafka clients connect (default: listeners of FILE, else 127.0.0.1:9092)\n"
     "        --config FILE       a Kafka server.properties; a key that has no effect yet is named in a warning\n"
     "        -d, --detach        return when it answers, and leave it running\n"
+    "  karst format --data DIR --config FILE\n"
+    "      makes new, empty folders in log.dirs of FILE directories of the cluster on DIR, which does not run\n"
     "  karst status --data DIR [--json]\n"
     "      shows its processes; exit status 3 when none runs on DIR\n"
     "  karst down --data DIR\n"
@@ -80,6 +82,8 @@ int main(int argc, char **argv)
     }
     if (!strcmp(command, "up"))
         return (r = parse(argc - 1, argv + 1, "Dlcd", &a)) ? r : up_main(&a.up);
+    if (!strcmp(command, "format"))
+        return (r = parse(argc - 1, argv + 1, "Dc", &a)) ? r : format_main(&a.up);
     if (!strcmp(command, "status"))
         return (r = parse(argc - 1, argv + 1, "Dj", &a)) ? r : status_main(a.up.data, a.json);
     if (!strcmp(command, "down"))

@@ -160,3 +160,28 @@ int up_main(const struct up_options *o)
     free(data);
     return status;
 }
+
+int format_main(const struct up_options *o)
+{
+    char *error = NULL, *data = NULL;
+    struct config *c = NULL;
+    int status = 0;
+    if (datadir_open(o->data, &data, &error) != 0)
+        return fail(STATUS_FAILED, error);
+    int lock = datadir_lock(data), count = 0;
+    if (lock == -EWOULDBLOCK)
+        status = say_locked(data);
+    else if (lock < 0)
+        status = fail(STATUS_FAILED, xasprintf("cannot lock %s: %s", data, strerror(-lock)));
+    else if (effective_load(o, data, &c, &error) != 0)
+        status = fail(STATUS_CONFIG, error);
+    else if ((count = datadir_format(c, &error)) < 0)
+        status = fail(STATUS_FAILED, error);
+    else
+        printf("%d of the directories formatted\n", count);
+    if (lock >= 0)
+        close(lock);
+    config_free(c);
+    free(data);
+    return status;
+}

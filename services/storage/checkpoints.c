@@ -226,17 +226,19 @@ void checkpoints_make_starts_durable(struct starts_wait *w)
         write_starts(gather_starts(d));
 }
 
-void checkpoints_write_points(struct directory *d)
+void checkpoints_on_starts(void *ctx)
 {
-    write_later(gather_points(d));
-    struct checkpoint *starts = gather_starts(d);
-    if (!d->writing_starts && is_to_be_written(starts))
-        write_starts(starts);
-    else
-        checkpoint_free(starts);
+    struct storage *s = ctx;
+    for (size_t i = 0; i < s->dir_count; i++) {
+        struct checkpoint *starts = gather_starts(&s->dirs[i]);
+        if (!s->dirs[i].writing_starts && is_to_be_written(starts))
+            write_starts(starts);
+        else
+            checkpoint_free(starts);
+    }
 }
 
-void checkpoints_points_soon(struct directory *d)
+void checkpoints_write_points(struct directory *d)
 {
     write_later(gather_points(d));
 }

@@ -96,7 +96,7 @@ static bool look_at(struct replica *r, struct log_dirt *ret_dirt)
         return false;
     if (r->point_on_disk < ret_dirt->end) {
         /* What was flushed since the last checkpoint: it is cleaned as soon as it is written down. */
-        checkpoints_points_soon(r->dir);
+        checkpoints_write_points(r->dir);
         err = log_clean_look(r->log, r->clean_to, r->point_on_disk, now, ret_dirt);
     }
     return err == 0 && log_clean_is_due(r->log, ret_dirt);

@@ -109,11 +109,13 @@ static void start_timers(struct storage *s)
     uint64_t retention = (uint64_t)config_long(c, "log.retention.check.interval.ms");
     uint64_t marks = (uint64_t)config_long(c, "replica.high.watermark.checkpoint.interval.ms");
     uint64_t points = (uint64_t)config_int(c, "log.flush.offset.checkpoint.interval.ms");
-    uint64_t first = RETENTION_FIRST_MS;
+    uint64_t starts = (uint64_t)config_int(c, "log.flush.start.offset.checkpoint.interval.ms");
+    uint64_t first = RETENTION_FIRST_MS, least = 1;
     s->retention = loop_timer_start(s->loop, MIN(first, retention), retention, on_retention, s);
     s->housekeeping = loop_timer_start(s->loop, HOUSEKEEPING_MS, HOUSEKEEPING_MS, on_housekeeping, s);
     s->marks_timer = loop_timer_start(s->loop, marks, marks, checkpoints_on_marks, s);
-    s->points_timer = loop_timer_start(s->loop, MAX(points, (uint64_t)1), MAX(points, (uint64_t)1), marks_on_timer, s);
+    s->points_timer = loop_timer_start(s->loop, MAX(points, least), MAX(points, least), marks_on_timer, s);
+    s->starts_timer = loop_timer_start(s->loop, MAX(starts, least), MAX(starts, least), checkpoints_on_starts, s);
 }
 
 /* flush.ms is looked at as often as the smallest of them asks for; not at all when no topic has one. */
@@ -138,6 +140,7 @@ static void stop_timers(struct storage *s)
     s->housekeeping = loop_timer_stop(s->housekeeping);
     s->marks_timer = loop_timer_stop(s->marks_timer);
     s->points_timer = loop_timer_stop(s->points_timer);
+    s->starts_timer = loop_timer_stop(s->starts_timer);
     s->flush_timer = loop_timer_stop(s->flush_timer);
     s->parked_timer = loop_timer_stop(s->parked_timer);
     cleaner_stop(s->cleaner);

@@ -196,7 +196,8 @@ struct storage {
     bool assigning; /* a call is under way */
     struct preferred *preferred;
     struct loop_timer *moves_timer, *assign_timer;
-    struct loop_timer *housekeeping, *retention, *marks_timer, *points_timer, *flush_timer, *progress_timer;
+    struct loop_timer *housekeeping, *retention, *marks_timer, *points_timer, *starts_timer, *flush_timer,
+        *progress_timer;
     bool commit_comes; /* LOOP_COMMIT of this turn is still ahead: no other turn is needed for what is staged */
     bool draining, drained;
     bool settings_changed;   /* the flush timer is to be set anew */
@@ -279,10 +280,9 @@ struct starts_wait {
 };
 void checkpoints_make_starts_durable(struct starts_wait *w);
 void checkpoints_on_marks(void *ctx);
-/* Recovery points and log starts, on the slow pool. */
+void checkpoints_on_starts(void *ctx);
+/* The recovery points, on the slow pool. */
 void checkpoints_write_points(struct directory *d);
-/* The recovery points, out of their turn. */
-void checkpoints_points_soon(struct directory *d);
 /* How far logs are compacted, if it has changed. */
 void checkpoints_cleaned(struct directory *d);
 /* A replica is about to come to the directory: how its log starts, and how far it is compacted, is durable before this

@@ -349,3 +349,73 @@ def test_a_file_with_a_partitions_name_hurts_nobody(three):
     assert consume(three, "t", 0) == ["value"]
     three.stop()
     assert os.path.exists(os.path.join(other, ".kafka_cleanshutdown")) and os.path.exists(os.path.join(other, "u-0"))
+
+
+def test_a_new_directory_joins_after_format(three):
+    three.start()
+    create(three, "t", 3)
+    three.stop()
+    third = os.path.join(three.folder, "third")
+    shutil.move(third, third + ".old")
+    refused(three, "third has no meta.properties", "karst format")
+    shutil.move(third + ".old", third)
+    fourth = os.path.join(three.folder, "fourth")
+    with open(three.config, encoding="utf-8") as f:
+        text = f.read().replace(third, f"{third},{fourth}")
+    with open(three.config, "w", encoding="utf-8") as f:
+        f.write(text)
+    refused(three, "fourth has no meta.properties", "karst format")
+    command = [KARST, "format", "--data", three.data, "--config", three.config]
+    assert ran(command) == "1 of the directories formatted\n"
+    assert ran(command) == "0 of the directories formatted\n"
+    assert meta_of(fourth)["cluster.id"] == meta_of(third)["cluster.id"] and meta_of(fourth)["directory.id"] != meta_of(third)["directory.id"]
+    three.start()
+    assert run(command).status == 1
+    create(three, "u", 1)
+    assert partitions_in(fourth) == ["u-0"]
+
+
+def test_a_directory_that_cannot_be_written_is_offline_and_the_others_serve(three):
+    """As a file system that is mounted read-only: the lock cannot be taken."""
+    three.start()
+    create(three, "t", 3)
+    for p in range(3):
+        assert produce(three, "t", p, f"value-{p}").status == 0
+    three.stop()
+    second = os.path.join(three.folder, "second")
+    lost = [int(n.split("-")[1]) for n in partitions_in(second)]
+    os.unlink(os.path.join(second, ".lock"))
+    os.makedirs(os.path.join(second, ".lock"))  # root may write anywhere, but not to a folder
+    three.start()
+    assert "second is offline: .lock" in three.log()
+    assert described(three)[second][0] == 56
+    for p in range(3):
+        assert p in lost or consume(three, "t", p) == [f"value-{p}"]
+
+
+def test_leftovers_of_each_name_mean_what_they_mean_to_kafka(three):
+    three.start()
+    create(three, "t", 1)
+    assert produce(three, "t", 0, "value").status == 0
+    three.stop()
+    home = next(d for d in paths_of(three.folder) if partitions_in(d))
+    hex32 = "0123456789abcdef0123456789abcdef"
+    for name in (f"gone-0.{hex32}-delete", f"old-0.{hex32}-stray", "lost+found", "notes", "unknown-0"):
+        os.makedirs(os.path.join(home, name))
+    for name in ("00000000000000000000.log.deleted", "00000000000000000005.log.cleaned", "00000000000000000005.index.cleaned", "x.tmp"):
+        open(os.path.join(home, "t-0", name), "w", encoding="utf-8").close()
+    three.start()
+    wait_until(lambda: not os.path.exists(os.path.join(home, f"gone-0.{hex32}-delete")), what="the removal of what was deleted")
+    wait_until(lambda: any(re.fullmatch(r"unknown-0\.[0-9a-f]{32}-stray", n) for n in os.listdir(home)), what="the stray")
+    assert {f"old-0.{hex32}-stray", "lost+found", "notes"} <= set(os.listdir(home))
+    assert not [n for n in os.listdir(os.path.join(home, "t-0")) if n.endswith((".deleted", ".cleaned", ".tmp"))]
+    assert consume(three, "t", 0) == ["value"]
+
+
+def test_a_metadata_log_where_it_does_not_belong_is_refused(three):
+    three.start()
+    three.stop()
+    os.makedirs(os.path.join(three.folder, "second", "__cluster_metadata-0"))
+    outcome = run(three.up_command("-d"), timeout=60)
+    text = outcome.out + outcome.err + three.log()
+    assert outcome.status != 0 and "is a metadata log in a directory that is not the metadata's" in text, text
