@@ -82,9 +82,9 @@ struct session_partition *session_get(struct session *s, const struct session_ke
 struct session_interest {
     uint64_t id; /* 0: none */
     int32_t node;
-    uint64_t image_number; /* of the metadata that the node was found in */
-    bool busy;             /* a Read of it is under way */
-    bool refused;          /* the node has no room for it */
+    uint64_t leaders_number; /* of the metadata that the node was found in */
+    bool busy;               /* a Read of it is under way */
+    bool refused;            /* the node has no room for it */
 };
 struct session_interest *session_interest(struct session *s);
 

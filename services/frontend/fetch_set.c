@@ -16,7 +16,7 @@ bool fetch_set_is_known(const struct fetch *f, struct session *s)
 {
     struct session_interest *set = session_interest(s);
 
-    if (set->busy || set->image_number != f->r->frontend->image_number)
+    if (set->busy || set->leaders_number != f->r->frontend->leaders_number)
         set->id = 0; /* two at a time; other leaders, perhaps */
     return set->id != 0;
 }
@@ -55,7 +55,7 @@ void fetch_set_make(struct fetch *f)
         return;
     if (getrandom(&id, sizeof id, 0) != sizeof id || id == 0)
         return;
-    *set = (struct session_interest){id, f->reads->node, frontend->image_number, true, false};
+    *set = (struct session_interest){id, f->reads->node, frontend->leaders_number, true, false};
     f->set = SET_MADE;
     f->set_id = id;
 }

@@ -103,13 +103,21 @@ static bool has_live_broker(const struct image *image)
     return false;
 }
 
-static void on_image(void *ctx, const struct image *old_image UNUSED, const struct image *new_image)
+static void on_topic(void *ctx, const struct image_topic *before UNUSED, const struct image_topic *after UNUSED)
 {
     struct frontend *f = ctx;
 
+    f->leaders_number++;
+}
+
+static void on_image(void *ctx, const struct image *old_image, const struct image *new_image)
+{
+    struct frontend *f = ctx;
+    const struct image_diff diff = {.topic = on_topic, .ctx = f};
+
+    image_diff(old_image, new_image, &diff);
     image_release(f->image);
     f->image = image_retain(new_image);
-    f->image_number++;
     if (!f->is_open && has_live_broker(new_image))
         requests_open(f);
 }

@@ -82,8 +82,8 @@ struct frontend {
     struct loop_timer *trim_timer;
     struct pipeline *pipeline;
     struct session_cache *sessions;
-    struct image *image;   /* a count of it; image_empty before the first */
-    uint64_t image_number; /* one more with each image */
+    struct image *image;     /* a count of it; image_empty before the first */
+    uint64_t leaders_number; /* another with each image whose topics differ */
     struct listener *listeners;
     size_t listener_count;
     struct by_slot connections, requests; /* by the low half of their pipeline ids */

@@ -115,6 +115,7 @@ struct clients *clients_new(struct sim *s, struct tcp *t)
     c->consumer = consumer_new(c);
     c->auditor = auditor_new(c);
     c->committer = committer_new(c);
+    c->session = session_client_new(c);
     for (int32_t i = 0; i < CLIENTS_MEMBERS; i++)
         c->members[i] = member_new(c, i);
     return c;
@@ -129,6 +130,7 @@ struct clients *clients_free(struct clients *c)
     consumer_free(c->consumer);
     auditor_free(c->auditor);
     committer_free(c->committer);
+    session_client_free(c->session);
     for (int32_t i = 0; i < CLIENTS_MEMBERS; i++)
         member_free(c->members[i]);
     generations_free(c->generations);
@@ -141,6 +143,11 @@ void clients_finish(struct clients *c)
     c->finishing = true;
 }
 
+void clients_go_on(struct clients *c)
+{
+    session_client_write(c->session, 20);
+}
+
 bool clients_are_done(const struct clients *c)
 {
     for (int32_t i = 0; i < CLIENTS_PRODUCERS; i++)
@@ -149,7 +156,7 @@ bool clients_are_done(const struct clients *c)
     for (int32_t i = 0; i < CLIENTS_MEMBERS; i++)
         if (!member_is_done(c->members[i]))
             return false;
-    return committer_is_done(c->committer);
+    return committer_is_done(c->committer) && session_client_is_done(c->session);
 }
 
 void clients_check(struct clients *c)
@@ -166,6 +173,8 @@ void clients_check(struct clients *c)
     }
     if (!committer_is_done(c->committer))
         sim_fail(c->sim, "the committer cannot finish");
+    if (!session_client_is_done(c->session))
+        sim_fail(c->sim, "a fetch session does not tell of all that was acknowledged");
     for (int32_t i = 0; i < CLIENTS_MEMBERS; i++)
         if (!member_is_done(c->members[i]))
             sim_fail(c->sim, "member %d cannot get into a stable group", i);

@@ -6,7 +6,8 @@
  * every record once, in the order of its producer, no gap in the offsets committer   commits rising offsets and asks
  * for them: never below what was acknowledged, never above what was sent members     of a classic group: one leader a
  * generation, and each member gets what that leader gave it auditor     reads again what was read, in large pieces, and
- * deletes what is old: every byte is what was sent
+ * deletes what is old: every byte is what was sent     session
+ * client     reads many partitions by a fetch session, and writes to them: it is told of every acknowledged record
  *
  * clients_check, at the end: every acknowledged record was read at its acknowledged offset, every record once. */
 #ifndef KARST_TESTS_SIM_CLIENTS_H
@@ -21,6 +22,8 @@ struct clients *clients_free(struct clients *c);
 /* Nothing new is begun: what is open is finished. */
 void clients_finish(struct clients *c);
 bool clients_are_done(const struct clients *c);
+/* Some more records through fetch sessions, after the end. */
+void clients_go_on(struct clients *c);
 void clients_check(struct clients *c);
 
 /* ---- between the files ---- */
@@ -43,6 +46,7 @@ struct producer;
 struct consumer;
 struct auditor;
 struct committer;
+struct session_client;
 struct member;
 struct generations;
 
@@ -57,6 +61,7 @@ struct clients {
     struct consumer *consumer;
     struct auditor *auditor;
     struct committer *committer;
+    struct session_client *session;
     struct member *members[CLIENTS_MEMBERS];
     struct generations *generations;
 };
@@ -78,6 +83,12 @@ const struct seen *consumer_at(const struct consumer *k, int32_t partition, int6
 
 struct auditor *auditor_new(struct clients *c);
 struct auditor *auditor_free(struct auditor *a);
+
+struct session_client *session_client_new(struct clients *c);
+struct session_client *session_client_free(struct session_client *k);
+bool session_client_is_done(const struct session_client *k);
+/* So many more records, whether clients finish or not. */
+void session_client_write(struct session_client *k, uint64_t records);
 
 struct committer *committer_new(struct clients *c);
 struct committer *committer_free(struct committer *m);

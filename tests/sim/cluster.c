@@ -204,15 +204,29 @@ void cluster_kill_one(struct cluster *c)
         process_kill(n->process);
 }
 
-void cluster_stop_one(struct cluster *c)
+static void stop(struct node *n)
 {
-    struct node *n = any(c);
-    if (n->process == NULL || n->stopping || process_is_ghost(n->process) || n->program->main == sim_main_storage)
+    struct cluster *c = n->cluster;
+    if (n->process == NULL || n->stopping || process_is_ghost(n->process))
         return;
     n->stopping = true; /* a second signal would end this program: _exit */
     sim_cover("a program was told to stop");
     sim_note(c->sim, "%s is told to stop", n->program->name);
     process_terminate(n->process);
+}
+
+void cluster_stop_one(struct cluster *c)
+{
+    struct node *n = any(c);
+    if (n->program->main != sim_main_storage)
+        stop(n);
+}
+
+void cluster_stop_storage(struct cluster *c)
+{
+    for (size_t i = 0; i < COUNTOF(programs); i++)
+        if (programs[i].main == sim_main_storage)
+            stop(&c->nodes[i]);
 }
 
 void cluster_stall_one(struct cluster *c)

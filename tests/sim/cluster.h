@@ -28,6 +28,8 @@ void cluster_kill_one(struct cluster *c);
 /* SIGTERM to one of them, but not to the storage node: after a clean stop a log knows, as in Kafka, only the last batch
  * of each producer, so that older ones of a window whose answers were lost are out of order for ever. */
 void cluster_stop_one(struct cluster *c);
+/* The clean stop of the storage node, when nothing of its producers is under way. */
+void cluster_stop_storage(struct cluster *c);
 /* SIGSTOP of one of them, between two turns, and SIGCONT later. */
 void cluster_stall_one(struct cluster *c);
 /* One of the disks is full for a while. */

@@ -43,6 +43,25 @@ static struct cluster_options mix(struct sim *s)
                                     .durable = sim_chance(s, 500)};
 }
 
+static void until_done(struct sim *s, const struct clients *clients, const struct watch *watch)
+{
+    uint64_t until = sim_now_ms(s) + HEALED_MS;
+    while (sim_now_ms(s) < until && (!clients_are_done(clients) || !watch_is_done(watch)))
+        sim_until(s, sim_now_ms(s) + 100);
+}
+
+/* Readers go on, and are told of what is written after it. */
+static void stop_cleanly(struct sim *s, struct cluster *c, struct clients *clients, const struct watch *watch)
+{
+    for (int i = 0; i < 3; i++) {
+        clients_go_on(clients);
+        sim_until(s, sim_now_ms(s) + sim_below(s, 2000));
+        cluster_stop_storage(c);
+        until_done(s, clients, watch);
+        clients_check(clients);
+    }
+}
+
 static void run(struct sim *s, uint64_t steps)
 {
     struct cluster_options o = mix(s);
@@ -55,10 +74,9 @@ static void run(struct sim *s, uint64_t steps)
         step(s, c, power_cuts);
     cluster_heal(c);
     clients_finish(clients);
-    uint64_t until = sim_now_ms(s) + HEALED_MS;
-    while (sim_now_ms(s) < until && (!clients_are_done(clients) || !watch_is_done(watch)))
-        sim_until(s, sim_now_ms(s) + 100);
+    until_done(s, clients, watch);
     clients_check(clients);
+    stop_cleanly(s, c, clients, watch);
     watch_check(watch);
     watch_free(watch);
     clients_free(clients);

@@ -526,7 +526,7 @@ Test(hot_path, fetch_of_a_set_that_is_given_up)
     send_fetch(18, 4, id, 3, NULL, 0);
     reply_set(4, 0, 9, NULL);
     (void)fetched(18, 4);
-    world.image_number++;
+    world.leaders_number++;
     send_fetch(18, 5, id, 4, NULL, 0);
     q = world_calls[5].body;
     cr_assert(q->set_new && q->n_partitions == 9);
