@@ -26,6 +26,7 @@ FIGURES = {
     "switches_rec": ("context switches per record", "less", True),
     "p99_alone_ms": ("latency p99 without the lagging reader (ms)", "less", False),
     "p99_moved_ms": ("latency p99, what the lagging reader adds (ms)", "less", False),
+    "left_percent": ("bytes that stay (%)", "", False),
     "serving_s": ("start to first acknowledged record (s)", "less", False),
     "ready_s": ("start to all partitions served (s)", "less", False),
     "start_cpu_s": ("server CPU of the start (s)", "less", False),

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 
+import compaction
 import starts
 import systems
 from systems import harness
@@ -385,6 +386,9 @@ TABLE = [
     Workload("recovery", "kill -9 with 20 GB of 1,000 B in 1,000 partitions, and the start after it; one round", starts.recovery(1000), fresh=True, rounds=1),
     Workload("start-partitions", "a clean stop with 10,000 partitions in 10 topics, and the start after it; one round", starts.start(), fresh=True,
              rounds=1),
+    Workload("compaction", "the log cleaner on keyed records of 1,000 B, ten of each key, in segments of 64 MiB; MB/s and CPU of what it is given",
+             compaction.compaction(10, 1000)),
+    Workload("compaction-100", "the same of 100 B, lz4", compaction.compaction(10, 100, codec="lz4", compressible=True)),
     Workload("idle-connections", "10,000 connections that only said hello; 3 rounds at most", idle_connections, fresh=True, rounds=3),
     Workload("idle-partitions", "10,000 empty partitions in 10 topics; one round", idle_partitions, fresh=True, rounds=1),
 ]
