@@ -95,6 +95,17 @@ static void admin_tick(void *ctx)
     t.name = SLICE_OF(CLIENTS_TOPIC);
     t.num_partitions = CLIENTS_PARTITIONS;
     t.replication_factor = 1;
+    /* Under readers, in every second run: segments are replaced again and again by what compaction makes of them. */
+    struct kafka_create_topics_request_creatable_topic_config compacted[] = {
+        {SLICE_OF("cleanup.policy"), SLICE_OF("compact,delete")},
+        {SLICE_OF("internal.segment.bytes"), SLICE_OF("40000")},
+        {SLICE_OF("min.cleanable.dirty.ratio"), SLICE_OF("0.01")},
+    };
+    if (c->compacted) {
+        t.configs = compacted;
+        t.configs_count = COUNTOF(compacted);
+        sim_cover("a compacted topic");
+    }
     q.topics = &t;
     q.topics_count = 1;
     q.timeout_ms = 5000;
@@ -108,6 +119,7 @@ struct clients *clients_new(struct sim *s, struct tcp *t)
     struct clients *c = xcalloc(1, sizeof *c);
     c->sim = s;
     c->tcp = t;
+    c->compacted = sim_seed(s) % 2 == 0;
     c->admin = kclient_new(t, s, "admin");
     c->admin_event = sim_at(s, 0, admin_tick, c);
     for (int32_t i = 0; i < CLIENTS_PRODUCERS; i++)

@@ -56,6 +56,7 @@ struct clients {
     bool finishing;
     struct kclient *admin;
     bool has_topic;
+    bool compacted; /* the topic is, and its segments are small */
     uint64_t admin_event;
     struct producer *producers[CLIENTS_PRODUCERS];
     struct consumer *consumer;

@@ -118,7 +118,7 @@ static char *config_text(const struct cluster_options *o, int port)
         "listeners=PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:9093\n"
         "controller.listener.names=CONTROLLER\ncontroller.quorum.bootstrap.servers=127.0.0.1:9093\n"
         "offsets.topic.replication.factor=1\noffsets.topic.num.partitions=3\n"
-        "group.initial.rebalance.delay.ms=200\ngroup.min.session.timeout.ms=1000\n"
+        "log.cleaner.backoff.ms=300\ngroup.initial.rebalance.delay.ms=200\ngroup.min.session.timeout.ms=1000\n"
         "karst.run.dir=/run/karst\nkarst.controllers=1@ipc:///run/karst/controller-1\nkarst.bus.shared=%s\n%s",
         port, o->shares ? "true" : "false", o->durable ? "log.flush.interval.messages=1\n" : "");
 }

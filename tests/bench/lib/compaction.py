@@ -53,6 +53,7 @@ def compaction(keys_of, size, **options):
         run.load("produce", topic, 1, size=size, records=records, keys=max(1, records // keys_of), seconds=0, **options)
         folder = glob.glob(os.path.join(run.system.folder, "**", f"{topic}-0"), recursive=True)[0]
         os.sync()
+        time.sleep(min(5, run.seconds))  # what was rolled last is flushed behind the loads, by both
         there = segments(folder)
         base, dirty = there[-1][0], sum(n for _, n in there[:-1])
         cpu, began = systems.cpu_s(run.system.pids()), time.monotonic()
