@@ -184,7 +184,8 @@ class Kafka(Cluster):
     def start(self, *properties):
         settings = [*properties]
         if self.data != os.path.join(self.folder, "data"):
-            settings.append(f"log.dirs={self.data}")
+            if not any(p.startswith("log.dirs=") for p in properties):
+                settings.append(f"log.dirs={self.data}")
             # The tool formats a folder that has no meta.properties; here the data lies elsewhere and is formatted already.
             os.makedirs(os.path.join(self.folder, "data"), exist_ok=True)
             shutil.copy(os.path.join(self.data, "meta.properties"), os.path.join(self.folder, "data", "meta.properties"))

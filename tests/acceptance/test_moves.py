@@ -1,7 +1,9 @@
 """Several log directories as tools and clients see them: moves between them, cordoned and failed ones, beside a real Kafka."""
+import contextlib
 import json
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -276,6 +278,137 @@ def test_cordoned_directories(both):
     both.both(lambda c: cordon(c, None, op=1))
     both.both(lambda c: wait_until(lambda: flags(c) == [False] * 3, 10, "no cordoned directory"))
     both.both(lambda c: create(c, "again", 3))
+
+
+def records_since(cluster, offset):
+    """The metadata records from an offset on, as Kafka's own tool reads them, without ids and services; and the next offset."""
+    folder = os.path.join(cluster.folder, "data", "__cluster_metadata-0")
+    files = ",".join(sorted(os.path.join(folder, n) for n in os.listdir(folder) if n.endswith(".log")))
+    text = harness.ran([harness.KAFKA, "dump-log", "--cluster-metadata-decoder", "--files", files])
+    found, last = [], offset
+    for line in text.splitlines():
+        match = re.match(r"\| offset: (\d+) .*? payload: (\{.*\})$", line)
+        if not match or int(match[1]) < offset:
+            continue
+        last = int(match[1]) + 1
+        record = json.loads(match[2])
+        if record["type"] in ("PARTITION_RECORD", "PARTITION_CHANGE_RECORD", "BROKER_REGISTRATION_CHANGE_RECORD"):
+            ids = {d: name for d, name in zip(map(directory_id, paths_of(cluster)), NAMES)}
+            data = {k: v for k, v in record["data"].items() if k not in ("topicId", "brokerEpoch")}
+            for key in ("directories", "logDirs", "cordonedLogDirs"):
+                if key in data:
+                    data[key] = sorted(ids.get(d, d) for d in data[key])
+            found.append((record["type"], record["version"], json.dumps(data, sort_keys=True)))
+    return found, last
+
+
+def directory_id(path):
+    for place in (path, path + ".away"):
+        with contextlib.suppress(OSError), open(os.path.join(place, "meta.properties"), encoding="utf-8") as f:
+            return next(line.split("=", 1)[1].strip() for line in f if line.startswith("directory.id="))
+    return None
+
+
+def test_a_directory_fails(own_folder):
+    """A directory fails under load: its partitions go, the others do not notice; tools, clients and the metadata log see what they see of
+    a Kafka. With its return and a restart all is there again."""
+    quick = {"replica.high.watermark.checkpoint.interval.ms": "200", "log.flush.offset.checkpoint.interval.ms": "200"}
+    ours, theirs = harness.Karst(os.path.join(own_folder, "k"), config={"log.dirs": ",".join(os.path.join(own_folder, "k", n) for n in NAMES),
+                                                                        **quick}), harness.Kafka(os.path.join(own_folder, "r"))
+    pair = harness.Pair(ours, theirs)
+    settings = [f"{k}={v}" for k, v in quick.items()]
+    try:
+        harness.side_by_side(ours.start, lambda: theirs.start("log.dirs=" + ",".join(paths_of(theirs)), *settings))
+        pair.both(lambda c: create(c, "t", 3))
+        pair.both(lambda c: alter(c, {("t", p): paths_of(c)[p] for p in range(3)}))
+        pair.both(lambda c: arrive(c, {("t", p): paths_of(c)[p] for p in range(3)}))
+        loads = pair.both(lambda c: Load(c, "t", partitions=2))
+        [load.start() for load in loads]
+        pair.both(lambda c: fill(c, "t", 300, partitions=3))
+        marks = pair.both(lambda c: records_since(c, 0)[1])
+
+        def fail(c):
+            os.rename(paths_of(c)[2], paths_of(c)[2] + ".away")
+            with open(paths_of(c)[2], "w", encoding="utf-8"):
+                pass
+            producer = confluent_kafka.Producer({"bootstrap.servers": c.address, "message.timeout.ms": 2000})
+            producer.produce("t", b"changes a checkpoint", partition=2)
+            producer.flush(5)
+            wait_until(lambda: c.ask("Metadata", 12, {"Topics": [{"Name": "t"}]})["Topics"][0]["Partitions"][2]["LeaderId"] == -1, 30,
+                       "the directory's failure")
+        pair.both(fail)
+        before = [load.count() for load in loads]
+        [wait_until(lambda: load.count() > n + 200, 30, "the load goes on") for load, n in zip(loads, before)]
+
+        def seen(c):
+            batch = harness.ask.batch([(b"k", b"v")])
+            produced = c.ask("Produce", 9, {"Acks": 1, "TimeoutMs": 1000, "TopicData": [
+                {"Name": "t", "PartitionData": [{"Index": 2, "Records": batch}]}]})["Responses"][0]["PartitionResponses"][0]["ErrorCode"]
+            described = {d["LogDir"].replace(c.folder, ""): (d["ErrorCode"], d["TotalBytes"] > 0, sorted(
+                p["PartitionIndex"] for t in d["Topics"] for p in t["Partitions"])) for d in c.ask("DescribeLogDirs", 5, {
+                    "Topics": [{"Topic": "t", "Partitions": [0, 1, 2]}]})["Results"]}
+            partitions = c.ask("Metadata", 12, {"Topics": [{"Name": "t"}]})["Topics"][0]["Partitions"]
+            first, second, third = paths_of(c)
+            return (produced, described, partitions, alter(c, {("t", 0): third, ("t", 2): second}), alter(c, {("t", 1): second, ("t", 0): second}))
+        a, b = pair.both(seen)
+        assert a == b
+        pair.tool("topics", "--describe", "--topic", "t")
+        a, b = harness.side_by_side(lambda: records_since(ours, marks[0])[0], lambda: records_since(theirs, marks[1])[0])
+        assert sorted(a) == sorted(b)
+        [load.finish() for load in loads]
+
+        def mend(c):
+            c.stop()
+            os.remove(paths_of(c)[2])
+            os.rename(paths_of(c)[2] + ".away", paths_of(c)[2])
+            c.start()
+            return [len(read_all(c, "t", p)) for p in range(3)][2] >= 100
+        assert pair.both(mend) == [True, True]
+        for c, load in zip((ours, theirs), loads):
+            for p in range(2):
+                found = read_all(c, "t", p)
+                assert all(int(found[o][:12]) == n for o, n in load.acked[p].items())
+    finally:
+        ours.close()
+        theirs.close()
+
+
+def test_swap_with_several_directories(own_folder):
+    """A move that a clean stop of Karst cut short goes on under Kafka, and one that Kafka's stop cut short under Karst."""
+    karst, kafka = karst_on_three(os.path.join(own_folder, "k")), None
+    try:
+        karst.start()
+        create(karst, "swap", 3)
+        fill(karst, "swap", 9000, partitions=3)
+        before = [read_all(karst, "swap", p) for p in range(3)]
+        home = places(karst, "swap")
+        limit(karst, 100000)
+        target = {p: next(d for d in paths_of(karst) if d != home[p]) for p in range(3)}
+        assert set(alter(karst, {("swap", p): target[p] for p in range(3)}).values()) == {0}
+        wait_until(lambda: any(future for _, _, future in rows(karst)), 10, "the moves")
+        karst.stop()
+
+        kafka = harness.Kafka(os.path.join(own_folder, "r"), data=karst.data)
+        os.makedirs(kafka.folder)
+        kafka.start("log.dirs=" + ",".join(paths_of(karst)))
+        assert [read_all(kafka, "swap", p) for p in range(3)] == before
+        limit(kafka, None)
+        arrive(kafka, {("swap", p): target[p] for p in range(3)}, 90)
+        assert [read_all(kafka, "swap", p) for p in range(3)] == before
+        limit(kafka, 100000)
+        assert set(alter(kafka, {("swap", p): home[p] for p in range(3)}).values()) == {0}
+        wait_until(lambda: any(future for _, _, future in rows(kafka)), 10, "the moves")
+        kafka.stop()
+
+        karst.start()
+        assert [read_all(karst, "swap", p) for p in range(3)] == before
+        limit(karst, None)
+        arrive(karst, {("swap", p): home[p] for p in range(3)})
+        assert [read_all(karst, "swap", p) for p in range(3)] == before
+    finally:
+        karst.close()
+        if kafka:
+            kafka.close()
 
 
 # ------------------------------------------------------------------------------------------------------------ under load
