@@ -131,7 +131,9 @@ static void note_gone(struct log_move *m, const struct log *l)
     size_t n = 0;
     while (n < m->count && m->copied[n].base < l->segments[0]->base)
         n++;
-    m->step.gone = n > 0 ? xmalloc(n * sizeof *m->step.gone) : NULL;
+    if (n == 0)
+        return;
+    m->step.gone = xmalloc(n * sizeof *m->step.gone);
     m->step.gone_count = n;
     for (size_t i = 0; i < n; i++) {
         m->step.gone[i] = m->copied[i].base;
