@@ -496,6 +496,131 @@ def ask_start(cluster):
         return None
 
 
+def test_a_directory_fails_in_a_move(three):
+    """The new one: the replica stays where it is, and the move goes on when the directory is back. The old one: its partition is offline, and
+    nothing is made of the half copy."""
+    create(three, "half", 1)
+    fill(three, "half", 3000, partitions=1)
+    home = places(three, "half")[0]
+    data = paths_of(three)[0]
+    target = next(p for p in paths_of(three) if p not in (home, data))
+
+    def replace(path):
+        os.rename(path, path + ".away")
+        with open(path, "w", encoding="utf-8"):
+            pass
+
+    def mend(path):
+        three.stop()
+        os.remove(path)
+        os.rename(path + ".away", path)
+        three.start()
+    limit(three, 200000)
+    assert alter(three, {("half", 0): target}) == {("half", 0): 0}
+    wait_until(lambda: rows(three)["half", 0, True][1]["PartitionSize"] > 0, 10, "the first bytes")
+    replace(target)
+    errors = lambda: {d["LogDir"]: d["ErrorCode"] for d in three.ask("DescribeLogDirs", 5, {"Topics": []})["Results"]}  # noqa: E731
+    wait_until(lambda: errors()[target] == 56, 20, "the failure")
+    assert ("half", 0, True) not in rows(three) and len(read_all(three, "half", 0)) == 3000
+    fill(three, "half", 100, partitions=1)
+    limit(three, None)
+    mend(target)
+    arrive(three, {("half", 0): target})
+    assert len(read_all(three, "half", 0)) == 3100
+
+    if home == data:  # the metadata log's directory ends the node: another one is the old one now
+        home = next(p for p in paths_of(three) if p not in (target, data))
+        assert alter(three, {("half", 0): home}) == {("half", 0): 0}
+        arrive(three, {("half", 0): home})
+        home, target = target, home
+    limit(three, 200000)
+    old, new = places(three, "half")[0], data
+    assert alter(three, {("half", 0): new}) == {("half", 0): 0}
+    wait_until(lambda: rows(three)["half", 0, True][1]["PartitionSize"] > 0, 10, "the first bytes")
+    replace(old)
+    wait_until(lambda: errors()[old] == 56, 20, "the failure")
+    wait_until(lambda: three.ask("Metadata", 12, {"Topics": [{"Name": "half"}]})["Topics"][0]["Partitions"][0]["LeaderId"] == -1, 20, "offline")
+    assert live_folders(three, "half") == []
+    limit(three, None)
+    mend(old)
+    arrive(three, {("half", 0): new})
+    assert len(read_all(three, "half", 0)) == 3100
+
+
+def test_a_full_directory_makes_a_move_wait(own_folder):
+    """Until there is room; meanwhile the replica is where it was."""
+    full = os.path.join(own_folder, "third")
+    os.makedirs(full)
+    if harness.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", full]).status != 0:
+        pytest.skip("no tmpfs can be mounted here")
+    three = karst_on_three(own_folder)
+    try:
+        three.start()
+        create(three, "big", 1)
+        if places(three, "big")[0] == full:
+            other = paths_of(three)[0]
+            alter(three, {("big", 0): other})
+            arrive(three, {("big", 0): other})
+        fill(three, "big", 6000, partitions=1)
+        assert alter(three, {("big", 0): full}) == {("big", 0): 0}
+        wait_until(lambda: "waits" in three.log(), 20, "the full disk")
+        assert len(read_all(three, "big", 0)) == 6000
+        harness.ran(["mount", "-o", "remount,size=64m", full])
+        arrive(three, {("big", 0): full})
+        assert len(read_all(three, "big", 0)) == 6000
+        three.stop()
+    finally:
+        three.close()
+        harness.run(["umount", "-l", full])
+
+
+def test_compacted_topics_move(own_folder):
+    """Compaction and moves of one log take turns: of each key the last value is there."""
+    three = karst_on_three(own_folder, log_cleaner_backoff_ms="50")
+    three.start()
+    try:
+        create(three, "keyed", 2, cleanup_policy="compact", segment_bytes=1048576, min_cleanable_dirty_ratio="0.01", segment_ms="1000")
+        producer = confluent_kafka.Producer({"bootstrap.servers": three.address, "enable.idempotence": True, "linger.ms": 5})
+        last = [{}, {}]
+        for turn in range(8):
+            for i in range(4000):
+                key = b"%d" % (i % 500)
+                last[i % 2][key] = b"%d %d" % (turn, i) + b"x" * 500
+                producer.produce("keyed", last[i % 2][key], key, partition=i % 2)
+                producer.poll(0)
+            assert producer.flush(60) == 0
+            now = places(three, "keyed")
+            moves = {("keyed", p): paths_of(three)[(paths_of(three).index(now[p]) + 1) % 3] for p in range(2)}
+            assert set(alter(three, moves).values()) == {0}
+            if turn % 2 == 0:
+                arrive(three, moves)
+
+        def latest(p):
+            consumer = confluent_kafka.Consumer({"bootstrap.servers": three.address, "group.id": "keys", "enable.auto.commit": False})
+            high = consumer.get_watermark_offsets(confluent_kafka.TopicPartition("keyed", p), 30)[1]
+            consumer.assign([confluent_kafka.TopicPartition("keyed", p, 0)])
+            found, end = {}, [-1]
+
+            def more():
+                for m in consumer.consume(5000, 0.2):
+                    found[m.key()] = m.value()
+                    end[0] = m.offset()
+                return end[0] >= high - 1
+            wait_until(more, 60, "the last record")
+            consumer.close()
+            return found
+        assert [latest(p) for p in range(2)] == last
+        wait_until(lambda: not any(future for _, _, future in rows(three)), 30, "the last move")
+        wait_until(lambda: any(os.path.exists(os.path.join(p, "cleaner-offset-checkpoint")) and "keyed" in
+                               open(os.path.join(p, "cleaner-offset-checkpoint"), encoding="utf-8").read() for p in paths_of(three)), 30,
+                   "a cleaning")
+        os.kill(three.pids()["storage"], signal.SIGKILL)
+        wait_until(lambda: len(tolerant_places(three, "keyed")) == 2, 30, "the partitions")
+        assert [latest(p) for p in range(2)] == last
+    finally:
+        three.close()
+
+
 def test_kills_and_stops_in_moves(three):
     """kill -9 of the storage node, and clean stops, at random moments of moves: nothing acknowledged is lost, no partition is there twice, and the moves
     end where they were asked to."""
