@@ -77,6 +77,7 @@ struct log {
     int64_t expire_due_ms;   /* wall; expired producers are looked for then */
     int64_t snapshot_offset; /* of the newest producer snapshot; -1: none */
     bool marked;             /* it is that of a mark */
+    bool mark_made;          /* by this process: Kafka leaves none behind */
     int64_t mark_base;       /* the segment of the last mark that is durable; -1: none */
     uint64_t mark_bytes;     /* and how long it was then */
     struct epochs epochs;
@@ -143,6 +144,8 @@ NODISCARD int log_write_snapshot(struct log *l, int64_t offset);
 NODISCARD int log_write_mark(struct log *l);
 /* Removes those that no segment begins at, but for the newest; those above the log end go in any case. */
 void log_drop_snapshots(struct log *l);
+/* That of a segment which goes. Others stay until the next start, as in Kafka. */
+void log_drop_snapshot_at(struct log *l, int64_t offset);
 /* The state from the newest usable snapshot at or before trusted, and the batches from there on, up to offset.
  * Snapshots above trusted go: after a crash those that were not flushed may be of a past that a power cut undid. */
 NODISCARD int log_load_producers(struct log *l, int64_t offset, int64_t trusted, int64_t now_wall_ms);

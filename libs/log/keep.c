@@ -63,6 +63,7 @@ int log_doom_first(struct log *l, size_t n, int64_t now_wall_ms)
         int err = segment_doom(l->segments[0]);
         if (err < 0)
             return log_fail(l, err, "removing a segment");
+        log_drop_snapshot_at(l, l->segments[0]->base);
         log_doom(l, l->segments[0], now_wall_ms);
         l->segment_count--;
         memmove(l->segments, l->segments + 1, l->segment_count * sizeof *l->segments);
@@ -79,7 +80,6 @@ int log_doom_first(struct log *l, size_t n, int64_t now_wall_ms)
         l->recovery_point = MAX(l->recovery_point, l->segments[0]->base);
         log_settle_sides(l);
         epochs_truncate_start(&l->epochs, l->start);
-        log_drop_snapshots(l);
         return log_store_epochs(l);
     }
     return 0;

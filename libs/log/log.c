@@ -242,7 +242,7 @@ int log_close(struct log *l, int64_t now_wall_ms)
         err = log_flush(l);
     if (err == 0)
         err = close_active(l);
-    if (err == 0)
+    if (err == 0 && l->mark_made)
         log_drop_snapshots(l);
     if (err == 0 && l->epochs.dirty)
         err = epochs_store(&l->epochs, l->fs, l->dir, true);
@@ -260,10 +260,9 @@ int log_settle(struct log *l)
         err = l->failed;
     if (err == 0)
         err = segment_retire(log_active(l));
-    bool written = l->snapshot_offset != l->end;
     if (err == 0)
         err = log_write_snapshot(l, l->end);
-    if (err == 0 && written)
+    if (err == 0 && l->mark_made)
         log_drop_snapshots(l);
     if (err == 0 && l->epochs.dirty)
         err = log_store_epochs(l);
@@ -416,7 +415,10 @@ int log_store_epochs(struct log *l)
         return 0;
     int err = epochs_store(&l->epochs, l->fs, l->dir, false);
     l->dir_dirty = true;
-    if (err == -ENOSPC)
-        return 0; /* it stays dirty: tried again with the next append, and before the next flush */
+    /* Tried again with the next append, and before the next flush: records are in the epoch by now. */
+    if (err == -ENOSPC) {
+        l->epochs.dirty = true;
+        return 0;
+    }
     return err < 0 ? log_fail(l, err, "writing " EPOCHS_FILE) : 0;
 }

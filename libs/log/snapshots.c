@@ -82,8 +82,15 @@ int log_write_mark(struct log *l)
 {
     ASSERT(!log_has_staged(l));
     log_drop_snapshots(l);
-    l->marked = true;
+    l->marked = l->mark_made = true;
     return write_snapshot(l, l->end, true);
+}
+
+void log_drop_snapshot_at(struct log *l, int64_t offset)
+{
+    remove_snapshot(l, offset);
+    if (l->snapshot_offset == offset)
+        l->snapshot_offset = -1;
 }
 
 void log_drop_snapshots(struct log *l)
@@ -93,6 +100,8 @@ void log_drop_snapshots(struct log *l)
         bool newest = true;
         for (size_t i = 0; i < o.count; i++) {
             const struct segment *s = l->segments[log_segment_at(l, o.at[i])];
+            if (i > 0 && o.at[i] == o.at[i - 1])
+                continue; /* written twice since the folder was listed */
             bool keep = o.at[i] <= l->end && (newest || s->base == o.at[i]);
             newest = newest && o.at[i] > l->end;
             if (!keep)
