@@ -58,27 +58,55 @@ static bool fill_row(const struct directory *d, const struct replica *r, answer 
     return true;
 }
 
-static void fill_topics(const struct directory *d, const struct replica **list, size_t n, struct arena *a,
-                        dir_answer *to)
+static topic_answer *topic_of(dir_answer *to, struct slice name, answer *row)
 {
-    answer *row = arena_calloc(a, n + 1, sizeof *row);
-    to->topics = arena_calloc(a, n + 1, sizeof *to->topics);
-    for (size_t i = 0; i < n; i++) {
-        if (!fill_row(d, list[i], row))
-            continue;
-        topic_answer *t = to->topics_count > 0 ? &to->topics[to->topics_count - 1] : NULL;
-        if (t == NULL || !slice_eq(t->name, slice_str(list[i]->topic))) {
-            t = &to->topics[to->topics_count++];
-            t->name = slice_str(list[i]->topic);
-            t->partitions = row;
+    topic_answer *t = to->topics_count > 0 ? &to->topics[to->topics_count - 1] : NULL;
+    if (t == NULL || !slice_eq(t->name, name)) {
+        t = &to->topics[to->topics_count++];
+        t->name = name;
+        t->partitions = row;
+    }
+    return t;
+}
+
+static bool is_asked_for(const request *q, const struct unopened *u)
+{
+    for (int32_t t = 0; t < q->topics_count; t++) {
+        for (int32_t p = 0; p < q->topics[t].partitions_count; p++) {
+            if (q->topics[t].partitions[p] == u->partition && slice_eq_str(q->topics[t].topic, u->topic))
+                return true;
         }
-        row++;
-        t->partitions_count++;
+    }
+    return q->topics_count < 0;
+}
+
+/* Ours by the metadata, and damaged: it takes its room on the disk, and nobody knows how far behind it is. A topic of
+ * which others are open may come twice. */
+static void fill_damaged(const struct directory *d, const request *q, answer *row, dir_answer *to)
+{
+    for (const struct unopened *u = d->unopened; u != NULL; u = u->hh.next) {
+        if (u->state != UNOPENED_STAYS || u->err == 0 || uuid_is_zero(u->topic_id) || !is_asked_for(q, u))
+            continue;
+        *row = (answer){.partition_index = u->partition, .partition_size = u->size_bytes, .offset_lag = -1};
+        topic_of(to, slice_str(u->topic), row++)->partitions_count++;
     }
 }
 
-static void fill_directory(const struct directory *d, const struct replica **list, size_t n, struct arena *a,
-                           dir_answer *to)
+static void fill_topics(const struct directory *d, const struct replica **list, size_t n, const request *q,
+                        struct arena *a, dir_answer *to)
+{
+    size_t most = n + HASH_COUNT(d->unopened);
+    answer *row = arena_calloc(a, most + 1, sizeof *row);
+    to->topics = arena_calloc(a, most + 1, sizeof *to->topics);
+    for (size_t i = 0; i < n; i++) {
+        if (fill_row(d, list[i], row))
+            topic_of(to, slice_str(list[i]->topic), row++)->partitions_count++;
+    }
+    fill_damaged(d, q, row, to);
+}
+
+static void fill_directory(const struct directory *d, const struct replica **list, size_t n, const request *q,
+                           struct arena *a, dir_answer *to)
 {
     struct statvfs disk;
     kafka_describe_log_dirs_response_describe_log_dirs_result_init(to);
@@ -87,7 +115,7 @@ static void fill_directory(const struct directory *d, const struct replica **lis
     to->error_code = d->failed ? KERR_KAFKA_STORAGE_ERROR : KERR_NONE;
     if (d->failed)
         return;
-    fill_topics(d, list, n, a, to);
+    fill_topics(d, list, n, q, a, to);
     if (statvfs(d->path, &disk) == 0) {
         to->total_bytes = (int64_t)(disk.f_blocks * disk.f_frsize);
         to->usable_bytes = (int64_t)(disk.f_bavail * disk.f_frsize);
@@ -108,6 +136,6 @@ void describe_log_dirs_on_call(void *ctx, struct rpc *rpc)
     response.results = arena_calloc(a, s->dir_count, sizeof *response.results);
     response.results_count = (int32_t)s->dir_count;
     for (size_t i = 0; i < s->dir_count; i++)
-        fill_directory(&s->dirs[i], list, n, a, &response.results[i]);
+        fill_directory(&s->dirs[i], list, n, q, a, &response.results[i]);
     rpc_reply_kafka(rpc, &response, 0);
 }

@@ -22,7 +22,8 @@ struct opening {
     struct log_options options;
     struct log *log;
     int err;
-    char *why; /* what the log said of the error */
+    char *why;          /* what the log said of the error */
+    int64_t size_bytes; /* with it */
 };
 
 struct job {
@@ -72,9 +73,22 @@ static void fill(struct opening *o, struct unopened *u)
     o->options.jitter_seed = s->jitter_seed += 0x9e3779b97f4a7c15; /* the log mixes it */
 }
 
+static void add_size(void *arg, const char *name)
+{
+    struct opening *o = arg;
+    struct file_stat st;
+    size_t n = strlen(name);
+    char *path = xasprintf("%s/%s", o->options.dir, name);
+    if (n > 4 && strcmp(name + n - 4, ".log") == 0 && file_stat(o->options.fs, path, &st) == 0)
+        o->size_bytes += (int64_t)st.size_bytes;
+    free(path);
+}
+
 static void open_log(struct opening *o)
 {
     o->err = log_open(&o->options, &o->log);
+    if (o->err == -EBADMSG && file_list(o->options.fs, o->options.dir, add_size, o) < 0)
+        o->size_bytes = 0; /* nobody can say */
     if (o->err < 0)
         return;
     o->err = replica_flush_recovered(o->log);
@@ -98,6 +112,7 @@ static void finish(struct opening *o)
         replica_opened(u, o->log);
     } else {
         d->stayed += d->opening;
+        u->size_bytes = o->size_bytes;
         replica_not_opened(u, o->err, TAKE_PTR(o->why));
     }
     free(o->why);

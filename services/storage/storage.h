@@ -111,6 +111,7 @@ struct unopened {
     int64_t recovery_point, log_start, high_mark, clean_to; /* -1: no line */
     int err;                                                /* why it stays; 0: its directory has failed */
     char *why;                                              /* the log's words for it; may be NULL */
+    int64_t size_bytes;                                     /* of its .log files, when its damage was found */
 };
 
 /* A folder of log.dirs. Its files are its own: a failure of one takes the partitions in it offline, and no others. */

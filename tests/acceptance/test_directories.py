@@ -288,6 +288,9 @@ def test_status_shows_directories_and_damage(three):
     assert [(u["partition"], u["path"]) for u in seen] == [("t-1", home)] and "damaged at offset 0, byte 0 of segment 0" in seen[0]["reason"]
     assert {d["path"]: (d["state"], d["logs_open"], d["logs"]) for d in status(three)["directories"]} == {
         d: ("online", int(d != home), 1) for d in paths_of(three.folder)}
+    assert described(three)[home] == (0, ["t-1"])
+    row = next(d for d in three.ask("DescribeLogDirs", 4, {"Topics": [{"Topic": "t", "Partitions": [1]}]})["Results"] if d["LogDir"] == home)
+    assert [(p["PartitionSize"] > 0, p["OffsetLag"]) for t in row["Topics"] for p in t["Partitions"]] == [(True, -1)]
     assert "not open: t-1" in ran([KARST, "status", "--data", three.data])
     assert consume(three, "t", 0) == ["value-0"] and consume(three, "t", 2) == ["value-2"]
     assert produce(three, "t", 1, "refused").status != 0
