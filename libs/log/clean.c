@@ -49,7 +49,7 @@ int log_clean_look(struct log *l, int64_t checkpoint, int64_t safe, int64_t now_
     if (l->failed != 0)
         return -EIO;
     d.first_dirty = first_dirty_of(l, checkpoint, &d.checkpoint_fits);
-    size_t dirty = log_segment_at(l, d.first_dirty), end;
+    size_t dirty = log_segment_at(l, d.first_dirty), end = dirty;
     int err = first_young(l, dirty, now_wall_ms, &end);
     if (err == 0)
         err = is_overdue(l, dirty, now_wall_ms, &d.overdue);

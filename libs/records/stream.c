@@ -52,7 +52,7 @@ static int take_varint(struct record_stream *s, int64_t *left, int bits, int64_t
         return err;
     if (bits == 64)
         return get_varint64(bytes, bytes + n, ret) == n ? 0 : -EBADMSG;
-    int32_t small;
+    int32_t small = 0;
     if (get_varint32(bytes, bytes + n, &small) != n)
         return -EBADMSG;
     *ret = small;
