@@ -141,6 +141,18 @@ int index_reset(struct index *x)
     return index_keep(x, 0);
 }
 
+int index_distrust(struct index *x)
+{
+    int err = file_unlink(x->fs, x->path);
+    if (err < 0 && err != -ENOENT)
+        return err;
+    descriptor_close(&x->file, x->fs);
+    x->in_file = x->pending = 0;
+    x->last_key = INT64_MIN;
+    x->full_size = x->dirty = false;
+    return 0;
+}
+
 int index_get(struct index *x, uint32_t i, int64_t *ret_key, int32_t *ret_value)
 {
     uint8_t disk[INDEX_TIME_ENTRY];

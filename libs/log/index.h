@@ -63,6 +63,8 @@ NODISCARD int index_sound(struct index *x, int64_t key_limit, int32_t value_limi
                           int64_t *ret_key, int32_t *ret_value);
 /* Forgets all entries. */
 NODISCARD int index_reset(struct index *x);
+/* It does not say what the records say: it goes, with its file, so that the next start builds it again. */
+NODISCARD int index_distrust(struct index *x);
 /* Forgets entries whose second field (position, or relative offset) is >= value. */
 NODISCARD int index_truncate(struct index *x, int32_t value);
 

@@ -134,6 +134,13 @@ NODISCARD int segment_resume(struct segment *s, int64_t mark, uint64_t *ret_posi
 /* flush.c: after segments went. */
 void log_settle_sides(struct log *l);
 
+/* read.c */
+/* Tells once what looking into the segment brought to light; err as it was. */
+int log_tell_damage(struct log *l, struct segment *s, int err);
+/* What a reader is told. Damage of the records is the matter of whoever reads them (CORRUPT_MESSAGE, as Kafka), and a
+ * lack of descriptors that of the moment; any other error of the disk takes the log offline. */
+enum kafka_error log_read_error(struct log *l, int err);
+
 /* recover.c */
 NODISCARD int log_load(struct log *l, const struct log_options *o);
 

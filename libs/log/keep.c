@@ -122,6 +122,10 @@ static int count_expired(struct log *l, int64_t now_wall_ms, size_t *ret_count)
             if (err < 0)
                 return err;
             go = now_wall_ms - from > c->retention_ms;
+            err = go ? log_tell_damage(l, s, segment_prove_max(s)) : 0;
+            if (err < 0 && err != -EBADMSG && err != -ENODATA) /* damaged: nothing else is known of its age */
+                return err;
+            go = go && (s->max_timestamp < 0 || now_wall_ms - s->max_timestamp > c->retention_ms);
         }
         go = go || (size_on && size - s->size_bytes >= (uint64_t)c->retention_bytes);
         if (!go)

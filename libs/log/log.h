@@ -260,10 +260,12 @@ struct log_offset {
     int64_t timestamp;    /* -1: none */
     int32_t leader_epoch; /* -1: not known */
 };
-/* The first record at or after a time. KERR_NONE also with offset -1. */
-NODISCARD enum kafka_error log_offset_by_time(struct log *l, int64_t time_ms, struct log_offset *ret_offset);
+/* The first record at or after a time. KERR_NONE also with offset -1; CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR. With
+ * ret_cold the same without waiting for the disk, as log_locate_now. */
+NODISCARD enum kafka_error log_offset_by_time(struct log *l, int64_t time_ms, struct log_offset *ret_offset,
+                                              bool *ret_cold);
 /* The record with the highest timestamp. */
-NODISCARD enum kafka_error log_offset_of_max_time(struct log *l, struct log_offset *ret_offset);
+NODISCARD enum kafka_error log_offset_of_max_time(struct log *l, struct log_offset *ret_offset, bool *ret_cold);
 
 /* The epoch of a record, -1: not known. */
 int32_t log_epoch_of_offset(const struct log *l, int64_t offset);

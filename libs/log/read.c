@@ -3,6 +3,7 @@
  * A reader at the tail asks for the base offset of a batch that was just appended: the hints know its position.
  * Everybody else goes through the offset index and the few headers behind its entry. */
 #include "libs/log/internal.h"
+#include <inttypes.h>
 #include <stdlib.h>
 
 enum {
@@ -17,6 +18,33 @@ static const struct hint *find_hint(const struct hints *h, int64_t offset, int64
             return &h->at[k];
     }
     return NULL;
+}
+
+int log_tell_damage(struct log *l, struct segment *s, int err)
+{
+    if (s->misled)
+        log_notef(l, LOG_WARN,
+                  "%s: an index of segment %" PRId64 " does not say what the records say: it is done without, and the "
+                  "next start builds it again",
+                  l->dir, s->base);
+    s->misled = false;
+    if ((err == -EBADMSG || err == -ENODATA) && !s->damaged) {
+        s->damaged = true;
+        log_notef(l, LOG_ERROR,
+                  "%s: segment %" PRId64 " is damaged: what was flushed is no batch any more. Who reads it gets "
+                  "CORRUPT_MESSAGE",
+                  l->dir, s->base);
+    }
+    return err;
+}
+
+enum kafka_error log_read_error(struct log *l, int err)
+{
+    if (err == -EBADMSG || err == -ENODATA)
+        return KERR_CORRUPT_MESSAGE;
+    if (err != -EMFILE && err != -ENFILE)
+        log_fail(l, err, "reading");
+    return KERR_KAFKA_STORAGE_ERROR;
 }
 
 /* What a hint does not know. 1: a batch that ends at or behind offset begins there, with its size; 0: none does. */
@@ -52,12 +80,14 @@ static int find_position(struct log *l, int64_t offset, size_t *i, uint64_t *ret
         *ret_position = h->position;
         *ret_size = h->size;
         int err = h->size > 0 ? 1 : look_at(l->segments[*i], h->position, offset, ret_size);
+        err = log_tell_damage(l, l->segments[*i], err);
         if (err != 0)
             return err;
     }
     for (; *i < l->segment_count; ++*i) {
         struct batch b;
-        int err = segment_find(l->segments[*i], offset, &b, ret_position);
+        struct segment *s = l->segments[*i];
+        int err = log_tell_damage(l, s, segment_find(s, offset, &b, ret_position));
         if (err == 1)
             *ret_size = b.size;
         if (err != 0)
@@ -120,9 +150,7 @@ enum kafka_error log_locate_now(struct log *l, int64_t offset, int64_t upper_off
         *ret_cold = true;
         return KERR_NONE;
     }
-    if (err < 0)
-        log_fail(l, err, "reading");
-    return err < 0 ? KERR_KAFKA_STORAGE_ERROR : KERR_NONE;
+    return err < 0 ? log_read_error(l, err) : KERR_NONE;
 }
 
 enum kafka_error log_locate(struct log *l, int64_t offset, int64_t upper_offset, size_t max_bytes, bool at_least_one,
@@ -133,9 +161,7 @@ enum kafka_error log_locate(struct log *l, int64_t offset, int64_t upper_offset,
     if (offset < l->start || offset > l->end)
         return KERR_OFFSET_OUT_OF_RANGE;
     int err = locate(l, offset, upper_offset, max_bytes, at_least_one, ret_range);
-    if (err < 0)
-        log_fail(l, err, "reading");
-    return err < 0 ? KERR_KAFKA_STORAGE_ERROR : KERR_NONE;
+    return err < 0 ? log_read_error(l, err) : KERR_NONE;
 }
 
 /* The reader asks next for what begins behind the last whole batch. Whether that is in this segment is looked at when

@@ -453,6 +453,12 @@ static int load_segments(struct log *l, const struct found *f, const struct log_
         broken |= !sound;
         bool last = i + 1 == f->base_count;
         bool rebuild = broken || (!o->clean && s->base >= recovery_base);
+        if (!rebuild && !last) {
+            broken = segment_load_closed(s, (uint32_t)l->config.segment_index_bytes);
+            if (broken < 0)
+                return broken;
+            rebuild = broken;
+        }
         if (!rebuild && last) {
             broken = find_end(s, &l->end);
             if (broken < 0)

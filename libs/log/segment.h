@@ -26,8 +26,10 @@ struct segment {
     bool grew;              /* since segment_idle */
     uint64_t instance;      /* the number under which the file was given away last; 0: it is ours alone */
     struct index offsets, times;
+    bool misled;  /* an index did not say what the records say, and is gone: to be told */
+    bool damaged; /* bytes that are no batch were met, and that was told */
     /* The largest timestamp so far, and the last offset of its batch; the timestamp is -1 in an empty segment. */
-    bool max_known;
+    bool max_known, max_proved;
     int64_t max_timestamp, max_offset;
     /* The first batch's maxTimestamp, which segment.ms counts from; -1: none. */
     bool first_known;
@@ -66,6 +68,9 @@ NODISCARD int segment_create(struct segment *s, uint32_t index_bytes, bool preal
 /* Takes the sizes of the files from the disk. 0; -ENOENT: no log file; 1: the indexes cannot be right and must be built
  * again. */
 NODISCARD int segment_load(struct segment *s);
+/* Of a loaded segment that gets no more batches. 1: its indexes were not cut to size, or it has none of times, as when
+ * a power cut undid its retirement: to be built again. 0, -errno. */
+NODISCARD int segment_load_closed(struct segment *s, uint32_t index_bytes);
 NODISCARD int segment_fd(struct segment *s);
 void segment_idle(struct segment *s);
 
@@ -86,9 +91,12 @@ NODISCARD int segment_retire(struct segment *s);
 NODISCARD int segment_truncate(struct segment *s, uint64_t size_bytes, int64_t offset);
 /* max_timestamp and max_offset, read from the time index when they are not known. */
 NODISCARD int segment_load_max(struct segment *s);
+/* The same, and the batch is looked at: an index that was wrong would let retention remove what is not old. */
+NODISCARD int segment_prove_max(struct segment *s);
 NODISCARD int segment_load_first(struct segment *s);
 
-/* The first batch whose last offset is >= offset. 1 with its header and position; 0: none; -errno. */
+/* The first batch whose last offset is >= offset. 1 with its header and position; 0: none; -EBADMSG, -ENODATA: what is
+ * there is no batch; -errno. */
 NODISCARD int segment_find(struct segment *s, int64_t offset, struct batch *ret_batch, uint64_t *ret_position);
 
 /* Removes the files of a segment at once. 0, also when they are not there, or -errno. */

@@ -155,8 +155,9 @@ static void try_drained(void *ctx)
     struct storage *s = ctx;
     if (s->offline && !s->draining)
         service_fail(s->service, EXIT_FAILURE);
-    if (!s->draining || s->drained || s->flushes > 0 || s->preparing > 0 || checkpoints_under_way(s) ||
-        opening_under_way(s) || s->cold != NULL || cleaner_is_busy(s->cleaner) || !moves_drained(s))
+    if (!s->draining || s->drained || s->flushes > 0 || s->look_ups > 0 || s->preparing > 0 ||
+        checkpoints_under_way(s) || opening_under_way(s) || s->cold != NULL || cleaner_is_busy(s->cleaner) ||
+        !moves_drained(s))
         return;
     s->drained = true;
     read_end(s);

@@ -55,7 +55,7 @@ void read_look_at(const struct read_part *p, size_t max_bytes, bool at_least_one
         k->error = wait ? log_locate(l, offset, upper_of(c, l), max_bytes, at_least_one, &k->range)
                         : log_locate_now(l, offset, upper_of(c, l), max_bytes, at_least_one, &k->range, &k->cold);
     }
-    if (k->error == KERR_KAFKA_STORAGE_ERROR)
+    if (k->error == KERR_KAFKA_STORAGE_ERROR && log_failed(l) != 0)
         directory_failed(r->dir, log_failed(l));
     if (k->error != KERR_NONE || k->cold)
         return;

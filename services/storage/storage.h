@@ -183,6 +183,7 @@ struct storage {
     struct interest *interests, *interests_by_use;
     size_t interest_parts;           /* of all of them */
     size_t flushes;                  /* rounds under way */
+    size_t look_ups;                 /* calls of list_offsets.c that wait for the disk */
     size_t preparing;                /* parts in the replicas' lists */
     struct replica *prepare_waiting; /* whose first part waits for a job */
     struct prepare_job *prepare_jobs;

@@ -70,8 +70,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct log_offset found;
         check_readable(l, o.clean, o.recovery_point);
         ASSERT(log_start(l) <= log_high_watermark(l) && log_high_watermark(l) <= log_end(l));
-        (void)log_offset_by_time(l, 0, &found);
-        (void)log_offset_of_max_time(l, &found);
+        (void)log_offset_by_time(l, 0, &found, NULL);
+        (void)log_offset_of_max_time(l, &found, NULL);
         append_one(l);
         if (flags & 128)
             ASSERT(log_close(l, 1) <= 0);

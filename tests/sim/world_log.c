@@ -313,7 +313,7 @@ static void step_time_lookup(struct world *w)
     struct log_offset o;
     int64_t time_ms = sim_wall_ms(w->sim) - (int64_t)sim_below(w->sim, 20000);
 
-    if (log_offset_by_time(w->log, time_ms, &o) != KERR_NONE)
+    if (log_offset_by_time(w->log, time_ms, &o, NULL) != KERR_NONE)
         return;
     if (o.offset >= 0 && (o.offset < log_start(w->log) || o.offset >= log_end(w->log) || o.timestamp < time_ms))
         sim_fail(w->sim, "offset %lld with time %lld for time %lld", (long long)o.offset, (long long)o.timestamp,

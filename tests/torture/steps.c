@@ -335,7 +335,7 @@ static void look_up_time(struct node *n, int64_t time_ms)
 {
     struct log_offset found;
     int64_t want = -1, want_time = -1, start = log_start(n->log);
-    if (log_offset_by_time(n->log, time_ms, &found) != KERR_NONE)
+    if (log_offset_by_time(n->log, time_ms, &found, NULL) != KERR_NONE)
         return;
     for (size_t i = 0; i < n->acked.count && want < 0; i++) {
         const struct fact *f = &n->acked.at[i];
@@ -357,7 +357,7 @@ static void look_up_max(struct node *n)
     struct log_offset found;
     int64_t start = log_start(n->log), max = -1, at = -1;
     bool whole = true; /* the largest time of the records that DeleteRecords left */
-    if (log_offset_of_max_time(n->log, &found) != KERR_NONE)
+    if (log_offset_of_max_time(n->log, &found, NULL) != KERR_NONE)
         return;
     for (size_t i = 0; i < n->acked.count; i++) {
         const struct fact *f = &n->acked.at[i];

@@ -344,7 +344,7 @@ Test(log, append_time)
     cr_assert_eq(help_append(l, &b, &a), KERR_NONE);
     cr_assert_eq(a.append_time_ms, HELP_NOW_MS);
     struct log_offset found;
-    cr_assert_eq(log_offset_by_time(l, HELP_NOW_MS, &found), KERR_NONE);
+    cr_assert_eq(log_offset_by_time(l, HELP_NOW_MS, &found, NULL), KERR_NONE);
     cr_assert_eq(found.offset, 0);
     cr_assert_eq(found.timestamp, HELP_NOW_MS);
     cr_assert_eq(read_all(l, 1000), 1);
@@ -375,13 +375,13 @@ Test(log, rolls_by_size_and_recovers_after_a_kill)
     cr_assert_eq(read_all(l, 3000), 500);
     struct log_offset found;
     for (int i = 0; i < 500; i += 7) {
-        cr_assert_eq(log_offset_by_time(l, HELP_NOW_MS + i, &found), KERR_NONE);
+        cr_assert_eq(log_offset_by_time(l, HELP_NOW_MS + i, &found, NULL), KERR_NONE);
         cr_assert_eq(found.offset, i);
         cr_assert_eq(found.timestamp, HELP_NOW_MS + i);
     }
-    cr_assert_eq(log_offset_by_time(l, HELP_NOW_MS + 500, &found), KERR_NONE);
+    cr_assert_eq(log_offset_by_time(l, HELP_NOW_MS + 500, &found, NULL), KERR_NONE);
     cr_assert_eq(found.offset, -1);
-    cr_assert_eq(log_offset_of_max_time(l, &found), KERR_NONE);
+    cr_assert_eq(log_offset_of_max_time(l, &found, NULL), KERR_NONE);
     cr_assert_eq(found.offset, 499);
     cr_assert_eq(log_close(l, HELP_NOW_MS), 0);
 }
@@ -628,7 +628,7 @@ Test(log, max_timestamp_inside_a_compressed_batch)
     struct log_options o = help_options(help_dir("maxtime"));
     struct log *l = help_open(&o);
     struct log_offset found;
-    cr_assert_eq(log_offset_of_max_time(l, &found), KERR_NONE);
+    cr_assert_eq(log_offset_of_max_time(l, &found, NULL), KERR_NONE);
     cr_assert_eq(found.offset, -1);
     struct buf out = {0};
     struct batch_options bo = BATCH_OPTIONS;
@@ -642,10 +642,10 @@ Test(log, max_timestamp_inside_a_compressed_batch)
     struct log_append a = {.bytes = out.data, .size = out.size, .now_wall_ms = HELP_NOW_MS};
     cr_assert_eq(log_stage(l, &a), KERR_NONE);
     cr_assert_eq(log_commit(l), 0);
-    cr_assert_eq(log_offset_of_max_time(l, &found), KERR_NONE);
+    cr_assert_eq(log_offset_of_max_time(l, &found, NULL), KERR_NONE);
     cr_assert_eq(found.offset, 1);
     cr_assert_eq(found.timestamp, 30);
-    cr_assert_eq(log_offset_by_time(l, 15, &found), KERR_NONE);
+    cr_assert_eq(log_offset_by_time(l, 15, &found, NULL), KERR_NONE);
     cr_assert_eq(found.offset, 1);
     cr_assert_eq(found.leader_epoch, 0);
     buf_free(&out);

@@ -69,7 +69,7 @@ static int same_as_whole(const char *dir, int64_t recovery_point, int64_t end)
     cr_assert_gt(f.count, WHOLE_READS);
     cr_assert_eq(log_end(l), end + 1);
     struct log_offset at;
-    cr_assert_eq(log_offset_by_time(l, HELP_NOW_MS + BEFORE, &at), KERR_NONE);
+    cr_assert_eq(log_offset_by_time(l, HELP_NOW_MS + BEFORE, &at, NULL), KERR_NONE);
     cr_assert_eq(at.offset, BEFORE);
     log_abandon(l);
     found[2] = index_of(dir, "index", &size[2]);
