@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { BODY_LIMIT = 1 << 30, RECORD_LEAST = 7 };
+
 int clean_refuse(struct log_clean *c, uint64_t position, int64_t offset, const char *what)
 {
     free(c->why);
@@ -128,10 +130,12 @@ static int map_batch(struct log_clean *c, const struct batch *b, struct slice by
 {
     struct record_iter it;
     struct record r;
-    int err = record_iter_init(&it, b, bytes, &c->filter.scratch, 1 << 30), more = 0;
+    int err = record_iter_init(&it, b, bytes, &c->filter.scratch, BODY_LIMIT), more = 0;
     if (err < 0)
         return err == -ENOMEM ? err : clean_refuse(c, c->scan.at - b->size, b->base_offset, "it does not decompress");
-    if (c->mapped_to <= c->first_dirty && (err = clean_map_reserve(c->map, (uint64_t)b->record_count)) < 0)
+    /* No record is shorter than RECORD_LEAST bytes, whatever the header says of their number. */
+    uint64_t most = MIN((uint64_t)b->record_count, (uint64_t)(it.end - it.at) / RECORD_LEAST + 1);
+    if (c->mapped_to <= c->first_dirty && (err = clean_map_reserve(c->map, most)) < 0)
         return err;
     while ((more = record_iter_next(&it, &r)) == 1) {
         if (slice_is_null(r.key) || r.offset < c->first_dirty)

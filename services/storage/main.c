@@ -183,8 +183,8 @@ static void size_slow_pool(const struct storage *s)
 {
     enum { OTHER_THREADS = 4, THREADS_MAX = 256 };
     char text[32];
-    long long threads =
-        OTHER_THREADS + (long long)s->dir_count * config_int(s->config, "num.recovery.threads.per.data.dir");
+    long long threads = OTHER_THREADS + config_int(s->config, "log.cleaner.threads") +
+                        (long long)s->dir_count * config_int(s->config, "num.recovery.threads.per.data.dir");
     snprintf(text, sizeof text, "%lld", MIN(threads, (long long)THREADS_MAX));
     setenv("UV_THREADPOOL_SIZE", text, 1);
 }
