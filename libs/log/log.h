@@ -21,7 +21,7 @@
  * them written with the CRC of before. The bounds hold all the same, offsets and sizes are the checked ones, so nobody
  * else's batch is touched; the reader that gets the changed batch finds that its CRC does not hold. (A start after a
  * crash finds it, too, and cuts the log there if it was not flushed: a peer with shared memory is trusted not to do
- * that to its partitions.)
+ * that to its partitions. What closing that would cost is in docs/performance.md.)
  *
  * Errors: -ENOSPC from log_commit: the disk is full, the log is as before and goes on. Any other -errno of the disk:
  * the log is offline for good (log_failed), its folder must be taken offline; every later call fails with -EIO.
