@@ -111,7 +111,7 @@ static void format(struct cluster *c, struct node *n)
     disk_restart(n->disk);
 }
 
-static char *config_text(const struct cluster_options *o, int port)
+static char *config_text(const struct cluster_options *o, int port, const char *compression)
 {
     return xasprintf(
         "process.roles=broker,controller\nnode.id=1\nlog.dirs=" PLATFORM_DIR "\n"
@@ -119,16 +119,20 @@ static char *config_text(const struct cluster_options *o, int port)
         "controller.listener.names=CONTROLLER\ncontroller.quorum.bootstrap.servers=127.0.0.1:9093\n"
         "offsets.topic.replication.factor=1\noffsets.topic.num.partitions=3\n"
         "log.cleaner.backoff.ms=300\ngroup.initial.rebalance.delay.ms=200\ngroup.min.session.timeout.ms=1000\n"
-        "karst.run.dir=/run/karst\nkarst.controllers=1@ipc:///run/karst/controller-1\nkarst.bus.shared=%s\n%s",
-        port, o->shares ? "true" : "false", o->durable ? "log.flush.interval.messages=1\n" : "");
+        "karst.run.dir=/run/karst\nkarst.controllers=1@ipc:///run/karst/controller-1\nkarst.bus.shared=%s\n"
+        "compression.type=%s\n%s",
+        port, o->shares ? "true" : "false", compression, o->durable ? "log.flush.interval.messages=1\n" : "");
 }
 
 struct cluster *cluster_new(struct sim *s, const struct cluster_options *o)
 {
     struct cluster *c = xcalloc(1, sizeof *c);
     c->sim = s;
-    c->config = config_text(o, CLUSTER_PORT);
-    c->other_config = config_text(o, CLUSTER_OTHER_PORT);
+    /* What the producers chose, or one codec for all: then most batches are compressed anew on the slow pool. */
+    static const char *const compressions[] = {"producer", "producer", "lz4", "zstd", "uncompressed"};
+    const char *compression = compressions[sim_below(s, COUNTOF(compressions))];
+    c->config = config_text(o, CLUSTER_PORT, compression);
+    c->other_config = config_text(o, CLUSTER_OTHER_PORT, compression);
     c->machine = machine_new(s, &o->faults);
     c->tcp = tcp_new(c->machine, o->client_breaks);
     platform_set_config(s, slice_str(c->config), slice_str(c->other_config));
