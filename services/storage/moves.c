@@ -30,7 +30,7 @@ struct move {
     struct directory *from, *to;
     struct log_move *log;
     enum { COPYING, TELLING, TOLD } state;
-    enum { REMOVE, KEEP, EMPTY } then; /* what becomes of the folder of a move that has ended */
+    enum move_end { REMOVE, KEEP, EMPTY } then; /* what becomes of the folder of a move that has ended */
     bool running;
     uint64_t due_ms; /* not before */
     int stale;       /* steps in a row that came to nothing */
@@ -110,7 +110,7 @@ static void clean_up(struct move *m)
     move_free(m);
 }
 
-static void end(struct replica *r, int then)
+static void end(struct replica *r, enum move_end then)
 {
     struct move *m = r->move;
     bool told = m->state != COPYING;
@@ -221,6 +221,7 @@ static void finish(struct move *m)
     r->dir = m->to;
     m->from->replica_count--;
     m->to->replica_count++;
+    progress_soon(s);
     /* What a start has to know of the files must be in the new directory's checkpoints before the files are. */
     int err = checkpoints_arrival(m->to);
     if (err == 0)

@@ -14,7 +14,6 @@
 enum {
     MADE_AT_ONCE = 16, /* in a turn */
     BATCH_MAX = 8,     /* logs of one job: most take less than their hand-over */
-    PROGRESS_MS = 1000
 };
 
 struct opening {
@@ -196,7 +195,7 @@ void opening_begin(struct storage *s)
         open_next(&s->dirs[i]);
     }
     progress_write(s);
-    s->progress_timer = loop_timer_start(s->loop, PROGRESS_MS, PROGRESS_MS, progress_on_timer, s);
+    progress_soon(s);
 }
 
 void opening_ask(struct unopened *u)

@@ -11,6 +11,8 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
+enum { PROGRESS_MS = 1000 };
+
 static size_t all_logs(const struct directory *d)
 {
     return d->replica_count + HASH_COUNT(d->unopened);
@@ -65,7 +67,7 @@ void progress_write(struct storage *s)
     buf_free(&b);
 }
 
-void progress_on_timer(void *ctx)
+static void progress_on_timer(void *ctx)
 {
     struct storage *s = ctx;
     bool any = false;
@@ -78,8 +80,13 @@ void progress_on_timer(void *ctx)
                  "and the next are checked",
                  d->path, d->replica_count, all_logs(d), checked(d), found(d));
     }
-    if (any)
-        progress_write(s);
-    else
+    if (!any)
         s->progress_timer = loop_timer_stop(s->progress_timer);
+    progress_write(s);
+}
+
+void progress_soon(struct storage *s)
+{
+    if (s->progress_timer == NULL && s->may_open && !s->draining)
+        s->progress_timer = loop_timer_start(s->loop, PROGRESS_MS, PROGRESS_MS, progress_on_timer, s);
 }

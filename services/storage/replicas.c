@@ -114,6 +114,7 @@ static struct replica *add(const struct unopened *u, struct log *log)
                           .point_on_disk = MAX(u->recovery_point, (int64_t)0)};
     HASH_ADD_BYHASHVALUE(hh, s->replicas, key, sizeof r->key, hash_of(&r->key), r);
     d->replica_count++;
+    progress_soon(s);
     return r;
 }
 
@@ -121,6 +122,7 @@ static void replica_free(struct replica *r)
 {
     HASH_DEL(r->storage->replicas, r);
     r->dir->replica_count--;
+    progress_soon(r->storage);
     log_abandon(r->log);
     free(r->topic);
     free(r);

@@ -264,7 +264,8 @@ bool opening_under_way(const struct storage *s);
 
 /* ---- progress.c ---- */
 /* A line a directory in the log, each second while its logs are opened; and what `karst status` shows. */
-void progress_on_timer(void *ctx);
+/* The number of logs has changed, or does so soon. */
+void progress_soon(struct storage *s);
 void progress_write(struct storage *s);
 
 /* ---- marks.c ---- */

@@ -422,3 +422,32 @@ def test_a_metadata_log_where_it_does_not_belong_is_refused(three):
     outcome = run(three.up_command("-d"), timeout=60)
     text = outcome.out + outcome.err + three.log()
     assert outcome.status != 0 and "is a metadata log in a directory that is not the metadata's" in text, text
+
+
+def test_a_full_disk_keeps_no_partition_from_being_read_and_new_ones_wait_for_room(three):
+    second = os.path.join(three.folder, "second")
+    os.makedirs(second)
+    if run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", second]).status != 0:
+        pytest.skip("a file system of its own cannot be mounted here")
+    try:
+        three.start()
+        create(three, "t", 3)
+        for p in range(3):
+            assert produce(three, "t", p, f"value-{p}").status == 0
+        three.stop()
+        os.unlink(os.path.join(second, ".kafka_cleanshutdown"))
+        assert run(["dd", "if=/dev/zero", f"of={second}/fill", "bs=1k"]).status != 0
+        three.start()
+        assert [consume(three, "t", p) for p in range(3)] == [[f"value-{p}"] for p in range(3)]
+        create(three, "u", 3)
+        waiting = wait_until(lambda: status(three)["unopened"], what="the partition that has no room")
+        assert [u["path"] for u in waiting] == [second] and "No space left" in waiting[0]["reason"]
+        assert described(three)[second][0] == 0
+        os.unlink(os.path.join(second, "fill"))
+        wait_until(lambda: all_open(three), 30, "the partition, once there is room")
+        for p in range(3):
+            assert produce(three, "u", p, "value").status == 0
+        three.stop()
+    finally:
+        three.stop()
+        ran(["umount", second])
