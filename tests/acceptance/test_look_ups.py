@@ -108,7 +108,7 @@ def fetch(cluster, topic, offset, isolation, max_bytes=50_000):
                                                                             "LogStartOffset": -1, "PartitionMaxBytes": max_bytes}]}]})
     p = answer["Responses"][0]["Partitions"][0]
     aborted = [(a["ProducerId"], a["FirstOffset"]) for a in p["AbortedTransactions"] or []]
-    return p["ErrorCode"], p["LastStableOffset"], sorted(aborted), bytes(p["Records"] or b"")
+    return p["ErrorCode"], p["LastStableOffset"], sorted(aborted), p["Records"]
 
 
 def batches(path):
@@ -157,6 +157,27 @@ def answers(cluster, epochs_up_to):
     return seen
 
 
+def differences(theirs, ours):
+    """In the offsets by time of a log whose start was moved Kafka does not look behind the first segment that has a later record, though
+    all of that lie before the start until the segment is removed; Karst goes on."""
+    for key, a in theirs.items():
+        b = ours[key]
+        if key == ("start-moved", "offsets"):
+            for isolation in (0, 1):
+                b[isolation] = {t: a[isolation][t] if a[isolation][t] == (0, -1, -1, -1) and found[1] >= 777 else found
+                                for t, found in b[isolation].items()}
+        if not isinstance(a, dict):
+            a, b = {"": {"": a}}, {"": {"": b}}
+        for kind in a:
+            for t in a[kind]:
+                if a[kind][t] != b[kind][t]:
+                    yield f"{key} {kind} {t}: Kafka {str(a[kind][t])[:200]}, Karst {str(b[kind][t])[:200]}"
+
+
+def wait_for_leaders(cluster):
+    harness.wait_until(lambda: all(offsets(cluster, t, [-2], 0, 1)[-2][0] == 0 for t in TOPICS), 60, "leaders")
+
+
 def damage(data):
     path = os.path.join(data, "damaged-0", "0" * 20 + ".log")
     position, base = batches(path)[DAMAGED_AT]
@@ -183,26 +204,20 @@ def test_the_same_over_the_same_files(own_folder):
         kafka.stop()
         damage(kafka.data)
         kafka.start()
-        up_to = {t: latest_epoch(kafka, t) for t in TOPICS}
+        wait_for_leaders(kafka)
+        # Not of the latest: nothing was written in it, so that the next start takes its entry away.
+        up_to = {t: latest_epoch(kafka, t) - 1 for t in TOPICS}
         theirs = answers(kafka, up_to)
         kafka.stop()
         karst.data = kafka.data
         os.makedirs(karst.folder, exist_ok=True)
         karst.start()
-        harness.wait_until(lambda: all(fetch(karst, t, 1499 if t == "start-moved" else 0, 0)[0] == 0 for t in TOPICS), 60, "all logs")
+        wait_for_leaders(karst)
         ours = answers(karst, up_to)
         assert theirs["damaged"] == [0, 2, 0, 0]
         assert any(aborted for key, value in theirs.items() if key[0] == "fetch" for aborted in [value[2]])
-        different = {k: (theirs[k], ours[k]) for k in theirs if theirs[k] != ours[k]}
-        for key, (a, b) in different.items():
-            if isinstance(a, dict):
-                for kind in a:
-                    for t in a[kind]:
-                        if a[kind][t] != b[kind][t]:
-                            print(key, kind, t, "kafka", a[kind][t], "karst", b[kind][t])
-            else:
-                print(key, "kafka", str(a)[:300], "karst", str(b)[:300])
-        assert not different
+        different = list(differences(theirs, ours))
+        assert not different, "\n".join(different[:40])
     finally:
         karst.close()
         kafka.close()
