@@ -211,6 +211,29 @@ def test_tools_move_replicas(both):
     assert a == b == [1000] * 3
 
 
+def test_the_tools_throttle(both):
+    """The rate is the tool's to set and to take away."""
+    both.both(lambda c: create(c, "braked", 1))
+    both.both(lambda c: alter(c, {("braked", 0): paths_of(c)[0]}))
+    both.both(lambda c: arrive(c, {("braked", 0): paths_of(c)[0]}))
+    both.both(lambda c: fill(c, "braked", 2000, partitions=1))
+
+    def write_plan(c):
+        plan = {"version": 1, "partitions": [{"topic": "braked", "partition": 0, "replicas": [1], "log_dirs": [paths_of(c)[1]]}]}
+        with open(os.path.join(c.folder, "braked.json"), "w", encoding="utf-8") as f:
+            json.dump(plan, f)
+    both.both(write_plan)
+    key = "replica.alter.log.dirs.io.max.bytes.per.second"
+    both.tool("reassign-partitions", "--reassignment-json-file", "{folder}/braked.json", "--execute", "--replica-alter-log-dirs-throttle", "100000")
+    assert ("braked", 0, True) in rows(both.ours)
+    both.tool("configs", "--describe", "--entity-type", "brokers", "--entity-name", "1", only=key)
+    both.tool("reassign-partitions", "--reassignment-json-file", "{folder}/braked.json", "--execute", "--additional",
+              "--replica-alter-log-dirs-throttle", "100000000")
+    both.both(lambda c: arrive(c, {("braked", 0): paths_of(c)[1]}))
+    both.tool("reassign-partitions", "--reassignment-json-file", "{folder}/braked.json", "--verify")
+    both.tool("configs", "--describe", "--entity-type", "brokers", "--entity-name", "1", only=key)
+
+
 @pytest.mark.parametrize("replicas,partition,topic", [([1], 0, "tooled"), (None, 0, "tooled"), ([], 0, "tooled"), ([2], 0, "tooled"), ([1, 2], 0, "tooled"),
                                                       ([1, 1], 0, "tooled"), ([1], 99, "tooled"), ([1], 0, "nosuch"), ([-1], 0, "tooled")])
 def test_reassignments_are_answered_alike(both, replicas, partition, topic):
