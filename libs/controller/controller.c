@@ -157,6 +157,15 @@ bool controller_take(struct controller *c, int64_t wall_ms, struct buf *out, int
     return true;
 }
 
+void controller_observe(struct controller *c, struct slice batch)
+{
+    ASSERT(c->record_count == 0);
+    struct image *next = apply(c->image, batch);
+    image_release(c->image);
+    c->image = next;
+    c->next_offset = image_offset(next) + 1;
+}
+
 /* ---- becoming active ---- */
 
 static void put_feature(struct controller *c, struct slice name, int16_t level)

@@ -53,6 +53,9 @@ struct controller *controller_free(struct controller *c); /* takes NULL; returns
 void controller_activate(struct controller *c, const struct image *image, int64_t next_offset, int32_t epoch,
                          const struct image *bootstrap, uint64_t now_ms);
 
+/* The quorum has put a batch of its own (other voters) behind everything decided so far; no records may be waiting. */
+void controller_observe(struct controller *c, struct slice batch);
+
 /* The image with everything decided so far. Valid until the next controller_take; to keep it, take a count. */
 const struct image *controller_image(const struct controller *c);
 

@@ -18,7 +18,7 @@ struct kraft_store {
     int32_t snapshot_epoch;
     char *snapshot; /* its bytes; NULL: not in memory */
     size_t snapshot_size;
-    uint64_t since_snapshot;
+    uint64_t since_snapshot, roll_bytes;
     uint8_t **staged; /* batches in their turn: log_stage wants them until log_commit */
     size_t staged_count, staged_room;
 };
@@ -151,7 +151,7 @@ int kraft_store_put_snapshot(struct kraft_store *s, int64_t end_offset, int32_t 
     kraft_store_forget(s);
     s->snapshot_end = end_offset;
     s->snapshot_epoch = epoch;
-    bool is_big = s->since_snapshot >= ROLL_MIN;
+    bool is_big = s->since_snapshot >= s->roll_bytes;
     s->since_snapshot = 0;
     remove_older_snapshots(s);
     if (!is_big)
@@ -233,13 +233,15 @@ static int open_log(struct kraft_store *s, const struct kraft_store_options *o)
     int error = log_open(&options, &s->log);
     if (error == 0 && s->snapshot_end > log_end(s->log))
         error = log_restart_at(s->log, s->snapshot_end, o->now_wall_ms);
-    return error;
+    /* What a killed process left may be in memory only, and from here on it counts as durable. */
+    return error == 0 ? log_flush(s->log) : error;
 }
 
 int kraft_store_open(const struct kraft_store_options *o, struct kraft_store **ret_store, char **ret_message)
 {
     struct kraft_store *s = xcalloc(1, sizeof *s);
     s->fs = o->fs;
+    s->roll_bytes = o->roll_bytes > 0 ? o->roll_bytes : ROLL_MIN;
     s->dir = xasprintf("%s/__cluster_metadata-0", o->log_dir);
     int error = file_mkdir(s->fs, s->dir);
     const char *what = "make the folder";
@@ -349,6 +351,65 @@ int kraft_store_stage(struct kraft_store *s, struct slice batch, int64_t now_wal
         return log_failed(s->log) != 0 ? log_failed(s->log) : -EINVAL;
     s->since_snapshot += batch.size;
     return 0;
+}
+
+int kraft_store_truncate(struct kraft_store *s, int64_t offset)
+{
+    int error = kraft_store_has_staged(s) ? kraft_store_commit(s) : 0;
+    if (error == 0)
+        error = log_truncate(s->log, offset);
+    return error != 0 ? error : log_flush(s->log);
+}
+
+/* The snapshot first: a start that finds both cuts off what the log lacks. */
+int kraft_store_install(struct kraft_store *s, int64_t end_offset, int32_t epoch, struct slice bytes,
+                        int64_t now_wall_ms)
+{
+    char name[KRAFT_SNAPSHOT_NAME];
+    kraft_snapshot_name(end_offset, epoch, name);
+    int error = kraft_store_has_staged(s) ? kraft_store_commit(s) : 0;
+    if (error == 0)
+        error = file_replace(s->fs, s->dir, name, bytes.data, bytes.size, true);
+    if (error == 0)
+        error = log_restart_at(s->log, end_offset, now_wall_ms);
+    if (error == 0)
+        error = log_flush(s->log);
+    if (error != 0)
+        return error;
+    kraft_store_forget(s);
+    s->snapshot_end = end_offset;
+    s->snapshot_epoch = epoch;
+    s->since_snapshot = 0;
+    remove_older_snapshots(s);
+    return 0;
+}
+
+/* From the last epoch back: each one ends where the next begins. The first one may begin behind the start: a power cut
+ * brings segments back that were let go, and not what was known of them. */
+void kraft_store_epochs(const struct kraft_store *s, struct kraft_epoch_start **ret_epochs, size_t *ret_count)
+{
+    struct kraft_epoch_start *all = NULL;
+    size_t count = 0;
+    int64_t end = log_end(s->log), start = log_start(s->log);
+    int32_t epoch = log_latest_epoch(s->log);
+    while (epoch >= 0 && end > start) {
+        all = xrealloc(all, (count + 1) * sizeof *all);
+        all[count++] = (struct kraft_epoch_start){epoch, start};
+        if (epoch == 0)
+            break;
+        log_end_of_epoch(s->log, epoch - 1, &epoch, &end);
+        if (end > start)
+            all[count - 1].start = end;
+        if (end > start && log_epoch_of_offset(s->log, end - 1) != epoch)
+            break;
+    }
+    for (size_t i = 0; i < count / 2; i++) {
+        struct kraft_epoch_start one = all[i];
+        all[i] = all[count - 1 - i];
+        all[count - 1 - i] = one;
+    }
+    *ret_epochs = all;
+    *ret_count = count;
 }
 
 bool kraft_store_has_staged(const struct kraft_store *s)

@@ -17,6 +17,7 @@ struct kraft_store_options {
     const char *log_dir;   /* the folder that __cluster_metadata-0 is in */
     int32_t segment_bytes; /* metadata.log.segment.bytes */
     int64_t segment_ms;    /* metadata.log.segment.ms */
+    uint64_t roll_bytes;   /* of the log before a snapshot lets its segments go; 0: 1 MiB */
     int64_t now_wall_ms;
     log_note_fn *note; /* may be NULL */
     void *note_ctx;
@@ -54,6 +55,14 @@ bool kraft_store_has_staged(const struct kraft_store *s);
 /* -EBUSY: another process has written to the log (Kafka in combined mode does so before it asks for the folder's lock).
  */
 NODISCARD int kraft_store_commit(struct kraft_store *s);
+
+/* Keeps what is before offset; what is staged is written first. 0 or -errno. */
+NODISCARD int kraft_store_truncate(struct kraft_store *s, int64_t offset);
+/* Another node's snapshot becomes the newest, and the log, emptied, goes on at end_offset. 0 or -errno. */
+NODISCARD int kraft_store_install(struct kraft_store *s, int64_t end_offset, int32_t epoch, struct slice bytes,
+                                  int64_t now_wall_ms);
+/* The epochs of the log and where they start, oldest first; *ret_epochs is the caller's to free, NULL: none. */
+void kraft_store_epochs(const struct kraft_store *s, struct kraft_epoch_start **ret_epochs, size_t *ret_count);
 
 /* A snapshot of all before end_offset becomes the newest; older ones and the segments below it go. 0 or -errno. */
 NODISCARD int kraft_store_put_snapshot(struct kraft_store *s, int64_t end_offset, int32_t epoch, struct slice bytes,

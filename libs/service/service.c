@@ -367,6 +367,12 @@ int32_t service_controller(const struct service *s)
     return s->controllers[s->controller_at];
 }
 
+size_t service_controllers(const struct service *s, int32_t ret_ids[SERVICE_CONTROLLERS_MAX])
+{
+    memcpy(ret_ids, s->controllers, s->controller_count * sizeof s->controllers[0]);
+    return s->controller_count;
+}
+
 void service_controller_failed(struct service *s, int32_t id)
 {
     if (s->controllers[s->controller_at] == id)

@@ -79,6 +79,9 @@ bool service_is_draining(const struct service *s);
 
 /* The controller to ask: the one that last answered as leader, or the first configured. */
 int32_t service_controller(const struct service *s);
+/* The ids of all that karst.controllers names; the count. */
+enum { SERVICE_CONTROLLERS_MAX = 16 };
+size_t service_controllers(const struct service *s, int32_t ret_ids[SERVICE_CONTROLLERS_MAX]);
 /* A reply said NOT_CONTROLLER, or a call to it failed: the next one is asked. */
 void service_controller_failed(struct service *s, int32_t id);
 

@@ -7,8 +7,6 @@
 #include "libs/metadata/image.h"
 #include "libs/service/service.h"
 
-enum { SERVICE_CONTROLLERS_MAX = 16 };
-
 struct waiter {
     uint64_t id;
     int64_t offset;

@@ -10,8 +10,8 @@ enum { REPLY_BYTES_MAX = 8 << 20, PARK_MAX_MS = 60000 };
 
 static void reply(struct quorum *q, struct rpc *rpc, Karst__Bus__FollowReply *body, const struct ref *payload)
 {
-    body->leader_id = service_id(q->service);
-    body->high_watermark = kraft_high_watermark(q->kraft);
+    body->leader_id = q->kraft != NULL ? kraft_leader(q->kraft) : -1;
+    body->high_watermark = q->kraft != NULL ? kraft_high_watermark(q->kraft) : -1;
     rpc_reply(rpc, KARST__BUS__REPLY__BODY_FOLLOW, body, payload, payload ? 1 : 0, 0);
 }
 
@@ -135,10 +135,8 @@ void follow_wake(struct quorum *q)
 
 void follow_end_all(struct quorum *q)
 {
-    while (q->followers != NULL) {
-        int64_t from = q->followers->from;
-        reply_nothing(q, unpark(q->followers), from);
-    }
+    while (q->followers != NULL)
+        reply_error(q, unpark(q->followers), KERR_NOT_LEADER_OR_FOLLOWER);
 }
 
 /* ---- the request ---- */
@@ -152,7 +150,7 @@ void follow_on_call(void *ctx, struct rpc *rpc)
     size_t max_bytes = MIN((size_t)m->max_bytes, (size_t)REPLY_BYTES_MAX);
     int32_t epoch;
     uint32_t wait_ms = MIN(m->max_wait_ms, (uint32_t)PARK_MAX_MS);
-    if (q->failed || service_is_draining(q->service) || m->from_offset < 0) {
+    if (!q->active || q->failed || service_is_draining(q->service) || m->from_offset < 0) {
         reply_error(q, rpc, m->from_offset < 0 ? KERR_OFFSET_OUT_OF_RANGE : KERR_NOT_LEADER_OR_FOLLOWER);
         return;
     }

@@ -18,12 +18,11 @@
 static void on_drain(void *ctx)
 {
     struct quorum *q = ctx;
-    struct kraft_event resign = {.kind = KRAFT_RESIGN};
-    struct kraft_actions none;
     quorum_commit(q);
-    follow_end_all(q);
-    q->tick = loop_timer_stop(q->tick);
-    kraft_step(q->kraft, &resign, &none);
+    if (!q->failed)
+        quorum_step(q, &(struct kraft_event){.kind = KRAFT_RESIGN});
+    q->ended = true;
+    quorum_deactivate(q);
     service_drained(q->service);
 }
 
@@ -32,6 +31,7 @@ static void serve(struct quorum *q)
     bus_serve(q->bus, KARST__BUS__CALL__BODY_REGISTER, register_on_call, q);
     bus_serve(q->bus, KARST__BUS__CALL__BODY_HEARTBEAT, heartbeat_on_call, q);
     bus_serve(q->bus, KARST__BUS__CALL__BODY_FOLLOW, follow_on_call, q);
+    bus_serve(q->bus, KARST__BUS__CALL__BODY_QUORUM, quorum_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_CREATE_TOPICS, create_topics_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_DELETE_TOPICS, delete_topics_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_CREATE_PARTITIONS, create_partitions_on_call, q);
@@ -57,8 +57,8 @@ int main(int argc, char **argv)
         loop_hook(q.loop, LOOP_COMMIT, quorum_commit, &q);
         status = service_run(q.service);
     }
-    q.tick = loop_timer_stop(q.tick);
-    follow_end_all(&q);
+    quorum_deactivate(&q);
+    quorum_end_calls(&q);
     quorum_close(&q);
     q.service = service_close(q.service);
     return status;

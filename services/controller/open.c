@@ -53,28 +53,6 @@ static int load_snapshot(struct quorum *q)
     return error == 0 ? 0 : complain(q->log_dir, "the newest snapshot of the metadata log cannot be understood", error);
 }
 
-static int replay_log(struct quorum *q)
-{
-    struct buf b CLEANUP(buf_free) = {0};
-    while (image_offset(q->committed) + 1 < kraft_store_end(q->store)) {
-        struct image *next;
-        int64_t bad = -1;
-        b.size = 0;
-        int error =
-            kraft_store_read(q->store, image_offset(q->committed) + 1, kraft_store_end(q->store), REPLAY_BYTES, &b);
-        if (error != 0 || b.size == 0)
-            return complain(q->log_dir, "read the metadata log", error != 0 ? error : -EBADMSG);
-        error = image_apply(q->committed, buf_slice(&b), &next, &bad);
-        if (error != 0) {
-            log_error("%s: the metadata log cannot be understood at offset %" PRId64, q->log_dir, bad);
-            return STATUS_STORAGE;
-        }
-        image_release(q->committed);
-        q->committed = next;
-    }
-    return 0;
-}
-
 static int open_store(struct quorum *q)
 {
     struct kraft_store_options o = {
@@ -91,8 +69,7 @@ static int open_store(struct quorum *q)
         free(message);
         return STATUS_STORAGE;
     }
-    int status = load_snapshot(q);
-    return status != 0 ? status : replay_log(q);
+    return load_snapshot(q);
 }
 
 /* ---- the quorum ---- */
@@ -112,35 +89,102 @@ static int find_voters(struct quorum *q, const struct meta_properties *meta, str
     return 0;
 }
 
+/* Voters that the configuration does not name cannot be reached: with too many of them nobody is ever elected. */
+static int check_voters(const struct quorum *q, const int32_t *others, size_t count)
+{
+    const struct kraft_voters *v = kraft_voters(q->kraft);
+    int32_t known = 0;
+    for (int32_t i = 0; i < v->count; i++) {
+        bool named = v->voter[i].id == service_id(q->service);
+        for (size_t j = 0; j < count; j++)
+            named = named || others[j] == v->voter[i].id;
+        known += named;
+        if (!named)
+            log_warn("karst.controllers does not name node %d, a voter of the metadata log", v->voter[i].id);
+    }
+    if (v->count == 0 || known > v->count / 2)
+        return 0;
+    log_error("%s: the metadata log has %d voters, and karst.controllers names %d of them: no leader can be elected",
+              q->log_dir, v->count, known);
+    return STATUS_CONFIG;
+}
+
+static void fill_times(const struct quorum *q, struct kraft_options *o)
+{
+    o->election_ms = (uint32_t)config_int(q->config, "controller.quorum.election.timeout.ms");
+    o->fetch_ms = (uint32_t)config_int(q->config, "controller.quorum.fetch.timeout.ms");
+    o->backoff_max_ms = (uint32_t)config_int(q->config, "controller.quorum.election.backoff.max.ms");
+    o->retry_ms = (uint32_t)config_int(q->config, "controller.quorum.retry.backoff.ms");
+    o->request_ms = (uint32_t)config_int(q->config, "controller.quorum.request.timeout.ms");
+    o->fetch_bytes = (uint32_t)config_int(q->config, "controller.quorum.fetch.max.bytes");
+    o->snapshot_bytes = (uint32_t)config_int(q->config, "controller.quorum.fetch.snapshot.max.bytes");
+    o->now_ms = loop_now_ms(q->loop);
+}
+
+/* The voters that the log names behind the snapshot: all of it is read once. */
+static int replay(struct quorum *q)
+{
+    struct buf b CLEANUP(buf_free) = {0};
+    int64_t at = image_offset(q->committed) + 1, end = kraft_store_end(q->store);
+    while (at < end) {
+        b.size = 0;
+        int error = kraft_store_read(q->store, at, end, REPLAY_BYTES, &b);
+        struct slice rest = buf_slice(&b);
+        struct batch batch;
+        if (error == 0 && b.size == 0)
+            error = -EBADMSG;
+        if (error == 0)
+            error = kraft_replay(q->kraft, rest);
+        if (error != 0)
+            return complain(q->log_dir, "read the metadata log", error);
+        while (batch_next(&rest, &batch, NULL) == 1)
+            at = batch_next_offset(&batch);
+    }
+    return 0;
+}
+
 static int make_kraft(struct quorum *q, const struct meta_properties *meta)
 {
     struct kraft_options *o = xcalloc(1, sizeof *o);
+    struct kraft_epoch_start *epochs = NULL;
+    int32_t others[SERVICE_CONTROLLERS_MAX];
     *o = (struct kraft_options){
         .node_id = meta->node_id,
         .directory_id = meta->directory_id,
         .state = {.leader_id = -1, .voted_id = -1},
+        .log_start = kraft_store_start(q->store),
         .log_end = kraft_store_end(q->store),
-        .last_epoch = kraft_store_last_epoch(q->store),
-        .log_has_voters = kraft_store_end(q->store) > 0,
+        .snapshot_end = -1,
+        .others = others,
+        .other_count = service_controllers(q->service, others),
     };
+    (void)kraft_store_has_snapshot(q->store, &o->snapshot_end, &o->snapshot_epoch);
+    o->log_has_voters = o->snapshot_end > 0;
+    kraft_store_epochs(q->store, &epochs, &o->epoch_count);
+    o->epochs = epochs;
+    fill_times(q, o);
     kraft_store_state(q->store, &o->state);
     int status = find_voters(q, meta, o);
-    int error = status == 0 ? kraft_new(o, &q->kraft) : 0;
-    if (error == -ENOTSUP)
-        log_error("%s: the metadata log has %d voters; this release runs one controller", q->log_dir, o->voters.count);
-    else if (error != 0)
-        log_error("%s: node %d is not the voter of the metadata log", q->log_dir, meta->node_id);
+    if (status == 0 && getrandom(&o->seed, sizeof o->seed, 0) != (ssize_t)sizeof o->seed)
+        status = complain("getrandom", "read", -errno);
+    if (status == 0 && kraft_new(o, &q->kraft) != 0)
+        status = complain(q->log_dir, "the voters or epochs of the metadata log", -EBADMSG);
+    free(epochs);
     free(o);
-    return status != 0 ? status : error != 0 ? STATUS_CONFIG : 0;
+    if (status == 0)
+        status = replay(q);
+    return status == 0 ? check_voters(q, others, service_controllers(q->service, others)) : status;
 }
 
-/* The features that the formatter chose; NULL: there is no such file. They count only while the log is empty. */
-static struct image *read_bootstrap(const struct quorum *q)
+/* The features that the formatter chose; they count only while the log has none. */
+struct image *quorum_read_bootstrap(const struct quorum *q)
 {
     char *path = xasprintf("%s/bootstrap.checkpoint", q->log_dir), *data = NULL;
     struct image *image = NULL;
     size_t size = 0;
-    if (kraft_store_end(q->store) == 0 && file_slurp(&file_system_real, path, BOOTSTRAP_MAX, &data, &size) == 0 &&
+    int32_t count = 0;
+    (void)image_features(q->committed, &count);
+    if (count == 0 && file_slurp(&file_system_real, path, BOOTSTRAP_MAX, &data, &size) == 0 &&
         image_load(service_cluster_id(q->service), slice_make(data, size), 0, -1, &image) != 0)
         log_warn("%s cannot be understood; the cluster gets the features of this release", path);
     free(data);
@@ -154,10 +198,16 @@ static int make_controller(struct quorum *q)
     if (getrandom(o.seed, sizeof o.seed, 0) != (ssize_t)sizeof o.seed)
         return complain("getrandom", "read", -errno);
     q->controller = controller_new(&o);
-    struct image *bootstrap = read_bootstrap(q);
-    int status = quorum_become_leader(q, bootstrap);
-    image_release(bootstrap);
-    return status;
+    return 0;
+}
+
+/* Alone, it leads and decides when this returns; else the others are asked from here on. */
+static int start(struct quorum *q)
+{
+    quorum_step(q, &(struct kraft_event){.kind = KRAFT_TICK});
+    quorum_commit(q); /* the leader change */
+    quorum_commit(q); /* the first records of a new cluster */
+    return q->failed ? STATUS_STORAGE : 0;
 }
 
 int quorum_open(struct quorum *q)
@@ -183,6 +233,8 @@ int quorum_open(struct quorum *q)
         status = make_kraft(q, &meta);
     if (status == 0)
         status = make_controller(q);
+    if (status == 0)
+        status = start(q);
     return status;
 }
 

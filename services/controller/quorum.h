@@ -40,36 +40,64 @@ struct quorum {
     struct kraft_store *store;
     struct kraft *kraft;
     struct controller *controller;
-    struct image *committed;
+    struct image *committed; /* everything before the high watermark */
+    bool active;             /* this process decides: it leads, and its image is at the end of the log */
+    bool moved, installed;   /* the high watermark; a snapshot of the leader: quorum_publish goes on from there */
+    struct ahead *ahead;     /* images of what is decided and not committed, in the order of the log */
     struct waiting *waiting;
+    struct quorum_call *calls; /* of other controllers, that the core has not answered */
+    uint64_t last_call;
+    struct loop_timer *raft_timer;
+    uint64_t raft_due;
+    enum kraft_role told_role;
+    int32_t told_epoch, told_leader;
     struct follower *followers;
     uint32_t follower_count;
     struct ref last;   /* the batches of the last commit: what nearly every follower wants next */
     int64_t last_base; /* the offset of its first record */
     struct loop_timer *tick;
     int64_t snapshot_due_wall_ms;
-    bool failed;
+    bool failed, ended; /* ended: what still comes from the bus means nothing */
 };
 
 /* open.c: 0, or the exit status after a message. */
 NODISCARD int quorum_open(struct quorum *q);
 void quorum_close(struct quorum *q);
 
+/* The features that the formatter chose; NULL: there is no such file, or the log has features. */
+struct image *quorum_read_bootstrap(const struct quorum *q);
+
+/* raft.c */
+/* An event for the core, and what it wants done; times are filled in. */
+void quorum_step(struct quorum *q, const struct kraft_event *event);
+void quorum_on_call(void *ctx, struct rpc *rpc); /* bus request Quorum */
+void quorum_end_calls(struct quorum *q);
+
+/* quorum_message.c: slices and voters live in the arena. */
+Karst__Bus__QuorumMessage *quorum_message_pack(struct arena *a, const struct kraft_message *m);
+/* False: it is malformed. Bytes are not filled in. */
+NODISCARD bool quorum_message_unpack(struct arena *a, const Karst__Bus__QuorumMessage *p, struct kraft_message *ret_m);
+
 /* turn.c */
 /* Takes the records that a call of the controller core left, and answers the rpc once they (and all before them) are
  * committed. The body lives in the rpc's arena or is static. */
 void quorum_answer(struct quorum *q, struct rpc *rpc, Karst__Bus__Reply__BodyCase kind, const void *body);
-/* True, and the rpc is failed as not executed: this process decides nothing any more. First in every handler that
- * decides. */
+/* True, and the rpc is failed as not executed: this process decides nothing, or nothing any more. First in every
+ * handler that decides. */
 NODISCARD bool quorum_refuses(struct quorum *q, struct rpc *rpc);
 /* The same without an answer. */
 void quorum_record(struct quorum *q);
-/* LOOP_COMMIT: writes and flushes what was decided in the turn, publishes the image, answers. */
+/* The core appended a batch of its own while we decide. */
+void quorum_observe(struct quorum *q, struct slice batch);
+/* LOOP_COMMIT: writes and flushes what was staged in the turn. */
 void quorum_commit(void *ctx);
+/* The high watermark moved: applies, publishes, answers. */
+void quorum_publish(struct quorum *q);
 void quorum_tick(void *ctx);
 /* The disk failed: what is durable is not known any more, so the process ends. */
 void quorum_fail(struct quorum *q, const char *action, int error);
-NODISCARD int quorum_become_leader(struct quorum *q, const struct image *bootstrap);
+void quorum_activate(struct quorum *q);
+void quorum_deactivate(struct quorum *q);
 
 /* One a file, named after it. */
 void register_on_call(void *ctx, struct rpc *rpc);

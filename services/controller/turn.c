@@ -1,11 +1,14 @@
-/* turn.c - from decisions to answers: stage in the turn, one write and one flush at its end, then publish and answer.
- */
+/* turn.c - from decisions to answers: stage in the turn, one write and one flush at its end; once a majority of the
+ * voters has it (one voter: at once), publish and answer. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <utlist.h>
 
 #include "libs/base/log.h"
 #include "libs/kraft/snapshot.h"
 #include "services/controller/quorum.h"
+
+enum { REPLAY_BYTES = 4 << 20 };
 
 void quorum_fail(struct quorum *q, const char *action, int error)
 {
@@ -17,38 +20,55 @@ void quorum_fail(struct quorum *q, const char *action, int error)
     service_fail(q->service, STATUS_STORAGE);
 }
 
-/* ---- the log ---- */
+/* ---- decisions ---- */
 
-static int step(struct quorum *q, enum kraft_event_kind kind, int64_t offset, struct kraft_actions *ret_actions)
+/* The image behind a batch that is staged, for the time when it is committed. */
+struct ahead {
+    struct image *image;
+    struct ahead *prev, *next;
+};
+
+static void push_ahead(struct quorum *q)
 {
-    struct kraft_event e = {.kind = kind, .offset = offset, .now_wall_ms = loop_wall_ms(q->loop)};
-    kraft_step(q->kraft, &e, ret_actions);
-    return ret_actions->save_state ? kraft_store_save_state(q->store, &ret_actions->state) : 0;
+    struct ahead *a = xmalloc(sizeof *a);
+    a->image = image_retain(controller_image(q->controller));
+    DL_APPEND(q->ahead, a);
 }
 
-static int stage(struct quorum *q, struct slice batches, int64_t end)
+static void pop_ahead(struct quorum *q)
 {
-    struct kraft_actions actions;
-    int error = kraft_store_stage(q->store, batches, loop_wall_ms(q->loop));
-    return error != 0 ? error : step(q, KRAFT_APPENDED, end, &actions);
+    struct ahead *a = q->ahead;
+    DL_DELETE(q->ahead, a);
+    image_release(a->image);
+    free(a);
 }
 
 void quorum_record(struct quorum *q)
 {
     struct buf b CLEANUP(buf_free) = {0};
     int64_t last;
-    if (q->failed || !controller_take(q->controller, loop_wall_ms(q->loop), &b, &last))
+    if (q->failed || !q->active || !controller_take(q->controller, loop_wall_ms(q->loop), &b, &last))
         return;
-    int error = stage(q, buf_slice(&b), last + 1);
-    if (error != 0)
+    int error = kraft_store_stage(q->store, buf_slice(&b), loop_wall_ms(q->loop));
+    if (error != 0) {
         quorum_fail(q, "append to the metadata log", error);
+        return;
+    }
+    push_ahead(q);
+    quorum_step(q, &(struct kraft_event){.kind = KRAFT_APPENDED, .offset = last + 1});
+}
+
+void quorum_observe(struct quorum *q, struct slice batch)
+{
+    controller_observe(q->controller, batch);
+    push_ahead(q);
 }
 
 /* ---- answers ---- */
 
 bool quorum_refuses(struct quorum *q, struct rpc *rpc)
 {
-    if (!q->failed && !service_is_draining(q->service))
+    if (q->active && !q->failed && !service_is_draining(q->service))
         return false;
     rpc_fail(rpc, KARST__BUS__OUTCOME__OUTCOME_OVERLOADED);
     return true;
@@ -84,6 +104,23 @@ static void answer_waiting(struct quorum *q)
     }
 }
 
+/* What they asked for is in the log of a leader that is none any more: the next one may have it or not. */
+void quorum_deactivate(struct quorum *q)
+{
+    if (q->active)
+        log_info("no leader of the metadata quorum any more");
+    q->active = false;
+    q->tick = loop_timer_stop(q->tick);
+    while (q->waiting != NULL) {
+        struct rpc *rpc = q->waiting->rpc;
+        DL_DELETE(q->waiting, q->waiting);
+        rpc_fail(rpc, KARST__BUS__OUTCOME__OUTCOME_UNKNOWN);
+    }
+    while (q->ahead != NULL)
+        pop_ahead(q);
+    follow_end_all(q);
+}
+
 /* ---- snapshots ---- */
 
 static bool wants_snapshot(const struct quorum *q)
@@ -103,21 +140,75 @@ static void plan_snapshot(struct quorum *q)
 static void snapshot(struct quorum *q)
 {
     struct buf b CLEANUP(buf_free) = {0};
-    if (!wants_snapshot(q) || image_in_transaction(q->committed))
+    if (!wants_snapshot(q) || image_in_transaction(q->committed) || kraft_store_has_staged(q->store))
         return;
+    int64_t end = image_offset(q->committed) + 1;
+    int32_t epoch = image_epoch(q->committed);
     kraft_snapshot_of(q->committed, loop_wall_ms(q->loop), &b);
     plan_snapshot(q);
-    int error = kraft_store_put_snapshot(q->store, image_offset(q->committed) + 1, image_epoch(q->committed),
-                                         buf_slice(&b), loop_wall_ms(q->loop));
-    if (error != 0)
+    int error = kraft_store_put_snapshot(q->store, end, epoch, buf_slice(&b), loop_wall_ms(q->loop));
+    if (error != 0) {
         quorum_fail(q, "write a snapshot", error);
-    else
-        log_info("snapshot of the metadata up to offset %" PRId64 ", %zu bytes", image_offset(q->committed), b.size);
+        return;
+    }
+    log_info("snapshot of the metadata up to offset %" PRId64 ", %zu bytes", end - 1, b.size);
+    quorum_step(q, &(struct kraft_event){
+                       .kind = KRAFT_SNAPSHOT, .offset = end, .epoch = epoch, .start = kraft_store_start(q->store)});
 }
 
-/* ---- the turn ---- */
+/* ---- what is committed ---- */
 
-/* What was just written is what the followers at the end want: read once for all of them. */
+static int load_snapshot(struct quorum *q)
+{
+    int64_t end = 0;
+    int32_t epoch = 0;
+    struct image *image;
+    struct slice bytes = kraft_store_snapshot(q->store, &end, &epoch);
+    int error = slice_is_null(bytes) ? -ENOENT : image_load(service_cluster_id(q->service), bytes, end, epoch, &image);
+    kraft_store_forget(q->store);
+    if (error != 0)
+        return error;
+    image_release(q->committed);
+    q->committed = image;
+    return 0;
+}
+
+/* One piece of the log onto the committed image. */
+static int apply_piece(struct quorum *q, int64_t end)
+{
+    struct buf b CLEANUP(buf_free) = {0};
+    struct image *next;
+    int64_t bad = -1;
+    int error = kraft_store_read(q->store, image_offset(q->committed) + 1, end, REPLAY_BYTES, &b);
+    if (error == 0 && b.size == 0)
+        error = -EBADMSG;
+    if (error == 0)
+        error = image_apply(q->committed, buf_slice(&b), &next, &bad);
+    if (error != 0) {
+        log_error("%s: the metadata log cannot be understood at offset %" PRId64, q->log_dir, bad);
+        return error;
+    }
+    image_release(q->committed);
+    q->committed = next;
+    return 0;
+}
+
+static int catch_up(struct quorum *q)
+{
+    int64_t end = kraft_high_watermark(q->kraft);
+    int error = q->installed ? load_snapshot(q) : 0;
+    q->installed = false;
+    while (q->ahead != NULL && image_offset(q->ahead->image) < end) {
+        image_release(q->committed);
+        q->committed = image_retain(q->ahead->image);
+        pop_ahead(q);
+    }
+    while (error == 0 && image_offset(q->committed) + 1 < end)
+        error = apply_piece(q, end);
+    return error;
+}
+
+/* What was just committed is what the followers at the end want: read once for all of them. */
 static void keep_last(struct quorum *q, int64_t base)
 {
     struct buf b = {0};
@@ -133,38 +224,37 @@ static void keep_last(struct quorum *q, int64_t base)
     }
 }
 
-static void publish(struct quorum *q)
+void quorum_publish(struct quorum *q)
 {
+    q->moved = false;
     int64_t base = image_offset(q->committed) + 1;
-    image_release(q->committed);
-    q->committed = image_retain(controller_image(q->controller));
+    int error = catch_up(q);
+    if (error != 0) {
+        quorum_fail(q, "apply the metadata log", error);
+        return;
+    }
     service_publish_image(q->service, q->committed);
     answer_waiting(q);
     keep_last(q, base);
     follow_wake(q);
     snapshot(q);
+    if (!q->active && kraft_role(q->kraft) == KRAFT_LEADER)
+        quorum_activate(q);
 }
 
-static int write_staged(struct quorum *q, struct kraft_actions *ret_actions)
-{
-    int error = kraft_store_commit(q->store);
-    return error != 0 ? error : step(q, KRAFT_FLUSHED, kraft_store_end(q->store), ret_actions);
-}
+/* ---- the turn ---- */
 
 void quorum_commit(void *ctx)
 {
     struct quorum *q = ctx;
-    struct kraft_actions actions = {0};
-    if (q->failed || !kraft_store_has_staged(q->store))
+    if (q->failed || q->ended || !kraft_store_has_staged(q->store))
         return;
-    int error = write_staged(q, &actions);
-    if (error != 0) {
+    int error = kraft_store_commit(q->store);
+    if (error != 0)
         quorum_fail(q, error == -EBUSY ? "another process has written to the metadata log" : "write the metadata log",
                     error);
-        return;
-    }
-    ASSERT(kraft_high_watermark(q->kraft) == image_offset(controller_image(q->controller)) + 1);
-    publish(q);
+    else
+        quorum_step(q, &(struct kraft_event){.kind = KRAFT_FLUSHED, .offset = kraft_store_end(q->store)});
 }
 
 void quorum_tick(void *ctx)
@@ -174,47 +264,25 @@ void quorum_tick(void *ctx)
     uint64_t next = controller_tick(q->controller, now);
     quorum_record(q);
     uint64_t limit = 60000; /* a day far away is looked at again in between */
-    loop_timer_again(q->tick, MIN(next > now ? next - now : 1, limit));
+    if (q->tick != NULL)
+        loop_timer_again(q->tick, MIN(next > now ? next - now : 1, limit));
 }
 
-/* ---- becoming leader ---- */
+/* ---- deciding ---- */
 
-static int append_leader_change(struct quorum *q)
+/* Our leader change is committed, and the image holds all before it: from here on this process decides. */
+void quorum_activate(struct quorum *q)
 {
-    struct kraft_actions actions;
-    int error = step(q, KRAFT_ELECT, 0, &actions);
-    if (error == 0)
-        error = step(q, KRAFT_STATE_SAVED, 0, &actions);
-    if (error != 0)
-        return error;
-    ASSERT(actions.became_leader);
-    struct image *next;
-    error = image_apply(q->committed, actions.append, &next, NULL);
-    if (error != 0)
-        return error;
-    image_release(q->committed);
-    q->committed = next;
-    return stage(q, actions.append, image_offset(next) + 1);
-}
-
-int quorum_become_leader(struct quorum *q, const struct image *bootstrap)
-{
-    int error = append_leader_change(q);
-    if (error == 0) {
-        controller_activate(q->controller, q->committed, kraft_log_end(q->kraft), kraft_epoch(q->kraft), bootstrap,
-                            loop_now_ms(q->loop));
-        plan_snapshot(q);
-        quorum_record(q);
-        struct kraft_actions actions;
-        error = q->failed ? -EIO : write_staged(q, &actions);
-    }
-    if (error != 0) {
-        log_error("%s: become the leader of the metadata quorum: %s", q->log_dir, strerror(-error));
-        return STATUS_STORAGE;
-    }
+    if (kraft_high_watermark(q->kraft) < kraft_log_end(q->kraft))
+        return;
+    struct image *bootstrap = quorum_read_bootstrap(q);
+    controller_activate(q->controller, q->committed, kraft_log_end(q->kraft), kraft_epoch(q->kraft), bootstrap,
+                        loop_now_ms(q->loop));
+    image_release(bootstrap);
+    q->active = true;
+    plan_snapshot(q);
     log_info("leader of the metadata quorum in epoch %d, log from %" PRId64 " to %" PRId64, kraft_epoch(q->kraft),
              kraft_store_start(q->store), kraft_store_end(q->store));
-    publish(q);
-    q->tick = loop_timer_start(q->loop, 1, 0, quorum_tick, q);
-    return 0;
+    q->tick = loop_timer_start(q->loop, 1, 60000, quorum_tick, q);
+    quorum_record(q);
 }

@@ -27,12 +27,18 @@ static struct kraft_options options(void)
     return o;
 }
 
+static const struct kraft_action *find(struct kraft_actions a, enum kraft_action_kind kind)
+{
+    for (size_t i = 0; i < a.count; i++)
+        if (a.action[i].kind == kind)
+            return &a.action[i];
+    return NULL;
+}
+
 static struct kraft_actions step(struct kraft *k, enum kraft_event_kind kind, int64_t offset)
 {
     struct kraft_event e = {.kind = kind, .offset = offset, .now_wall_ms = WALL_MS};
-    struct kraft_actions a;
-    kraft_step(k, &e, &a);
-    return a;
+    return kraft_step(k, &e);
 }
 
 /* CRC and times differ from one writing to the next. */
@@ -69,26 +75,27 @@ Test(kraft, one_voter_elects_itself)
     struct kraft_options o = options();
     struct kraft *k;
     cr_assert_eq(kraft_new(&o, &k), 0);
-    struct kraft_actions a = step(k, KRAFT_ELECT, 0);
-    cr_assert(a.save_state && a.append.size == 0 && !a.became_leader);
-    cr_assert_eq(a.state.leader_epoch, 1);
-    cr_assert_eq(a.state.leader_id, 1);
-    cr_assert_eq(kraft_leader(k), -1);
-    a = step(k, KRAFT_STATE_SAVED, 0);
-    cr_assert(a.became_leader && kraft_leader(k) == 1);
+    struct kraft_actions a = step(k, KRAFT_TICK, 0);
+    cr_assert_eq(a.count, 3); /* I1: in this order */
+    cr_assert_eq(a.action[0].kind, KRAFT_DO_SAVE);
+    cr_assert_eq(a.action[0].state.leader_epoch, 1);
+    cr_assert_eq(a.action[0].state.leader_id, 1);
+    cr_assert_eq(a.action[1].kind, KRAFT_DO_LEAD);
+    cr_assert_eq(a.action[2].kind, KRAFT_DO_APPEND);
+    cr_assert_eq(kraft_leader(k), 1);
     struct batch b;
-    cr_assert_eq(batch_read_header(a.append, &b), 0);
-    expect_same(a.append, kafka_first_batches, b.size);
+    cr_assert_eq(batch_read_header(a.action[2].bytes, &b), 0);
+    expect_same(a.action[2].bytes, kafka_first_batches, b.size);
     cr_assert_eq(kraft_high_watermark(k), -1);
-    cr_assert_not(step(k, KRAFT_APPENDED, 3).committed);
-    cr_assert(step(k, KRAFT_FLUSHED, 3).committed);
+    cr_assert_not_null(find(step(k, KRAFT_FLUSHED, 3), KRAFT_DO_COMMIT));
     cr_assert_eq(kraft_high_watermark(k), 3);
-    step(k, KRAFT_APPENDED, 9);
+    cr_assert_eq(step(k, KRAFT_APPENDED, 9).count, 0);
     cr_assert_eq(kraft_high_watermark(k), 3);
-    cr_assert(step(k, KRAFT_FLUSHED, 9).committed);
-    cr_assert_not(step(k, KRAFT_FLUSHED, 5).committed);
+    cr_assert_not_null(find(step(k, KRAFT_FLUSHED, 9), KRAFT_DO_COMMIT));
+    cr_assert_eq(step(k, KRAFT_FLUSHED, 5).count, 0);
     cr_assert_eq(kraft_high_watermark(k), 9);
-    step(k, KRAFT_RESIGN, 0);
+    cr_assert_eq(kraft_deadline(k), UINT64_MAX); /* alone there is nothing to wait for */
+    cr_assert_not_null(find(step(k, KRAFT_RESIGN, 0), KRAFT_DO_UNLEAD));
     cr_assert_eq(kraft_leader(k), -1);
     kraft_free(k);
 }
@@ -96,39 +103,161 @@ Test(kraft, one_voter_elects_itself)
 /* A later life starts an epoch above everything that is on disk, and writes no voters again. */
 Test(kraft, epochs_rise)
 {
+    static const struct kraft_epoch_start epochs[] = {{2, 0}, {6, 7}};
     struct kraft_options o = options();
     struct kraft *k;
     o.state.leader_epoch = 4;
-    o.last_epoch = 6;
     o.log_end = 10;
+    o.epochs = epochs;
+    o.epoch_count = COUNTOF(epochs);
     o.log_has_voters = true;
     cr_assert_eq(kraft_new(&o, &k), 0);
-    cr_assert_eq(step(k, KRAFT_ELECT, 0).state.leader_epoch, 7);
-    struct kraft_actions a = step(k, KRAFT_STATE_SAVED, 0);
+    struct kraft_actions a = step(k, KRAFT_TICK, 0);
     struct batch b;
-    cr_assert_eq(batch_read_header(a.append, &b), 0);
+    cr_assert_eq(find(a, KRAFT_DO_SAVE)->state.leader_epoch, 7);
+    cr_assert_eq(batch_read_header(find(a, KRAFT_DO_APPEND)->bytes, &b), 0);
     cr_assert_eq(b.record_count, 1);
     cr_assert_eq(b.base_offset, 10);
     cr_assert_eq(b.leader_epoch, 7);
-    step(k, KRAFT_APPENDED, 11);
-    cr_assert_not(step(k, KRAFT_FLUSHED, 10).committed); /* nothing of this epoch yet */
-    cr_assert(step(k, KRAFT_FLUSHED, 11).committed);
+    cr_assert_null(find(step(k, KRAFT_FLUSHED, 10), KRAFT_DO_COMMIT)); /* nothing of this epoch yet */
+    cr_assert_not_null(find(step(k, KRAFT_FLUSHED, 11), KRAFT_DO_COMMIT));
+    kraft_free(k);
+    o.epoch_count = 0;
+    o.voters.count = KRAFT_VOTERS_MAX + 1;
+    cr_assert_eq(kraft_new(&o, &k), -EINVAL);
+}
+
+static struct kraft *one_of_three(struct kraft_options *o)
+{
+    struct kraft *k;
+    *o = options();
+    o->voters.count = 3;
+    for (int32_t i = 1; i < 3; i++) {
+        o->voters.voter[i] = (struct kraft_voter){.id = i + 1, .kraft_version_max = 1};
+        o->voters.voter[i].directory_id.b[0] = (uint8_t)(i + 1);
+    }
+    cr_assert_eq(kraft_new(o, &k), 0);
+    return k;
+}
+
+static struct kraft_actions at(struct kraft *k, uint64_t now_ms)
+{
+    return kraft_step(k, &(struct kraft_event){.kind = KRAFT_TICK, .now_ms = now_ms, .now_wall_ms = WALL_MS});
+}
+
+static struct kraft_actions answer(struct kraft *k, const struct kraft_options *o, const struct kraft_action *asked,
+                                   struct kraft_message m, uint64_t now_ms)
+{
+    m.from = asked->to;
+    m.from_directory = o->voters.voter[asked->to - 1].directory_id;
+    m.diverging_end = m.snapshot_end = -1;
+    return kraft_step(
+        k, &(struct kraft_event){
+               .kind = KRAFT_RESPONSE, .id = asked->id, .message = &m, .now_ms = now_ms, .now_wall_ms = WALL_MS});
+}
+
+/* The first Vote of these actions; copied, as the next step ends their lives. */
+static struct kraft_action vote_of(struct kraft_actions a)
+{
+    for (size_t i = 0; i < a.count; i++)
+        if (a.action[i].kind == KRAFT_DO_SEND && a.action[i].message.kind == KRAFT_VOTE)
+            return a.action[i];
+    cr_assert(false, "no vote is asked for");
+    return (struct kraft_action){0};
+}
+
+/* Asked in an epoch that is not raised yet; raised when a majority would follow; led when it does. */
+Test(kraft, three_voters_elect_by_pre_vote)
+{
+    struct kraft_options o;
+    struct kraft *k = one_of_three(&o);
+    uint64_t now = kraft_deadline(k);
+    cr_assert_geq(now, 0);
+    struct kraft_action pre = vote_of(at(k, 5000));
+    cr_assert(pre.message.pre_vote && pre.message.epoch == 0 && kraft_role(k) == KRAFT_PROSPECTIVE);
+    struct kraft_message yes = {.kind = KRAFT_VOTE, .pre_vote = true, .granted = true, .leader = -1};
+    struct kraft_actions a = answer(k, &o, &pre, yes, 5001);
+    cr_assert_eq(kraft_role(k), KRAFT_CANDIDATE);
+    cr_assert_eq(a.action[0].kind, KRAFT_DO_SAVE); /* I1: before the vote is asked for */
+    cr_assert(a.action[0].state.voted_id == 1 && a.action[0].state.leader_epoch == 1);
+    struct kraft_action real = vote_of(a);
+    cr_assert(!real.message.pre_vote && real.message.epoch == 1);
+    yes.pre_vote = false;
+    yes.epoch = 1;
+    a = answer(k, &o, &real, yes, 5002);
+    cr_assert_eq(kraft_role(k), KRAFT_LEADER);
+    cr_assert_not_null(find(a, KRAFT_DO_LEAD));
+    step(k, KRAFT_FLUSHED, 3);
+    cr_assert_eq(kraft_high_watermark(k), -1); /* one of three has it */
+    struct kraft_message fetch = {.kind = KRAFT_FETCH,
+                                  .from = 2,
+                                  .epoch = 1,
+                                  .offset = 3,
+                                  .last_epoch = 1,
+                                  .high_watermark = -1,
+                                  .from_directory = o.voters.voter[1].directory_id};
+    a = kraft_step(k, &(struct kraft_event){.kind = KRAFT_REQUEST, .id = 9, .message = &fetch, .now_ms = 5003});
+    cr_assert_not_null(find(a, KRAFT_DO_COMMIT));
+    cr_assert_eq(kraft_high_watermark(k), 3);
+    cr_assert(find(a, KRAFT_DO_REPLY)->id == 9 && find(a, KRAFT_DO_REPLY)->message.high_watermark == 3);
+    /* Nobody fetches any more: it does not go on as if it led. */
+    cr_assert_not_null(find(at(k, 5003 + 3000), KRAFT_DO_UNLEAD));
+    cr_assert_eq(kraft_role(k), KRAFT_RESIGNED);
     kraft_free(k);
 }
 
-Test(kraft, refuses_other_quorums)
+static struct kraft_message ask_vote(struct kraft *k, struct kraft_message m, bool *ret_saved)
 {
-    struct kraft_options o = options();
-    struct kraft *k;
-    o.voters.count = 2;
-    o.voters.voter[1] = (struct kraft_voter){.id = 2};
-    cr_assert_eq(kraft_new(&o, &k), -ENOTSUP);
-    o = options();
-    o.voters.voter[0].id = 2;
-    cr_assert_eq(kraft_new(&o, &k), -EINVAL);
-    o = options();
-    o.directory_id = UUID_DIR_LOST;
-    cr_assert_eq(kraft_new(&o, &k), -EINVAL);
+    m.kind = KRAFT_VOTE;
+    m.leader = -1;
+    struct kraft_actions a =
+        kraft_step(k, &(struct kraft_event){.kind = KRAFT_REQUEST, .id = 1, .message = &m, .now_ms = 1});
+    *ret_saved = find(a, KRAFT_DO_SAVE) != NULL;
+    cr_assert_not_null(find(a, KRAFT_DO_REPLY));
+    return find(a, KRAFT_DO_REPLY)->message;
+}
+
+Test(kraft, one_vote_an_epoch)
+{
+    struct kraft_options o;
+    struct kraft *k = one_of_three(&o);
+    bool saved;
+    struct kraft_message two = {.from = 2, .epoch = 5, .from_directory = o.voters.voter[1].directory_id};
+    struct kraft_message three = {.from = 3, .epoch = 5, .from_directory = o.voters.voter[2].directory_id};
+    cr_assert(ask_vote(k, two, &saved).granted && saved);
+    cr_assert(!ask_vote(k, three, &saved).granted && !saved);
+    cr_assert(ask_vote(k, two, &saved).granted && !saved); /* asked again, answered the same */
+    three.pre_vote = true;
+    cr_assert(ask_vote(k, three, &saved).granted && !saved); /* a pre-vote promises nothing */
+    two.epoch = 4;
+    cr_assert_eq(ask_vote(k, two, &saved).error, KERR_FENCED_LEADER_EPOCH);
+    three.to_directory.b[0] = 99;
+    cr_assert_eq(ask_vote(k, three, &saved).error, KERR_INVALID_VOTER_KEY);
+    two.epoch = INT32_MAX;
+    cr_assert_eq(ask_vote(k, two, &saved).error, KERR_INVALID_REQUEST);
+    kraft_free(k);
+}
+
+/* A log that is behind gets no vote, whatever its epoch. */
+Test(kraft, no_vote_for_a_shorter_log)
+{
+    static const struct kraft_epoch_start epochs[] = {{2, 0}, {6, 7}};
+    struct kraft_options o;
+    struct kraft *k = kraft_free(one_of_three(&o));
+    bool saved;
+    o.log_end = 10;
+    o.epochs = epochs;
+    o.epoch_count = COUNTOF(epochs);
+    cr_assert_eq(kraft_new(&o, &k), 0);
+    struct kraft_message m = {.from = 2, .epoch = 9, .offset = 9, .last_epoch = 6};
+    cr_assert_not(ask_vote(k, m, &saved).granted);
+    m.offset = 99;
+    m.last_epoch = 5;
+    cr_assert_not(ask_vote(k, m, &saved).granted);
+    m.offset = 10;
+    m.last_epoch = 6;
+    cr_assert(ask_vote(k, m, &saved).granted && saved);
+    kraft_free(k);
 }
 
 Test(kraft, quorum_state_as_kafka_writes_it)

@@ -1,0 +1,148 @@
+/* change.c - voters added, removed and changed while the quorum runs (KIP-853), one at a time: any two sets of voters
+ * that follow each other share a majority, so that no two leaders can be elected by different ones.
+ *
+ * A set counts from the moment it is in the log. It is answered when it is committed: by a majority of the new set. */
+#include <stdlib.h>
+
+#include "libs/kraft/kraft_internal.h"
+
+enum { JOIN_RETRY_MS = 5000 };
+
+static void refuse(struct kraft *k, uint64_t id, const struct kraft_message *m, enum kafka_error error,
+                   const char *text)
+{
+    kraft_reply(k, m->kind, id, error)->text = text;
+}
+
+/* Checks that all three have; false: refused. */
+static bool may_change(struct kraft *k, uint64_t id, const struct kraft_message *m)
+{
+    if (k->role != KRAFT_LEADER)
+        refuse(k, id, m, KERR_NOT_LEADER_OR_FOLLOWER, NULL);
+    else if (m->voter == NULL)
+        refuse(k, id, m, KERR_INVALID_REQUEST, "The request names no voter.");
+    else if (lineage_voters(k)->kraft_version < 1)
+        refuse(k, id, m, KERR_UNSUPPORTED_VERSION,
+               "Cluster doesn't support adding voters because the kraft.version feature is 0");
+    else if (k->high_watermark <= k->epoch_start)
+        refuse(k, id, m, KERR_REQUEST_TIMED_OUT, "The leader has not committed a record of its epoch yet.");
+    else if (lineage_voters(k)->offset >= k->high_watermark || k->change != 0)
+        refuse(k, id, m, KERR_REQUEST_TIMED_OUT, "Another change of the voters is not committed yet.");
+    else
+        return true;
+    return false;
+}
+
+static int32_t find(const struct kraft_voters *v, int32_t id)
+{
+    for (int32_t i = 0; i < v->count; i++)
+        if (v->voter[i].id == id)
+            return i;
+    return -1;
+}
+
+static void append(struct kraft *k, uint64_t id, enum kraft_message_kind kind, const struct kraft_voters *voters)
+{
+    leader_append_control(k, false, voters);
+    k->change = id;
+    k->change_kind = kind;
+    leader_update_high_watermark(k); /* fewer voters may be a majority already */
+}
+
+/* A voter that is far behind would make the quorum weaker, not stronger. */
+static bool has_caught_up(struct kraft *k, const struct kraft_voter *v)
+{
+    const struct peer *p = kraft_peer(k, v->id, v->directory_id);
+    return p != NULL && p->fetched && k->now_ms - p->last_fetch_ms < k->fetch_ms && p->caught_up_ms != 0 &&
+           k->now_ms - p->caught_up_ms < (uint64_t)60 * 60 * 1000 && p->end >= k->epoch_start;
+}
+
+static void add(struct kraft *k, uint64_t id, const struct kraft_message *m, struct kraft_voters *voters)
+{
+    if (find(voters, m->voter->id) >= 0)
+        refuse(k, id, m, KERR_DUPLICATE_VOTER, "The voter id is already part of the set of voters.");
+    else if (voters->count == KRAFT_VOTERS_MAX)
+        refuse(k, id, m, KERR_INVALID_REQUEST, "The set of voters is full.");
+    else if (uuid_is_zero(m->voter->directory_id) || m->voter->kraft_version_max < lineage_voters(k)->kraft_version)
+        refuse(k, id, m, KERR_INVALID_REQUEST, "The voter has no directory id, or does not support the kraft.version.");
+    else if (!has_caught_up(k, m->voter))
+        refuse(k, id, m, KERR_REQUEST_TIMED_OUT, "The voter has not caught up with the leader's log.");
+    else {
+        voters->voter[voters->count++] = *m->voter;
+        append(k, id, m->kind, voters);
+    }
+}
+
+static void drop(struct kraft *k, uint64_t id, const struct kraft_message *m, struct kraft_voters *voters)
+{
+    int32_t at = find(voters, m->voter->id);
+    if (at < 0 || !uuid_eq(voters->voter[at].directory_id, m->voter->directory_id)) {
+        refuse(k, id, m, KERR_VOTER_NOT_FOUND, "The voter is not part of the set of voters.");
+    } else if (voters->count == 1) {
+        refuse(k, id, m, KERR_INVALID_REQUEST, "The last voter cannot be removed.");
+    } else {
+        memmove(&voters->voter[at], &voters->voter[at + 1], (size_t)(voters->count - at - 1) * sizeof voters->voter[0]);
+        voters->count--;
+        append(k, id, m->kind, voters);
+    }
+}
+
+static void update(struct kraft *k, uint64_t id, const struct kraft_message *m, struct kraft_voters *voters)
+{
+    int32_t at = find(voters, m->voter->id);
+    if (at < 0 || !uuid_eq(voters->voter[at].directory_id, m->voter->directory_id)) {
+        refuse(k, id, m, KERR_VOTER_NOT_FOUND, "The voter is not part of the set of voters.");
+    } else if (m->voter->kraft_version_max < lineage_voters(k)->kraft_version) {
+        refuse(k, id, m, KERR_INVALID_REQUEST, "The voter does not support the kraft.version.");
+    } else {
+        voters->voter[at] = *m->voter;
+        append(k, id, m->kind, voters);
+    }
+}
+
+void change_on_request(struct kraft *k, uint64_t id, const struct kraft_message *m)
+{
+    if (!may_change(k, id, m))
+        return;
+    struct kraft_voters *voters = xmalloc(sizeof *voters);
+    *voters = *kraft_voters(k);
+    if (m->kind == KRAFT_ADD_VOTER)
+        add(k, id, m, voters);
+    else if (m->kind == KRAFT_REMOVE_VOTER)
+        drop(k, id, m, voters);
+    else
+        update(k, id, m, voters);
+    free(voters);
+}
+
+void change_end(struct kraft *k, enum kafka_error error)
+{
+    if (k->change == 0)
+        return;
+    kraft_reply(k, k->change_kind, k->change, error);
+    k->change = 0;
+}
+
+/* A leader that is no voter any more stays until that is committed, and then goes. */
+void change_committed(struct kraft *k)
+{
+    if (lineage_voters(k)->offset >= k->high_watermark)
+        return;
+    change_end(k, KERR_NONE);
+    if (!kraft_is_voter(k))
+        kraft_to_resigned(k);
+}
+
+/* KIP-1186: an observer that has caught up asks the leader to make it a voter. */
+void change_pump(struct kraft *k)
+{
+    if (!k->auto_join || kraft_is_voter(k) || !k->fetched || lineage_voters(k)->kraft_version < 1 ||
+        k->now_ms < k->join_at || k->high_watermark < 0)
+        return;
+    struct peer *p = kraft_peer(k, k->state.leader_id, UUID_ZERO);
+    struct kraft_message *m = p != NULL ? kraft_ask(k, p, KRAFT_ADD_VOTER) : NULL;
+    if (m == NULL)
+        return;
+    m->voter = &k->self;
+    k->join_at = k->now_ms + JOIN_RETRY_MS;
+}
