@@ -21,6 +21,13 @@ def alter(system, kind, name, key, value):
         raise RuntimeError(f"{system.name}: {key}={value}: {answer['ErrorMessage']}")
 
 
+def flush(folder):
+    for path in glob.glob(os.path.join(folder, "*")):
+        fd = os.open(path, os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
+
+
 def segments(folder):
     """(base offset, bytes) of each."""
     return sorted((int(os.path.basename(p)[:20]), os.path.getsize(p)) for p in glob.glob(os.path.join(folder, "*.log")))
@@ -52,8 +59,8 @@ def compaction(keys_of, size, **options):
         records = run.bulk // size
         run.load("produce", topic, 1, size=size, records=records, keys=max(1, records // keys_of), seconds=0, **options)
         folder = glob.glob(os.path.join(run.system.folder, "**", f"{topic}-0"), recursive=True)[0]
-        os.sync()
-        time.sleep(min(5, run.seconds))  # what was rolled last is flushed behind the loads, by both
+        flush(folder)
+        time.sleep(min(5, run.seconds))  # the servers' own flushes of what was rolled end then, too; Karst cleans nothing before
         there = segments(folder)
         base, dirty = there[-1][0], sum(n for _, n in there[:-1])
         cpu, began = systems.cpu_s(run.system.pids()), time.monotonic()
