@@ -64,6 +64,8 @@ GOALS = [
     Goal("partition", "memory per idle partition (KiB)", "partition_kib", 4, "value", ("idle-partitions",)),
     Goal("first", "exec to first acknowledged record (s)", "first_record_s", 0.2, "value", ("first-record",)),
     Goal("recovery", "start after kill -9, 20 GB in 1,000 partitions (s)", "ready_s", 0.1, workloads=("recovery",)),
+    Goal("flush", "records/s with flush.messages=1, 100 producers", "records_s", 5.0, workloads=("flush-100-1", "flush-100")),
+    Goal("compaction", "server CPU per GB compacted", "cpu_gb_s", 0.5, workloads=("compaction", "compaction-100")),
     Goal("lagging", "what a reader from the disk adds to the tail's p99 (ms)", "p99_moved_ms", 1.0, workloads=("lagging",)),
     Goal("flight-64", "server CPU per small Produce, 64 in flight (µs)", "cpu_mrec_s", 12, "value", ("inflight-64",)),
 ]
