@@ -279,6 +279,23 @@ int checkpoints_arrival(struct directory *d)
     return err == 0 ? write_cleaned_now(d) : err;
 }
 
+static void rewrite(struct checkpoint *c)
+{
+    if (c->crc != *c->last_crc)
+        (void)write_now(c); /* a failure takes the directory offline */
+    else
+        checkpoint_free(c);
+}
+
+void checkpoints_strike_out(struct directory *d)
+{
+    if (!d->names_gone || d->failed != 0 || d->checkpointing || d->writing_starts)
+        return;
+    d->names_gone = false;
+    rewrite(gather_starts(d));
+    rewrite(gather_points(d));
+}
+
 /* ---- the clean stop ---- */
 
 /* All logs are flushed first: their recovery points are their ends then, and go into the file before anything is

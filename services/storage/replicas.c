@@ -186,6 +186,7 @@ void replica_leave(struct replica *r)
     } else {
         directory_remove_later(r->dir, path, delay);
     }
+    r->dir->names_gone = true;
     replica_free(r);
 }
 
@@ -234,6 +235,7 @@ static void set_aside(struct replica *r)
     if (err < 0)
         log_error("%s-%d: cannot be set aside: %s", r->topic, r->key.partition, strerror(-err));
     free(path);
+    r->dir->names_gone = true;
     replica_free(r);
 }
 
@@ -301,6 +303,7 @@ static void open_or_make(struct storage *s, const struct image_topic *t, const s
         log_error(SLICE_F "-%d is not made: %s", SLICE_A(t->name), p->partition, why);
         return;
     }
+    checkpoints_strike_out(d);
     u = unopened_add(d, t->name, p->partition);
     u->is_new = true;
     u->topic_id = t->id;

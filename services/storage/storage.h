@@ -133,6 +133,7 @@ struct directory {
     uint32_t starts_crc, marks_crc, points_crc, clean_crc; /* of the checkpoints as last written */
     bool checkpointing;
     bool writing_starts;
+    bool names_gone; /* partitions were removed since the checkpoints were last looked at for that */
     struct starts_wait *starts_now, *starts_next; /* for the write that is under way, and for the one after it */
     bool marking;          /* the recovery points are written when the logs that were chosen are marked */
     uint64_t told_full_ms; /* when the log last said that the disk is full */
@@ -291,6 +292,9 @@ void checkpoints_cleaned(struct directory *d);
 /* A replica is about to come to the directory: how its log starts, and how far it is compacted, is durable before this
  * returns. Not while a checkpoint is being written. 0 or -errno. */
 NODISCARD int checkpoints_arrival(struct directory *d);
+/* A partition is about to be made: what the files say of one that had its name before is struck out, or a start after a
+ * kill would take it for the new one's. What is being written meanwhile has to wait for the next timer. */
+void checkpoints_strike_out(struct directory *d);
 bool checkpoints_under_way(const struct storage *s);
 /* Clean stop: closes all logs, writes checkpoints and the marker. */
 void directories_close(struct storage *s);
