@@ -6,7 +6,7 @@
 
 #include "libs/kraft/kraft_internal.h"
 
-enum { JOIN_RETRY_MS = 5000 };
+enum { JOIN_RETRY_MS = 1000 };
 
 static void refuse(struct kraft *k, uint64_t id, const struct kraft_message *m, enum kafka_error error,
                    const char *text)
@@ -41,11 +41,14 @@ static int32_t find(const struct kraft_voters *v, int32_t id)
     return -1;
 }
 
-static void append(struct kraft *k, uint64_t id, enum kraft_message_kind kind, const struct kraft_voters *voters)
+/* A node that asks for itself has its answer at once: the set may need its fetches to be committed (KIP-1186). */
+static void append(struct kraft *k, uint64_t id, const struct kraft_message *m, const struct kraft_voters *voters)
 {
     leader_append_control(k, false, voters);
     k->change = id;
-    k->change_kind = kind;
+    k->change_kind = m->kind;
+    if (m->from >= 0)
+        change_end(k, KERR_NONE);
     leader_update_high_watermark(k); /* fewer voters may be a majority already */
 }
 
@@ -69,7 +72,7 @@ static void add(struct kraft *k, uint64_t id, const struct kraft_message *m, str
         refuse(k, id, m, KERR_REQUEST_TIMED_OUT, "The voter has not caught up with the leader's log.");
     else {
         voters->voter[voters->count++] = *m->voter;
-        append(k, id, m->kind, voters);
+        append(k, id, m, voters);
     }
 }
 
@@ -83,7 +86,7 @@ static void drop(struct kraft *k, uint64_t id, const struct kraft_message *m, st
     } else {
         memmove(&voters->voter[at], &voters->voter[at + 1], (size_t)(voters->count - at - 1) * sizeof voters->voter[0]);
         voters->count--;
-        append(k, id, m->kind, voters);
+        append(k, id, m, voters);
     }
 }
 
@@ -96,7 +99,7 @@ static void update(struct kraft *k, uint64_t id, const struct kraft_message *m, 
         refuse(k, id, m, KERR_INVALID_REQUEST, "The voter does not support the kraft.version.");
     } else {
         voters->voter[at] = *m->voter;
-        append(k, id, m->kind, voters);
+        append(k, id, m, voters);
     }
 }
 

@@ -1,7 +1,11 @@
 /* follow.c - the image of a service: the metadata log by parked Follow calls, who waits for an offset, and the peers
  * that it names.
  *
- * One call is under way at a time; it parks at the controller while there is nothing new. */
+ * One call is under way at a time; it parks at the controller while there is nothing new. Only the leader of several
+ * controllers answers it: so following also finds who leads, for all other calls of the service.
+ *
+ *   searching --an answer without error--> found --an error, no answer, the link ends--> searching: the one that was
+ * named as leader, or the next one */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <utlist.h>
@@ -9,7 +13,14 @@
 #include "libs/base/log.h"
 #include "libs/service/service_internal.h"
 
-enum { FOLLOW_WAIT_MS = 10000, FOLLOW_TIMEOUT_MS = 13000, FOLLOW_BYTES = 8 << 20, RETRY_MS = 50, STATUS_DAMAGED = 1 };
+enum {
+    FOLLOW_WAIT_MS = 10000,
+    FOLLOW_TIMEOUT_MS = 13000,
+    SEARCH_TIMEOUT_MS = 500,
+    FOLLOW_BYTES = 8 << 20,
+    RETRY_MS = 50,
+    STATUS_DAMAGED = 1
+};
 
 /* ---- a new image ---- */
 
@@ -135,17 +146,54 @@ static int apply(struct service *s, const Karst__Bus__FollowReply *reply, struct
     return 0;
 }
 
+/* What waits for the former leader ends, and is asked again of the new one. */
+static void found(struct service *s)
+{
+    int32_t id = service_controller(s), before = s->led_by;
+    s->silent = -1;
+    if (s->controller_found)
+        return;
+    s->controller_found = true;
+    s->led_by = id;
+    if (before < 0 || before == id)
+        return;
+    log_info("controller %" PRId32 " leads now, no longer %" PRId32, id, before);
+    for (size_t i = 0; i < s->controller_count; i++) {
+        if (s->controllers[i] != before)
+            continue;
+        bus_set_peer(s->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, before, 0, NULL);
+        bus_set_peer(s->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, before, 0, s->controller_addresses[i]);
+    }
+    service_member_leader_changed(s);
+}
+
+/* leader: who leads, by the word of the one that was asked; -1: nobody said. */
+static void lost(struct service *s, int32_t asked, int32_t leader)
+{
+    s->controller_found = false;
+    if (leader < 0)
+        s->silent = asked;
+    for (size_t i = 0; i < s->controller_count && leader >= 0 && leader != asked && leader != s->silent; i++)
+        if (s->controllers[i] == leader) {
+            s->controller_at = i;
+            return;
+        }
+    service_controller_failed(s, asked);
+}
+
 static void on_follow(void *ctx, const struct bus_result *result)
 {
     struct service *s = ctx;
+    int32_t asked = s->follow_asked;
 
     s->follow_call = 0;
     if (!s->joined)
         return;
     if (result->outcome != KARST__BUS__OUTCOME__OUTCOME_OK) {
-        service_controller_failed(s, service_controller(s));
-        if (result->outcome == KARST__BUS__OUTCOME__OUTCOME_UNKNOWN ||
-            result->outcome == KARST__BUS__OUTCOME__OUTCOME_TIMEOUT)
+        bool gone = result->outcome == KARST__BUS__OUTCOME__OUTCOME_UNKNOWN ||
+                    result->outcome == KARST__BUS__OUTCOME__OUTCOME_TIMEOUT;
+        lost(s, asked, -1);
+        if (gone && s->controller_count == 1)
             follow(s); /* the bus waits until the controller is back */
         else
             follow_later(s);
@@ -153,10 +201,11 @@ static void on_follow(void *ctx, const struct bus_result *result)
     }
     const Karst__Bus__FollowReply *reply = result->reply->follow;
     if (reply->error != 0) {
-        service_controller_failed(s, service_controller(s));
+        lost(s, asked, reply->leader_id);
         follow_later(s);
         return;
     }
+    found(s);
     if (result->payload_count > 0 && apply(s, reply, ref_bytes(&result->payloads[0])) != 0)
         service_fail(s, STATUS_DAMAGED);
     else
@@ -167,14 +216,17 @@ static void follow(void *ctx)
 {
     struct service *s = ctx;
     Karst__Bus__FollowRequest body = KARST__BUS__FOLLOW_REQUEST__INIT;
+    bool searches = s->controller_count > 1 && !s->controller_found;
 
     s->follow_timer = loop_timer_stop(s->follow_timer);
     body.from_offset = service_metadata_offset(s) + 1;
     body.max_bytes = FOLLOW_BYTES;
-    body.max_wait_ms = FOLLOW_WAIT_MS;
-    struct bus_request request = {
-        .kind = KARST__BUS__CALL__BODY_FOLLOW, .body = &body, .timeout_ms = FOLLOW_TIMEOUT_MS};
-    s->follow_call = bus_call(s->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, service_controller(s), &request, on_follow, s);
+    body.max_wait_ms = searches ? 0 : FOLLOW_WAIT_MS;
+    struct bus_request request = {.kind = KARST__BUS__CALL__BODY_FOLLOW,
+                                  .body = &body,
+                                  .timeout_ms = searches ? SEARCH_TIMEOUT_MS : FOLLOW_TIMEOUT_MS};
+    s->follow_asked = service_controller(s);
+    s->follow_call = bus_call(s->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, s->follow_asked, &request, on_follow, s);
 }
 
 void service_follow_start(struct service *s)

@@ -144,6 +144,14 @@ static void heartbeat(void *ctx)
         bus_call(s->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, service_controller(s), &request, on_heartbeat, s);
 }
 
+/* Its sessions begin anew: it hears of us at once, and a registration that was under way is asked for again. */
+void service_member_leader_changed(struct service *s)
+{
+    s->heartbeat_wanted = true;
+    if (s->registered)
+        heartbeat(s);
+}
+
 void service_heartbeat_soon(struct service *s)
 {
     s->heartbeat_wanted = true;

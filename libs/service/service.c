@@ -87,6 +87,7 @@ static int add_controller(struct service *s, const char *text)
         log_error("karst.controllers: %s is not ID@ADDRESS", text);
         return STATUS_CONFIG;
     }
+    s->controller_addresses[s->controller_count] = at + 1;
     s->controllers[s->controller_count++] = (int32_t)id;
     bus_set_peer(s->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, (int32_t)id, 0, at + 1);
     return 0;
@@ -258,6 +259,7 @@ int service_open(int argc, char **argv, const struct service_options *options, s
         s->options.drain_ms = DRAIN_MS;
     s->arena = arena_new(0);
     s->epoch = s->registered_offset = -1;
+    s->led_by = s->silent = -1;
     int status = open_all(s, argc, argv);
     if (status != 0) {
         service_close(s);
@@ -375,6 +377,6 @@ size_t service_controllers(const struct service *s, int32_t ret_ids[SERVICE_CONT
 
 void service_controller_failed(struct service *s, int32_t id)
 {
-    if (s->controllers[s->controller_at] == id)
+    if (!s->controller_found && s->controllers[s->controller_at] == id)
         s->controller_at = (s->controller_at + 1) % s->controller_count;
 }

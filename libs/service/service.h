@@ -82,7 +82,8 @@ int32_t service_controller(const struct service *s);
 /* The ids of all that karst.controllers names; the count. */
 enum { SERVICE_CONTROLLERS_MAX = 16 };
 size_t service_controllers(const struct service *s, int32_t ret_ids[SERVICE_CONTROLLERS_MAX]);
-/* A reply said NOT_CONTROLLER, or a call to it failed: the next one is asked. */
+/* A reply said NOT_CONTROLLER, or a call to it failed: the next one is asked, as long as none has been found that
+ * leads. Following the log finds it, and notices when it is gone. */
 void service_controller_failed(struct service *s, int32_t id);
 
 /* The newest image; NULL before the first. Valid until the next turn; to keep it, take a count of it. */

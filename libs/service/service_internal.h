@@ -31,12 +31,17 @@ struct service {
     struct loop_timer *drain_timer, *stop_timer;
 
     int32_t controllers[SERVICE_CONTROLLERS_MAX];
+    const char *controller_addresses[SERVICE_CONTROLLERS_MAX];
     size_t controller_count, controller_at;
+    bool controller_found; /* the one at controller_at has answered as the leader, and not failed since */
+    int32_t led_by;        /* the last that was found; -1: none */
+    int32_t silent;        /* a controller that did not answer: what others say of it is of the past; -1: none */
 
     struct image *image;
     struct waiter *waiters;
     uint64_t last_waiter;
     uint64_t follow_call;
+    int32_t follow_asked;
     struct loop_timer *follow_timer;
 
     bool registered, ready;
@@ -50,6 +55,7 @@ struct service {
 void service_follow_start(struct service *s);
 void service_follow_stop(struct service *s);
 
+void service_member_leader_changed(struct service *s); /* the controllers have another leader than before */
 void service_member_start(struct service *s);
 void service_member_image_changed(struct service *s);
 void service_member_drain(struct service *s); /* tells the controller that we are about to go */

@@ -1,5 +1,6 @@
 /* open.c - from a data directory to a leader of the quorum: locks, newest snapshot, log, election. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -74,8 +75,29 @@ static int open_store(struct quorum *q)
 
 /* ---- the quorum ---- */
 
-/* A log without voters in it is of a cluster with a static quorum (controller.quorum.voters): this node is its only
- * voter. */
+/* Where a Kafka of this node id would serve its controller listener: what the voters' record says of us. */
+static void fill_self(const struct quorum *q, struct kraft_voter *v)
+{
+    struct arena *a = arena_new(0);
+    struct config_list all = config_list(q->config, "listeners", a);
+    struct config_list names = config_list(q->config, "controller.listener.names", a);
+    *v = (struct kraft_voter){.kraft_version_max = 1};
+    for (size_t i = 0; names.count > 0 && i < all.count; i++) {
+        size_t n = strlen(names.items[0]);
+        const char *address = all.items[i] + n + 3, *colon = strrchr(all.items[i], ':');
+        if (strncmp(all.items[i], names.items[0], n) != 0 || strncmp(all.items[i] + n, "://", 3) != 0 ||
+            colon < address || v->endpoint_count > 0)
+            continue;
+        struct kraft_endpoint *e = &v->endpoints[v->endpoint_count++];
+        snprintf(e->name, sizeof e->name, "%s", names.items[0]);
+        snprintf(e->host, sizeof e->host, "%.*s", (int)(colon - address), colon > address ? address : "localhost");
+        e->port = (uint16_t)strtol(colon + 1, NULL, 10);
+    }
+    arena_free(a);
+}
+
+/* A log without voters is new, of a controller that is to join others, or of a cluster with a static quorum
+ * (controller.quorum.voters): then this node is its only voter. */
 static int find_voters(struct quorum *q, const struct meta_properties *meta, struct kraft_options *o)
 {
     struct slice value = image_voters(q->committed);
@@ -84,6 +106,8 @@ static int find_voters(struct quorum *q, const struct meta_properties *meta, str
         return kraft_voters_decode(value, &o->voters) == 0
                    ? 0
                    : complain(q->log_dir, "the voters in the metadata log", -EBADMSG);
+    if (o->auto_join && kraft_store_start(q->store) == 0)
+        return 0;
     o->voters.count = 1;
     o->voters.voter[0] = (struct kraft_voter){.id = meta->node_id, .directory_id = meta->directory_id};
     return 0;
@@ -163,6 +187,8 @@ static int make_kraft(struct quorum *q, const struct meta_properties *meta)
     kraft_store_epochs(q->store, &epochs, &o->epoch_count);
     o->epochs = epochs;
     fill_times(q, o);
+    fill_self(q, &o->self);
+    o->auto_join = config_bool(q->config, "controller.quorum.auto.join.enable");
     kraft_store_state(q->store, &o->state);
     int status = find_voters(q, meta, o);
     if (status == 0 && getrandom(&o->seed, sizeof o->seed, 0) != (ssize_t)sizeof o->seed)

@@ -4,6 +4,7 @@
  * A step of the core leaves actions, done here in their order; what follows of them (the log is flushed, records are
  * committed) is the next step, never a step inside one. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <utlist.h>
 
@@ -128,6 +129,8 @@ static void on_answer(void *ctx, const struct bus_result *result)
         e.message = &m;
         if (result->payload_count > 0)
             m.bytes = ref_bytes(&result->payloads[0]);
+        if (m.kind == KRAFT_ADD_VOTER)
+            log_info("asked to become a voter: %s", kafka_error_name((int)m.error));
     }
     if (!q->failed && !q->ended)
         quorum_step(q, &e);
@@ -199,16 +202,35 @@ static void arm(struct quorum *q)
         loop_timer_again(q->raft_timer, delay);
 }
 
+static void write_status(const struct quorum *q)
+{
+    struct buf b CLEANUP(buf_free) = {0};
+    char name[64];
+    snprintf(name, sizeof name, "controller-%" PRId32 ".quorum", service_id(q->service));
+    buf_printf(&b, "%s %d %d\n", q->told_voter ? kraft_role_name(q->told_role) : "observer", q->told_epoch,
+               q->told_leader);
+    int error = file_replace(&file_system_real, service_run_dir(q->service), name, b.data, b.size, false);
+    if (error != 0)
+        log_warn("%s/%s: %s: karst status will not know", service_run_dir(q->service), name, strerror(-error));
+}
+
+/* For the log, and what karst status shows. */
 static void tell_role(struct quorum *q)
 {
     enum kraft_role role = kraft_role(q->kraft);
     int32_t epoch = kraft_epoch(q->kraft), leader = kraft_leader(q->kraft);
-    if (kraft_voters(q->kraft)->count > 1 &&
-        (role != q->told_role || epoch != q->told_epoch || leader != q->told_leader))
-        log_info("%s of the metadata quorum in epoch %d, leader %d", kraft_role_name(role), epoch, leader);
+    bool voter = kraft_is_voter(q->kraft);
+    if (q->told && role == q->told_role && epoch == q->told_epoch && leader == q->told_leader && voter == q->told_voter)
+        return;
+    q->told = true;
     q->told_role = role;
     q->told_epoch = epoch;
     q->told_leader = leader;
+    q->told_voter = voter;
+    if (kraft_voters(q->kraft)->count > 1)
+        log_info("%s of the metadata quorum in epoch %d, leader %d", voter ? kraft_role_name(role) : "observer", epoch,
+                 leader);
+    write_status(q);
 }
 
 void quorum_step(struct quorum *q, const struct kraft_event *event)

@@ -3,6 +3,8 @@
 
 #include "libs/base/log.h"
 
+enum { AGAIN_MS = 50 };
+
 struct call {
     struct request *r;
     Karst__Bus__Role role;
@@ -11,7 +13,9 @@ struct call {
     request_call_fn *done;
     void *ctx;
     uint64_t deadline_ms;
-    /* while our image is behind the answer */
+    int16_t api_version;
+    const void *message;
+    /* while our image is behind the answer, or no controller leads */
     void *response;
     uint64_t wait_id;
     struct loop_timer *timer;
@@ -55,6 +59,35 @@ static enum kafka_error error_of(Karst__Bus__Outcome outcome)
     }
 }
 
+static void on_done(void *ctx, const struct bus_result *result);
+
+static void send_call(struct call *c, uint32_t timeout_ms)
+{
+    bus_call_kafka(c->r->frontend->bus, c->role, c->id, c->api_key, c->api_version, c->message, request_caller(c->r),
+                   timeout_ms, on_done, c);
+}
+
+static void on_again(void *ctx)
+{
+    struct call *c = ctx;
+    uint64_t now = loop_now_ms(c->r->frontend->loop);
+    c->timer = loop_timer_stop(c->timer);
+    c->id = frontend_controller(c->r->frontend);
+    send_call(c, c->deadline_ms > now ? (uint32_t)(c->deadline_ms - now) : 1);
+}
+
+/* A controller that does not lead has done nothing; who leads is found soon. */
+static bool asks_again(struct call *c, Karst__Bus__Outcome outcome)
+{
+    struct frontend *f = c->r->frontend;
+    bool refused =
+        outcome == KARST__BUS__OUTCOME__OUTCOME_NOT_SENT || outcome == KARST__BUS__OUTCOME__OUTCOME_OVERLOADED;
+    if (c->role != KARST__BUS__ROLE__ROLE_CONTROLLER || !refused || loop_now_ms(f->loop) + AGAIN_MS >= c->deadline_ms)
+        return false;
+    c->timer = loop_timer_start(f->loop, AGAIN_MS, 0, on_again, c);
+    return true;
+}
+
 static void on_done(void *ctx, const struct bus_result *result)
 {
     struct call *c = ctx;
@@ -63,6 +96,8 @@ static void on_done(void *ctx, const struct bus_result *result)
     if (result->outcome != KARST__BUS__OUTCOME__OUTCOME_OK) {
         if (c->role == KARST__BUS__ROLE__ROLE_CONTROLLER)
             service_controller_failed(f->service, c->id);
+        if (asks_again(c, result->outcome))
+            return;
         finish(c, error_of(result->outcome), NULL);
         return;
     }
@@ -101,10 +136,17 @@ void request_call(struct request *r, Karst__Bus__Role role, int32_t id, int16_t 
                        .api_key = api_key,
                        .done = done,
                        .ctx = ctx,
-                       .deadline_ms = loop_now_ms(r->frontend->loop) + timeout_ms};
+                       .deadline_ms = loop_now_ms(r->frontend->loop) + timeout_ms,
+                       .api_version = api_version,
+                       .message = message};
+    if (role == KARST__BUS__ROLE__ROLE_CONTROLLER) { /* may be sent again: what it points to is the request's */
+        size_t size = wire_struct_size(wire_api(api_key)->request);
+        void *copy = arena_alloc(r->arena, size);
+        memcpy(copy, message, size);
+        c->message = copy;
+    }
     running_of(r)->calls++;
-    bus_call_kafka(r->frontend->bus, role, id, api_key, api_version, message, request_caller(r), timeout_ms, on_done,
-                   c);
+    send_call(c, timeout_ms);
 }
 
 static void on_forwarded(struct request *r, void *ctx, enum kafka_error error, void *response)

@@ -278,13 +278,16 @@ int effective_load(const struct up_options *o, const char *data, struct config *
     return r;
 }
 
-void effective_add_run_dir(struct config *c, const char *run_dir)
+void effective_add_run_dir(struct config *c, const char *run_dir, int controllers)
 {
-    int id = config_int(c, "node.id");
-    char *controllers = xasprintf("%d@ipc://%s/controller-%d", id, run_dir, id);
+    int node = config_int(c, "node.id");
+    struct arena *a = arena_new(0);
+    const char *all = "";
+    for (int id = node; id < node + controllers; id++)
+        all = arena_printf(a, "%s%s%d@ipc://%s/controller-%d", all, *all ? "," : "", id, run_dir, id);
     config_set(c, "karst.run.dir", run_dir);
-    config_set(c, "karst.controllers", controllers);
-    free(controllers);
+    config_set(c, "karst.controllers", all);
+    arena_free(a);
 }
 
 int effective_write(const struct config *c, const char *run_dir)

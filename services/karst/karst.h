@@ -11,6 +11,7 @@ enum { STATUS_FAILED = 1, STATUS_NOT_RUNNING = 3, STATUS_USAGE = 64, STATUS_CONF
 struct up_options {
     const char *data, *listen, *config; /* as given; listen and config may be NULL */
     bool detach;
+    int controllers; /* how many; 0: as many as there are */
 };
 
 int up_main(const struct up_options *o);
@@ -59,7 +60,7 @@ NODISCARD int datadir_prepare(const struct config *c, struct datadir_identity *r
  * Warnings go to the log. 0 with *ret_config, or -EINVAL with *ret_error. */
 NODISCARD int effective_load(const struct up_options *o, const char *data, struct config **ret_config,
                              char **ret_error);
-void effective_add_run_dir(struct config *c, const char *run_dir);
+void effective_add_run_dir(struct config *c, const char *run_dir, int controllers);
 /* Writes it to RUN_DIR/server.properties: 0 or -errno. */
 NODISCARD int effective_write(const struct config *c, const char *run_dir);
 /* The host and port that a client on this machine connects to. */
@@ -70,7 +71,7 @@ NODISCARD char *effective_bootstrap(const struct config *c);
 /* ------------------------------------------------------------------------------------------------------- state.c
  * RUN_DIR/state: what `karst status` and `karst down` know of a running constellation. Written anew at each change, by
  * rename. */
-enum { STATE_PROCESSES = 5 };
+enum { CONTROLLERS_MAX = 5, STATE_PROCESSES_MAX = 4 + CONTROLLERS_MAX };
 
 struct state_process {
     char role[16], state[16], endpoint[256];
@@ -78,10 +79,24 @@ struct state_process {
 };
 struct state {
     int supervisor; /* process id */
-    struct state_process processes[STATE_PROCESSES];
+    struct state_process processes[STATE_PROCESSES_MAX];
+    size_t count;
 };
 NODISCARD int state_write(const char *run_dir, const struct state *s);
 NODISCARD int state_read(const char *run_dir, struct state *ret_state);
+
+/* ------------------------------------------------------------------------------------------------------- controllers.c
+ * Several controllers on one machine: the first is the node's own, the others have folders beside the data directory,
+ * DIR.controllers/ID, ids from node.id + 1 on. They join the quorum of the first. */
+
+/* How many there are to run: wanted, or 0: as many as have folders. Folders that are missing are made. -errno with
+ * *ret_error, -EINVAL for fewer than there are. */
+NODISCARD int controllers_prepare(const struct config *c, const char *data, const char *cluster_id, int wanted,
+                                  int *ret_count, char **ret_error);
+/* RUN_DIR/controller-ID.properties for those beside the first: 0 or -errno. */
+NODISCARD int controllers_write(const struct config *c, const char *data, const char *run_dir, int count);
+/* Who leads: lines, or a member of a JSON object. */
+void controllers_print(const char *run_dir, const struct state *s, bool json);
 
 /* ------------------------------------------------------------------------------------------------------- directories.c
  */
@@ -96,6 +111,7 @@ struct supervisor_options {
     const struct config *config;
     const char *run_dir;
     const char *data;
+    int controllers;
     bool detached;
     int ports[LISTENERS_MAX]; /* listening, in the order of `listeners`: the front end inherits them; closed at the stop
                                */

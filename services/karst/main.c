@@ -13,12 +13,13 @@
 static const char usage[] =
     "karst " KARST_VERSION ", a Kafka-compatible streaming system\n"
     "\n"
-    "  karst up --data DIR [--listen HOST:PORT] [--config FILE] [-d]\n"
+    "  karst up --data DIR [--listen HOST:PORT] [--config FILE] [--controllers N] [-d]\n"
     "      runs a whole constellation on this machine: controller, storage, frontend, group, txn.\n"
     "      An empty DIR is formatted, an existing one is used. Ctrl-C stops in order, a second one at once.\n"
     "        --data DIR          where everything is kept, in Kafka's own format (made when missing)\n"
     "        --listen HOST:PORT  where Kafka clients connect (default: listeners of FILE, else 127.0.0.1:9092)\n"
     "        --config FILE       a Kafka server.properties; a key that has no effect yet is named in a warning\n"
+    "        --controllers N     how many controllers keep the metadata, 1, 3 or 5 (default: as many as DIR has)\n"
     "        -d, --detach        return when it answers, and leave it running\n"
     "  karst format --data DIR --config FILE\n"
     "      makes new, empty folders in log.dirs of FILE directories of the cluster on DIR, which does not run\n"
@@ -43,10 +44,13 @@ struct arguments {
 /* NULL-terminated getopt of all commands; which of them a command takes is checked in `allowed`. */
 static int parse(int argc, char **argv, const char *allowed, struct arguments *ret)
 {
-    static const struct option options[] = {
-        {"data", required_argument, NULL, 'D'},   {"listen", required_argument, NULL, 'l'},
-        {"config", required_argument, NULL, 'c'}, {"detach", no_argument, NULL, 'd'},
-        {"json", no_argument, NULL, 'j'},         {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"data", required_argument, NULL, 'D'},
+                                            {"listen", required_argument, NULL, 'l'},
+                                            {"config", required_argument, NULL, 'c'},
+                                            {"detach", no_argument, NULL, 'd'},
+                                            {"controllers", required_argument, NULL, 'n'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {NULL, 0, NULL, 0}};
     int option;
     opterr = 0;
     while ((option = getopt_long(argc, argv, "d", options, NULL)) != -1) {
@@ -57,6 +61,11 @@ static int parse(int argc, char **argv, const char *allowed, struct arguments *r
         case 'l': ret->up.listen = optarg; break;
         case 'c': ret->up.config = optarg; break;
         case 'd': ret->up.detach = true; break;
+        case 'n':
+            if (strcmp(optarg, "1") != 0 && strcmp(optarg, "3") != 0 && strcmp(optarg, "5") != 0)
+                return wrong_usage("--controllers takes 1, 3 or 5, not", optarg);
+            ret->up.controllers = optarg[0] - '0';
+            break;
         case 'j': ret->json = true; break;
         }
     }
@@ -81,7 +90,7 @@ int main(int argc, char **argv)
         return 0;
     }
     if (!strcmp(command, "up"))
-        return (r = parse(argc - 1, argv + 1, "Dlcd", &a)) ? r : up_main(&a.up);
+        return (r = parse(argc - 1, argv + 1, "Dlcdn", &a)) ? r : up_main(&a.up);
     if (!strcmp(command, "format"))
         return (r = parse(argc - 1, argv + 1, "Dc", &a)) ? r : format_main(&a.up);
     if (!strcmp(command, "status"))

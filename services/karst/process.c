@@ -114,7 +114,9 @@ static int spawn(struct process *p, int *ret_read_fd)
     if (pipe2(fds, O_CLOEXEC) != 0)
         return -errno;
     char *program = xasprintf("%s/karst-%s", s->bin, p->role);
-    char *config = xasprintf("%s/server.properties", s->options->run_dir);
+    bool has_own = strcmp(p->role, "controller") == 0 && p->id != config_int(s->options->config, "node.id");
+    char *config = has_own ? xasprintf("%s/controller-%d.properties", s->options->run_dir, p->id)
+                           : xasprintf("%s/server.properties", s->options->run_dir);
     snprintf(id, sizeof(id), "%d", p->id);
     char *arguments[] = {program, "--config", config, "--id", id, NULL};
     uv_stdio_container_t stdio[3 + LISTENERS_MAX] = {

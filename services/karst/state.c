@@ -12,7 +12,7 @@ int state_write(const char *run_dir, const struct state *s)
     char *path = xasprintf("%s/state", run_dir), *temporary = xasprintf("%s/state.tmp", run_dir);
     struct buf b = {0};
     buf_printf(&b, "%d\n", s->supervisor);
-    for (size_t i = 0; i < STATE_PROCESSES; i++) {
+    for (size_t i = 0; i < s->count; i++) {
         const struct state_process *p = &s->processes[i];
         buf_printf(&b, "%s\t%d\t%d\t%s\t%d\t%s\n", p->role, p->id, p->pid, p->state, p->restarts, p->endpoint);
     }
@@ -38,10 +38,13 @@ int state_read(const char *run_dir, struct state *ret_state)
     *ret_state = (struct state){0};
     if (f && fscanf(f, "%d", &ret_state->supervisor) != 1)
         r = -EBADMSG;
-    for (size_t i = 0; r == 0 && i < STATE_PROCESSES; i++) {
-        struct state_process *p = &ret_state->processes[i];
-        if (fscanf(f, "%15s %d %d %15s %d %255s", p->role, &p->id, &p->pid, p->state, &p->restarts, p->endpoint) != 6)
+    for (int n = 6; r == 0 && ret_state->count < STATE_PROCESSES_MAX; ret_state->count++) {
+        struct state_process *p = &ret_state->processes[ret_state->count];
+        n = fscanf(f, "%15s %d %d %15s %d %255s", p->role, &p->id, &p->pid, p->state, &p->restarts, p->endpoint);
+        if (n != 6 && n != EOF)
             r = -EBADMSG;
+        if (n != 6)
+            break;
     }
     if (f)
         fclose(f);

@@ -43,7 +43,7 @@ static long long memory_bytes(int pid)
 
 static int storage_id(const struct state *s)
 {
-    for (size_t i = 0; i < STATE_PROCESSES; i++)
+    for (size_t i = 0; i < s->count; i++)
         if (strcmp(s->processes[i].role, "storage") == 0)
             return s->processes[i].id;
     return -1;
@@ -52,7 +52,7 @@ static int storage_id(const struct state *s)
 static void print_json(const struct state *s, const char *run_dir)
 {
     printf("{\"processes\":[");
-    for (size_t i = 0; s && i < STATE_PROCESSES; i++) {
+    for (size_t i = 0; s && i < s->count; i++) {
         const struct state_process *p = &s->processes[i];
         printf("%s{\"role\":\"%s\",\"id\":%d,\"pid\":", i ? "," : "", p->role, p->id);
         if (p->pid > 0)
@@ -63,8 +63,10 @@ static void print_json(const struct state *s, const char *run_dir)
                p->restarts, memory_bytes(p->pid));
     }
     printf("]");
-    if (s)
+    if (s) {
+        controllers_print(run_dir, s, true);
         directories_print(run_dir, storage_id(s), true);
+    }
     printf("}\n");
 }
 
@@ -72,7 +74,7 @@ static void print_table(const struct state *s, const char *run_dir)
 {
     long long all = 0;
     printf("%-11s %3s %8s %-9s %8s %9s  %s\n", "ROLE", "ID", "PID", "STATE", "RESTARTS", "MEMORY", "ENDPOINT");
-    for (size_t i = 0; i < STATE_PROCESSES; i++) {
+    for (size_t i = 0; i < s->count; i++) {
         const struct state_process *p = &s->processes[i];
         long long bytes = memory_bytes(p->pid);
         all += bytes;
@@ -82,6 +84,7 @@ static void print_table(const struct state *s, const char *run_dir)
     printf("%-11s %3s %8d %-9s %8s %5.1f MiB\n", "karst up", "", s->supervisor, "running", "",
            (double)memory_bytes(s->supervisor) / 1048576);
     printf("all %37s %5.1f MiB\n", "", (double)(all + memory_bytes(s->supervisor)) / 1048576);
+    controllers_print(run_dir, s, false);
     directories_print(run_dir, storage_id(s), false);
 }
 

@@ -48,8 +48,8 @@ static void endpoint_of(const struct supervisor *s, const struct process *p, cha
 
 void supervisor_changed(struct supervisor *s)
 {
-    struct state all = {.supervisor = getpid()};
-    for (size_t i = 0; i < STATE_PROCESSES; i++) {
+    struct state all = {.supervisor = getpid(), .count = s->count};
+    for (size_t i = 0; i < s->count; i++) {
         const struct process *p = &s->processes[i];
         struct state_process *to = &all.processes[i];
         snprintf(to->role, sizeof(to->role), "%s", p->role);
@@ -73,7 +73,7 @@ static void finish(struct supervisor *s)
 {
     for (size_t i = 0; i < COUNTOF(s->signals); i++)
         uv_close((uv_handle_t *)&s->signals[i], NULL);
-    for (size_t i = 0; i < STATE_PROCESSES; i++)
+    for (size_t i = 0; i < s->count; i++)
         process_close(&s->processes[i]);
     uv_close((uv_handle_t *)&s->stage_timer, NULL);
 }
@@ -81,7 +81,7 @@ static void finish(struct supervisor *s)
 static void on_stage_late(uv_timer_t *timer)
 {
     struct supervisor *s = timer->data;
-    for (size_t i = 0; i < STATE_PROCESSES; i++) {
+    for (size_t i = 0; i < s->count; i++) {
         struct process *p = &s->processes[i];
         if (p->handle && p->state == PROCESS_STOPPING) {
             supervisor_say(s, LOG_WARN, "%s does not end: killing it", p->role);
@@ -95,7 +95,7 @@ static bool stop_stage(struct supervisor *s)
 {
     bool any = false;
     uint64_t ms = STAGE_MS;
-    for (size_t i = 0; i < STATE_PROCESSES; i++) {
+    for (size_t i = 0; i < s->count; i++) {
         struct process *p = &s->processes[i];
         if (p->stop_stage != s->stage)
             continue;
@@ -154,7 +154,7 @@ static void on_signal(uv_signal_t *handle, int signal_number)
         stop(s, 0);
         return;
     }
-    for (size_t i = 0; i < STATE_PROCESSES; i++) {
+    for (size_t i = 0; i < s->count; i++) {
         if (s->processes[i].handle)
             s->processes[i].state = PROCESS_STOPPING;
         process_signal(&s->processes[i], SIGKILL);
@@ -230,7 +230,7 @@ static void start(struct supervisor *s)
     static const struct {
         const char *role;
         int stop_stage;
-    } roles[STATE_PROCESSES] = {{"controller", 3}, {"storage", 2}, {"frontend", 0}, {"group", 1}, {"txn", 1}};
+    } roles[] = {{"controller", 3}, {"storage", 2}, {"frontend", 0}, {"group", 1}, {"txn", 1}};
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
     char parent[24], host[256];
     uint16_t port;
@@ -247,9 +247,11 @@ static void start(struct supervisor *s)
     snprintf(parent, sizeof(parent), "%zu", s->options->port_count);
     setenv("KARST_LISTEN_FDS", parent, 1);
     int node = config_int(s->options->config, "node.id");
-    for (size_t i = 0; i < STATE_PROCESSES; i++) /* all of them before any can fail */
-        process_init(&s->processes[i], s, roles[i].role, i < 2 ? node : 1, roles[i].stop_stage);
-    for (size_t i = 0; i < STATE_PROCESSES && s->stage < 0; i++)
+    for (size_t i = 0; i < COUNTOF(roles); i++) /* all of them before any can fail */
+        process_init(&s->processes[s->count++], s, roles[i].role, i < 2 ? node : 1, roles[i].stop_stage);
+    for (int i = 1; i < s->options->controllers; i++)
+        process_init(&s->processes[s->count++], s, roles[0].role, node + i, roles[0].stop_stage);
+    for (size_t i = 0; i < s->count && s->stage < 0; i++)
         process_start(&s->processes[i]);
     effective_address(s->options->config, host, &port);
     if (s->stage < 0)

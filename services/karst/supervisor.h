@@ -33,7 +33,8 @@ struct supervisor {
     uv_loop_t loop;
     struct supervisor_options *options;
     char *bin; /* the folder of the programs */
-    struct process processes[STATE_PROCESSES];
+    struct process processes[STATE_PROCESSES_MAX];
+    size_t count;
     uv_signal_t signals[3];
     uv_timer_t stage_timer;
     struct output_sink *sink;

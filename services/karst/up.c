@@ -84,8 +84,8 @@ static int supervise(const struct up_options *o, struct config *c, struct superv
 {
     int status = 0, r;
     const char *run_dir = s->run_dir;
-    effective_add_run_dir(c, run_dir);
-    if ((r = effective_write(c, run_dir)) != 0)
+    effective_add_run_dir(c, run_dir, s->controllers);
+    if ((r = effective_write(c, run_dir)) != 0 || (r = controllers_write(c, s->data, run_dir, s->controllers)) != 0)
         return fail(STATUS_FAILED, xasprintf("cannot write to %s: %s", run_dir, strerror(-r)));
     fflush(stdout);
     if (o->detach && !detach(&s->ready_fd, &status))
@@ -120,6 +120,7 @@ static int prepare_and_run(const struct up_options *o, struct config *c, const c
     struct datadir_identity identity;
     struct supervisor_options s = {.config = c, .data = data, .detached = o->detach, .ready_fd = -1};
     if (open_ports(c, &s, &error) != 0 || datadir_prepare(c, &identity, &error) != 0 ||
+        controllers_prepare(c, data, identity.cluster_id, o->controllers, &s.controllers, &error) != 0 ||
         rundir_make(data, &run_dir, &error) != 0) {
         close_ports(&s);
         return fail(STATUS_FAILED, error);

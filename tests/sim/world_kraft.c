@@ -427,6 +427,7 @@ static void run(struct sim *sim, uint64_t steps)
     w->late = sim_chance(sim, 500) ? sim_below(sim, 200) : 0;
     w->dying = sim_chance(sim, 500) ? sim_below(sim, 4) : 0;
     w->fragile = sim_chance(sim, 500) ? sim_below(sim, 300) : 0;
+    w->auto_join = sim_chance(sim, 300);
     for (int32_t i = 0; i < w->count; i++)
         make_node(w, i);
     w->voters.count = w->first_voters;

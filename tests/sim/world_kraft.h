@@ -59,7 +59,8 @@ struct kworld {
     struct kraft_voters voters;                    /* of the format */
     bool cut[KNODES_MAX][KNODES_MAX];              /* [from][to] */
     uint64_t loss, doubling, late, dying, fragile; /* per thousand */
-    bool calm;                                     /* nothing fails */
+    bool auto_join;
+    bool calm; /* nothing fails */
     struct kcall *calls;
     uint64_t last_call, value;
     struct kpromises *promises;

@@ -94,6 +94,7 @@ static void fill_options(struct knode *n, struct kraft_options *o, int32_t ids[K
         .kraft_version = 1,
     };
     o->self = (struct kraft_voter){.kraft_version_max = 1};
+    o->auto_join = w->auto_join;
     (void)kraft_store_has_snapshot(n->store, &o->snapshot_end, &o->snapshot_epoch);
     (void)kraft_store_state(n->store, &o->state);
     if (!slice_is_null(value) && kraft_voters_decode(value, &o->voters) == 0)
