@@ -47,6 +47,7 @@ static const struct kind *kafka_kind(int32_t api_key)
     case 2:  /* ListOffsets */
     case 23: /* OffsetForLeaderEpoch */
     case 35: /* DescribeLogDirs */
+    case 55: /* DescribeQuorum */
     case 61: /* DescribeProducers */ return &kafka_pure;
     default: return api_key >= 0 && api_key <= INT16_MAX ? &kafka_never : NULL;
     }

@@ -112,6 +112,7 @@ void create_partitions_on_call(void *ctx, struct rpc *rpc);
 void incremental_alter_configs_on_call(void *ctx, struct rpc *rpc);
 void alter_partition_reassignments_on_call(void *ctx, struct rpc *rpc);
 void assign_replicas_to_dirs_on_call(void *ctx, struct rpc *rpc);
+void describe_quorum_on_call(void *ctx, struct rpc *rpc);
 void allocate_producer_ids_on_call(void *ctx, struct rpc *rpc);
 
 #endif

@@ -32,6 +32,7 @@
     X(alter_partition_reassignments)                                                                                   \
     X(list_partition_reassignments)                                                                                    \
     X(offset_delete)                                                                                                   \
+    X(describe_quorum)                                                                                                 \
     X(describe_cluster)                                                                                                \
     X(describe_producers)                                                                                              \
     X(describe_topic_partitions)

@@ -2,6 +2,7 @@
 import glob
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -96,6 +97,18 @@ def test_each_of_three_controllers_is_killed_under_load(own_karst):
         _, end = consumer.get_watermark_offsets(confluent_kafka.TopicPartition("load", partition), timeout=20)
         assert end >= max(offset for offset, _ in acked) + 1
     consumer.close()
+
+
+def test_the_quorum_described(own_karst):
+    """What Kafka's tool says; a node alone looks as Kafka's own does (test_tools compares the two)."""
+    three = Three(own_karst).start()
+    status = own_karst.tool("metadata-quorum", "describe", "--status")
+    assert status.status == 0 and re.search(rf"LeaderId:\s+{three.leader()}\n", status.out), str(status)
+    assert re.search(r"MaxFollowerLag:\s+0\n", status.out) and status.out.count('"directoryId"') == 3, str(status)
+    replication = own_karst.tool("metadata-quorum", "describe", "--replication")
+    rows = [line.split() for line in replication.out.splitlines()[1:]]
+    assert sorted(row[0] for row in rows) == ["1", "2", "3"], str(replication)
+    assert sorted(row[-1] for row in rows) == ["Follower", "Follower", "Leader"], str(replication)
 
 
 def is_made(cluster, topic):

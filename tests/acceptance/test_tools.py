@@ -246,3 +246,12 @@ def test_topics_are_the_same_in_the_end(pair):
     made = "appended assigned compressed configured console cut grouped perf sized verified".split()
     out = pair.tool("topics", "--list", sort=True, only=f"^({'|'.join(made)})$")
     assert {"console", "perf"} <= set(out.split())
+
+
+def test_metadata_quorum(pair):
+    """Offsets differ, as Karst writes other records; cluster and directory are each one's own."""
+    own = [(r"ClusterId: .*", "ClusterId"), (r"HighWatermark: .*", "HighWatermark"), (r"MaxFollowerLagTimeMs: .*", "Lag"),
+           (r'"directoryId": "[^"]*"', "directory"), (r"CONTROLLER://\S+:\d+", "endpoint"), (r"LeaderEpoch: .*", "LeaderEpoch")]
+    pair.tool("metadata-quorum", "describe", "--status", more=own)
+    rows = [(r"\b[A-Za-z0-9_-]{22}\b", "<directory>"), (r"\b\d{2,6}\b", "<offset>"), (r"[ \t]+", " "), *TIMES]
+    pair.tool("metadata-quorum", "describe", "--replication", more=rows)
