@@ -139,7 +139,8 @@ void change_committed(struct kraft *k)
 /* KIP-1186: an observer that has caught up asks the leader to make it a voter. */
 void change_pump(struct kraft *k)
 {
-    if (!k->auto_join || kraft_is_voter(k) || !k->fetched || lineage_voters(k)->kraft_version < 1 ||
+    k->has_voted = k->has_voted || kraft_is_voter(k);
+    if (!k->auto_join || k->has_voted || !k->fetched || lineage_voters(k)->kraft_version < 1 ||
         k->now_ms < k->join_at || k->high_watermark < 0)
         return;
     struct peer *p = kraft_peer(k, k->state.leader_id, UUID_ZERO);

@@ -95,6 +95,7 @@ struct kraft {
     uint64_t change; /* the request; 0: none that waits */
     enum kraft_message_kind change_kind;
     uint64_t join_at; /* observer: when to ask again to become a voter */
+    bool has_voted;   /* was a voter in this life: one that was removed does not join by itself again */
 };
 
 /* kraft.c */

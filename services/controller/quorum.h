@@ -72,6 +72,8 @@ struct image *quorum_read_bootstrap(const struct quorum *q);
 /* An event for the core, and what it wants done; times are filled in. */
 void quorum_step(struct quorum *q, const struct kraft_event *event);
 void quorum_on_call(void *ctx, struct rpc *rpc); /* bus request Quorum */
+/* A request of a tool, answered by change_voters_reply. */
+void quorum_ask_core(struct quorum *q, struct rpc *rpc, int16_t api_key, const struct kraft_message *m);
 void quorum_end_calls(struct quorum *q);
 
 /* quorum_message.c: slices and voters live in the arena. */
@@ -112,6 +114,9 @@ void create_partitions_on_call(void *ctx, struct rpc *rpc);
 void incremental_alter_configs_on_call(void *ctx, struct rpc *rpc);
 void alter_partition_reassignments_on_call(void *ctx, struct rpc *rpc);
 void assign_replicas_to_dirs_on_call(void *ctx, struct rpc *rpc);
+void add_raft_voter_on_call(void *ctx, struct rpc *rpc);
+void remove_raft_voter_on_call(void *ctx, struct rpc *rpc);
+void change_voters_reply(struct rpc *rpc, int16_t api_key, enum kafka_error error, const char *text);
 void describe_quorum_on_call(void *ctx, struct rpc *rpc);
 void allocate_producer_ids_on_call(void *ctx, struct rpc *rpc);
 

@@ -17,6 +17,7 @@
 struct quorum_call {
     struct rpc *rpc;
     uint64_t id;
+    int16_t api_key; /* of a tool's request; -1: another controller's */
     struct quorum_call *prev, *next;
 };
 
@@ -41,6 +42,17 @@ static void on_gone(void *ctx, struct rpc *rpc)
     }
 }
 
+void quorum_ask_core(struct quorum *q, struct rpc *rpc, int16_t api_key, const struct kraft_message *m)
+{
+    struct quorum_call *c = arena_calloc(rpc_arena(rpc), 1, sizeof *c);
+    c->rpc = rpc;
+    c->api_key = api_key;
+    c->id = ++q->last_call;
+    DL_APPEND(q->calls, c);
+    rpc_on_gone(rpc, on_gone, q);
+    quorum_step(q, &(struct kraft_event){.kind = KRAFT_REQUEST, .id = c->id, .message = m});
+}
+
 void quorum_on_call(void *ctx, struct rpc *rpc)
 {
     struct quorum *q = ctx;
@@ -53,12 +65,7 @@ void quorum_on_call(void *ctx, struct rpc *rpc)
         rpc_fail(rpc, KARST__BUS__OUTCOME__OUTCOME_MALFORMED);
         return;
     }
-    struct quorum_call *c = arena_calloc(rpc_arena(rpc), 1, sizeof *c);
-    c->rpc = rpc;
-    c->id = ++q->last_call;
-    DL_APPEND(q->calls, c);
-    rpc_on_gone(rpc, on_gone, q);
-    quorum_step(q, &(struct kraft_event){.kind = KRAFT_REQUEST, .id = c->id, .message = &m});
+    quorum_ask_core(q, rpc, -1, &m);
 }
 
 /* The bytes of a Fetch or FetchSnapshot that the core lets the other have. */
@@ -99,7 +106,12 @@ static void do_reply(struct quorum *q, const struct kraft_action *a)
         return;
     }
     struct rpc *rpc = c->rpc; /* c is in its arena */
+    int16_t api_key = c->api_key;
     DL_DELETE(q->calls, c);
+    if (api_key >= 0) {
+        change_voters_reply(rpc, api_key, m.error, m.text);
+        return;
+    }
     if (m.error == KERR_NONE && m.diverging_end < 0)
         add_bytes(q, a, &m, &payload);
     Karst__Bus__QuorumReply body = KARST__BUS__QUORUM_REPLY__INIT;

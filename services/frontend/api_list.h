@@ -35,6 +35,8 @@
     X(describe_quorum)                                                                                                 \
     X(describe_cluster)                                                                                                \
     X(describe_producers)                                                                                              \
-    X(describe_topic_partitions)
+    X(describe_topic_partitions)                                                                                       \
+    X(add_raft_voter)                                                                                                  \
+    X(remove_raft_voter)
 
 #endif

@@ -79,7 +79,7 @@ int controllers_prepare(const struct config *c, const char *data, const char *cl
     int count = wanted == 0 ? there : wanted, r = 0;
     if (count < there) {
         *ret_error = xasprintf("the cluster on %s has %d controllers, which --controllers %d would leave without a "
-                               "majority; controllers cannot be removed yet",
+                               "majority; remove one with kafka-metadata-quorum.sh remove-controller, then its folder",
                                data, there, wanted);
         return -EINVAL;
     }

@@ -111,6 +111,31 @@ def test_the_quorum_described(own_karst):
     assert sorted(row[-1] for row in rows) == ["Follower", "Follower", "Leader"], str(replication)
 
 
+def voters(cluster):
+    out = cluster.tool("metadata-quorum", "describe", "--replication").out
+    rows = [line.split() for line in out.splitlines()[1:]]
+    return {int(row[0]): row[1] for row in rows if row[-1] != "Observer"}, {int(row[0]): row[1] for row in rows if row[-1] == "Observer"}
+
+
+def test_controllers_are_removed_and_added(own_karst):
+    three = Three(own_karst).start()
+    ids, _ = voters(own_karst)
+    victim = next(i for i in (2, 3) if i != three.leader())
+    remove = ("metadata-quorum", "remove-controller", "--controller-id", str(victim), "--controller-directory-id")
+    wrong = own_karst.tool(*remove, ids[1])
+    assert wrong.status == 1 and "VoterNotFound" in wrong.err, str(wrong)
+    done = own_karst.tool(*remove, ids[victim])
+    assert done.status == 0, str(done)
+    now, observers = voters(own_karst)
+    assert sorted(now) == sorted(set(ids) - {victim}) and sorted(observers) == [victim]
+    listener = {"Name": "CONTROLLER", "Host": "localhost", "Port": 19999}
+    body = {"ClusterId": None, "TimeoutMs": 10000, "VoterId": victim, "VoterDirectoryId": ids[victim], "Listeners": [listener],
+            "AckWhenCommitted": True}
+    harness.wait_until(lambda: own_karst.ask("AddRaftVoter", 1, body)["ErrorCode"] == 0, 20, "the voter added")
+    assert voters(own_karst) == (ids, {})
+    assert own_karst.ask("AddRaftVoter", 1, body)["ErrorCode"] == 126  # DUPLICATE_VOTER
+
+
 def is_made(cluster, topic):
     """A request that was under way to the leader when it froze has an unknown end: the client asks again."""
     admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": cluster.address})
