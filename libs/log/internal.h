@@ -141,7 +141,7 @@ int log_tell_damage(struct log *l, struct segment *s, int err);
  * lack of descriptors that of the moment; any other error of the disk takes the log offline. */
 enum kafka_error log_read_error(struct log *l, int err);
 
-/* recover.c */
+/* recover.c: found.c says what there is, this makes a log of it. */
 NODISCARD int log_load(struct log *l, const struct log_options *o);
 
 /* snapshots.c: producer snapshot files. */
