@@ -80,6 +80,21 @@ static int write_flushed(const char *path, const char *text)
     return r;
 }
 
+/* Escaped: the cluster id is any text that another formatter was given. */
+static char *print_fields(const struct meta_properties *meta)
+{
+    struct config *c = config_new();
+    char node[16];
+    snprintf(node, sizeof(node), "%d", meta->node_id);
+    config_set(c, "cluster.id", meta->cluster_id);
+    config_set(c, "directory.id", uuid_to_text(meta->directory_id).s);
+    config_set(c, "node.id", node);
+    config_set(c, "version", "1");
+    char *text = config_print(c);
+    config_free(c);
+    return text;
+}
+
 int meta_properties_write(const char *dir, const struct meta_properties *meta)
 {
     char date[64] = "";
@@ -89,8 +104,7 @@ int meta_properties_write(const char *dir, const struct meta_properties *meta)
         strftime(date, sizeof(date), "%a %b %d %H:%M:%S %Z %Y", &tm);
     char *path = xasprintf("%s/%s", dir, name);
     char *temporary = xasprintf("%s.tmp", path);
-    char *text = xasprintf("#\n#%s\ncluster.id=%s\ndirectory.id=%s\nnode.id=%d\nversion=1\n", date, meta->cluster_id,
-                           uuid_to_text(meta->directory_id).s, meta->node_id);
+    char *fields = print_fields(meta), *text = xasprintf("#\n#%s\n%s", date, fields);
     int r = write_flushed(temporary, text);
     if (r == 0 && rename(temporary, path) != 0)
         r = -errno;
@@ -98,6 +112,7 @@ int meta_properties_write(const char *dir, const struct meta_properties *meta)
         r = sync_dir(dir);
     if (r)
         unlink(temporary);
+    free(fields);
     free(text);
     free(temporary);
     free(path);

@@ -278,6 +278,10 @@ Test(config, meta_properties)
     cr_expect_str_eq(got.cluster_id, m.cluster_id);
     cr_expect_eq(got.node_id, 1);
     cr_expect(uuid_eq(got.directory_id, m.directory_id));
+    strcpy(m.cluster_id, " any\\text\tis = one");
+    cr_expect_eq(meta_properties_write(dir, &m), 0);
+    cr_assert_eq(meta_properties_read(dir, &got, &error), 0);
+    cr_expect_str_eq(got.cluster_id, m.cluster_id);
     char *path = xasprintf("%s/meta.properties", dir);
     FILE *f = fopen(path, "w");
     fputs("version=0\nbroker.id=1\ncluster.id=x\n", f);
