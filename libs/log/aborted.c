@@ -142,8 +142,10 @@ int txn_index_sound(struct segment *s, int64_t end)
     uint8_t block[TXN_BLOCK * TXN_ENTRY];
     int64_t last = s->base - 1;
     int err = look(s);
+    if (err == 1)
+        s->txn_index = SEGMENT_TXN_UNKNOWN; /* who asks again is to get the same answer */
     if (err != 0)
-        return err < 0 ? err : 0;
+        return MIN(err, 0);
     for (uint32_t i = 0; i < s->txn_count; i += TXN_BLOCK) {
         uint32_t n = MIN(s->txn_count - i, (uint32_t)TXN_BLOCK);
         err = read_entries(s, i, n, block);

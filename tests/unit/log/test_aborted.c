@@ -166,6 +166,26 @@ Test(aborted, a_start_after_a_crash_finds_them_again)
     }
 }
 
+/* All that is left of it before the mark looks right, but for its size. */
+Test(aborted, a_torn_file_is_built_again_from_before_the_mark)
+{
+    static const uint8_t torn[ENTRY + 4] = {[9] = 8, [17] = 1, [25] = 3};
+    struct log_options o = help_options(help_dir("aborted-mark"));
+    struct log *l = make(&o);
+    struct log_flush *f = log_mark_begin(l);
+    cr_assert_not_null(f);
+    log_flush_run(f);
+    cr_assert_eq(log_flush_end(l, f), 0);
+    append_open(l, 5, 0); /* 7 */
+    log_abandon(l);
+    overwrite(o.dir, 0, torn, sizeof torn);
+    o.recovery_point = 7;
+    l = help_open(&o);
+    cr_assert_str_eq(entries(o.dir, 0), MADE);
+    is_aborted(l, 0, "8@1 7@0 ");
+    log_abandon(l);
+}
+
 Test(aborted, of_an_older_segment_too_without_its_file)
 {
     struct log_options o = help_options(help_dir("aborted-older"));
