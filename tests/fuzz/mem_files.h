@@ -177,7 +177,7 @@ static void put_file(const char *name, struct slice bytes)
 }
 
 /* A length and that many bytes of the input. */
-static struct slice take(struct slice *rest)
+static inline struct slice take(struct slice *rest)
 {
     if (rest->size < 2)
         return SLICE_EMPTY;
@@ -188,7 +188,7 @@ static struct slice take(struct slice *rest)
 }
 
 /* Batches with a true CRC, so that the fuzzer's changes get past it. */
-static struct slice mend(struct slice bytes, struct buf *copy)
+static inline struct slice mend(struct slice bytes, struct buf *copy)
 {
     if (bytes.size == 0)
         return SLICE_EMPTY;
