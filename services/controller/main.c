@@ -1,16 +1,18 @@
 /* main.c - karst-controller: the metadata log, and everything that is decided in it.
  *
- * Started by   karst up, or anybody: karst-controller --config FILE --id NODE.ID. One a data directory.
- * Peers        every service calls it: Register, Heartbeat, Follow; front ends also pass on CreateTopics, DeleteTopics,
- * CreatePartitions and IncrementalAlterConfigs, the txn service AllocateProducerIds. It calls nobody. Keeps
- * DIR/__cluster_metadata-0, in Kafka's formats: log, snapshots, quorum-state. Signals      SIGTERM, SIGINT: parked
- * calls are answered, the log is flushed and closed, goodbye; a second one: at once, as kill -9. Shutdown     followers
- * -> answers -> log -> bus. A crash      loses nothing that was answered: an answer leaves behind the fdatasync of its
- * records. Services keep working on the images they have, and follow the next life; sessions start anew with it, so
- * that nobody is fenced for the time it was away.
+ * Started by   karst up, or anybody: karst-controller --config FILE --id NODE.ID. One a data directory; several are one
+ * quorum (libs/kraft/kraft.h).
+ * Peers        every service calls the one that leads: Register, Heartbeat, Follow, and Kafka's requests that front
+ * ends and the txn service pass on. Controllers call each other: Quorum. Keeps DIR/__cluster_metadata-0, in Kafka's
+ * formats: log, snapshots, quorum-state; and RUN_DIR/controller-ID.quorum for karst status. Signals      SIGTERM,
+ * SIGINT: a leader resigns, parked calls are answered, the log is flushed and closed, goodbye; a second one: at once,
+ * as kill -9. Shutdown     resign -> followers -> answers -> log -> bus. A crash      loses nothing that was answered:
+ * an answer leaves when a majority of the voters has flushed its records. Services keep working on the images they
+ * have, and follow the next leader; sessions start anew with it, so that nobody is fenced for the time it was away.
  *
  * A turn: the bus delivers requests, the core decides them one by one on an image that is ahead of the disk ->
- * LOOP_COMMIT: one write and one flush for all of them, the image is published, answers and new batches leave. */
+ * LOOP_COMMIT: one write and one flush for all of them; once they are committed (alone: at once) the image is
+ * published, answers and new batches leave. */
 #include "kafka/apis.h"
 #include "libs/base/log.h"
 #include "services/controller/quorum.h"
