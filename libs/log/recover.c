@@ -214,15 +214,18 @@ static int find_end(struct segment *s, int64_t *ret_end)
     int err = index_last(&s->offsets, &key, &position);
     if (err < 0 && err != -ENOENT)
         return err;
-    if (err == 0 && (key < 0 || position <= 0 || (uint64_t)position >= s->size_bytes))
+    bool indexed = err == 0, wrong = false;
+    if (indexed && (key < 0 || position <= 0 || (uint64_t)position >= s->size_bytes))
         return 1;
-    err = scan_begin(&sc, s, err == 0 ? (uint64_t)position : 0, SCAN_HEADERS);
+    err = scan_begin(&sc, s, (uint64_t)position, SCAN_HEADERS);
     if (err < 0)
         return err;
-    while ((err = scan_next(&sc, &b, &at)) == 1)
+    while ((err = scan_next(&sc, &b, &at)) == 1) {
+        wrong |= indexed && at == (uint64_t)position && batch_last_offset(&b) != s->base + key;
         *ret_end = batch_next_offset(&b);
+    }
     scan_end(&sc);
-    return err == -ENODATA || err == -EBADMSG ? 1 : err;
+    return wrong || err == -ENODATA || err == -EBADMSG ? 1 : err;
 }
 
 static int rebuild_epochs(struct log *l)

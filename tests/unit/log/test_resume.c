@@ -247,3 +247,32 @@ Test(log_resume, nothing_to_mark_when_nothing_came)
     mark(l);
     cr_assert_eq(log_close(l, HELP_NOW_MS), 0);
 }
+
+Test(log_resume, a_clean_start_finds_a_last_entry_that_is_wrong)
+{
+    const char *dir = help_dir("resume-clean");
+    struct log_options o = help_options(dir);
+    struct log *l = help_open(&o);
+    append(l, 100, 1);
+    cr_assert_eq(log_close(l, HELP_NOW_MS), 0);
+    size_t size, again;
+    char *good = index_of(dir, "index", &size), *path = xasprintf("%s/00000000000000000000.index", dir);
+    cr_assert_gt(size, 8);
+    int fd = open(path, O_RDWR);
+    uint8_t key[4];
+    memcpy(key, good + size - 8, sizeof key);
+    key[3]++;
+    cr_assert_eq(pwrite(fd, key, sizeof key, (off_t)size - 8), 4);
+    close(fd);
+    o.clean = true;
+    o.recovery_point = 100;
+    l = help_open(&o);
+    cr_assert_eq(log_end(l), 100);
+    cr_assert_eq(log_close(l, HELP_NOW_MS), 0);
+    char *built = index_of(dir, "index", &again);
+    cr_assert_eq(again, size);
+    cr_assert_eq(memcmp(built, good, size), 0);
+    free(built);
+    free(good);
+    free(path);
+}
