@@ -164,7 +164,7 @@ def test_the_logs_of_three_controllers_are_kafkas_and_the_same(own_karst):
     three = Three(own_karst).start()
     create(own_karst, "first", 3)
     os.kill(three.pid(three.leader()), signal.SIGKILL)
-    create(own_karst, "second", 3)
+    harness.wait_until(lambda: is_made(own_karst, "second"), 20, "a topic of the new leader")
     three.wait_voters()
     own_karst.stop()
     dumps = []
