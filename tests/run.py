@@ -270,14 +270,14 @@ def step_sim():
         simple("sim check", ["scripts/sim", "--check"], 600)
 
 
-def torture(how, timeout_s):
+def torture(how, timeout_s, *more):
     """libs/log on a disk whose calls fail, stop short, die and lose power, against a model."""
     if build("release", ["torture"]):
-        simple(f"torture {how}", ["build/release/bin/torture", f"--{how}"], timeout_s)
+        simple(f"torture {how}", ["build/release/bin/torture", f"--{how}", *more], timeout_s)
 
 
 def step_torture():
-    torture("full", 600)
+    torture("full", 600, "--seed", "1")
 
 
 def step_torture_short():

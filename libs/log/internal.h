@@ -129,7 +129,7 @@ int log_store_epochs(struct log *l);
 
 /* resume.c: the producer snapshot that was loaded is of a mark inside the segment. What its indexes know of the records
  * before it is kept, the rest forgotten. *ret_position: the batch from which on the segment is to be read; 0: from its
- * beginning, and nothing was changed. 0 or -errno. */
+ * beginning. 0 or -errno. */
 NODISCARD int segment_resume(struct segment *s, int64_t mark, uint64_t *ret_position);
 /* flush.c: after segments went. */
 void log_settle_sides(struct log *l);
@@ -151,6 +151,8 @@ NODISCARD int log_write_snapshot(struct log *l, int64_t offset);
 NODISCARD int log_write_mark(struct log *l);
 /* Removes those that no segment begins at, but for the newest; those above the log end go in any case. */
 void log_drop_snapshots(struct log *l);
+/* Removes all of them: nothing of what they say is in the log any more. */
+void log_clear_snapshots(struct log *l);
 /* That of a segment which goes. Others stay until the next start, as in Kafka. */
 void log_drop_snapshot_at(struct log *l, int64_t offset);
 /* The state from the newest usable snapshot at or before trusted, and the batches from there on, up to offset.

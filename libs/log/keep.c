@@ -266,8 +266,7 @@ int log_restart_at(struct log *l, int64_t offset, int64_t now_wall_ms)
     l->sides_from = INT64_MAX;
     l->epochs.count = 0;
     producers_clear(l->producers);
-    l->snapshot_offset = -1;
-    log_drop_snapshots(l);
+    log_clear_snapshots(l);
     if (err == 0)
         err = epochs_store(&l->epochs, l->fs, l->dir, true);
     /* From here on the recovery point says that the folder was flushed. */

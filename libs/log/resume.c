@@ -42,6 +42,23 @@ static int count_sound(struct segment *s, int64_t mark, uint32_t *ret_offsets, u
     return index_sound(&s->times, INT64_MAX, (int32_t)MIN(key + 1, (int64_t)INT32_MAX), ret_times, &time, &value);
 }
 
+/* Is the last entry that is kept of .timeindex true of its batch? One that was written behind the last flush may be
+ * torn and look like one of before. 1, 0, -errno. */
+static int times_hold(struct segment *s)
+{
+    int64_t time;
+    int32_t value;
+    struct batch b;
+    uint64_t at;
+    int err = index_last(&s->times, &time, &value);
+    if (err < 0)
+        return err == -ENOENT ? 1 : err;
+    err = segment_find(s, s->base + value, &b, &at);
+    if (err == -ENODATA || err == -EBADMSG)
+        return 0;
+    return err < 0 ? err : err == 1 && batch_last_offset(&b) == s->base + value && b.max_timestamp == time;
+}
+
 int segment_resume(struct segment *s, int64_t mark, uint64_t *ret_position)
 {
     uint32_t offsets = 0, times = 0;
@@ -57,7 +74,9 @@ int segment_resume(struct segment *s, int64_t mark, uint64_t *ret_position)
     err = index_keep(&s->offsets, offsets);
     if (err == 0)
         err = index_keep(&s->times, times);
-    if (err < 0)
+    if (err == 0)
+        err = times_hold(s);
+    if (err <= 0)
         return err;
     s->max_known = s->first_known = false;
     s->since_index_bytes = 0;

@@ -93,6 +93,17 @@ void log_drop_snapshot_at(struct log *l, int64_t offset)
         l->snapshot_offset = -1;
 }
 
+void log_clear_snapshots(struct log *l)
+{
+    struct snapshot_list o;
+    if (list_snapshots(l, &o) == 0) {
+        for (size_t i = 0; i < o.count; i++)
+            remove_snapshot(l, o.at[i]);
+    }
+    free(o.at);
+    l->snapshot_offset = -1;
+}
+
 void log_drop_snapshots(struct log *l)
 {
     struct snapshot_list o;
