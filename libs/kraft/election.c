@@ -68,7 +68,7 @@ static void give_up(struct kraft *k)
 {
     int32_t leader = kraft_leader(k);
     if (k->role == KRAFT_CANDIDATE) {
-        uint32_t backoff = BACKOFF_MS << MIN(k->losses, (uint32_t)LOSSES_MAX);
+        uint32_t backoff = (uint32_t)BACKOFF_MS << MIN(k->losses, (uint32_t)LOSSES_MAX);
         k->losses++;
         k->lost = true;
         k->deadline = k->now_ms + 1 + kraft_random_below(k, MIN(backoff, k->backoff_max_ms));

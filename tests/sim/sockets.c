@@ -244,8 +244,8 @@ int __wrap_local_map(struct local *l, int fd, const struct local_hello *h, bool 
     } hello = {.in = h};
     struct process *p = process_current();
     if (!is_served && sim_chance(machine_sim(process_machine(p)), 800)) {
-        hello.out->to_served = RING_CAPACITY_MIN << sim_below(machine_sim(process_machine(p)), 3);
-        hello.out->to_caller = RING_CAPACITY_MIN << sim_below(machine_sim(process_machine(p)), 3);
+        hello.out->to_served = (uint32_t)RING_CAPACITY_MIN << sim_below(machine_sim(process_machine(p)), 3);
+        hello.out->to_caller = (uint32_t)RING_CAPACITY_MIN << sim_below(machine_sim(process_machine(p)), 3);
     }
     return __real_local_map(l, fd, h, is_served);
 }
