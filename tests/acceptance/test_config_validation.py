@@ -4,6 +4,7 @@ codes and the same words, and the same description of what is set then.
 What Karst refuses on purpose, in words of its own, are keys of things that it does not have yet, with any value but their default. Numbers
 in forms that only Java reads (digits of other scripts, hexadecimal doubles, NaN) are no part of this."""
 import json
+import os
 
 import harness
 import pytest
@@ -190,6 +191,15 @@ def attempt(run, cluster):
         return run(cluster)
     except ConnectionError:
         return "closed"
+
+
+@pytest.fixture(scope="module")
+def pair(karst, folder):
+    """Beside a Kafka of its own: what is set here for all brokers, such as min.insync.replicas, cannot be taken back."""
+    kafka = harness.Kafka(os.path.join(folder, "kafka"))
+    kafka.start()
+    yield harness.Pair(karst, kafka)
+    kafka.close()
 
 
 @pytest.fixture(scope="module")
