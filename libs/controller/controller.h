@@ -31,6 +31,8 @@ struct kafka_create_partitions_request;
 struct kafka_create_partitions_response;
 struct kafka_incremental_alter_configs_request;
 struct kafka_incremental_alter_configs_response;
+struct kafka_alter_partition_request;
+struct kafka_alter_partition_response;
 struct kafka_alter_partition_reassignments_request;
 struct kafka_alter_partition_reassignments_response;
 struct kafka_assign_replicas_to_dirs_request;
@@ -79,8 +81,9 @@ struct controller_registration {
 };
 
 /* A life of a service makes itself known; the same life may do it again. A later life replaces the former at once: the
- * lock of its role keeps twins out. NONE with the epoch that goes into each heartbeat, or INVALID_REQUEST,
- * INVALID_REGISTRATION with *ret_message (static). */
+ * lock of its role on the data directory keeps twins out. NONE with the epoch that goes into each heartbeat, or with
+ * *ret_message (static) INVALID_REGISTRATION; DUPLICATE_BROKER_REGISTRATION: a storage node of that id, with other
+ * directories, is alive. */
 enum kafka_error controller_register(struct controller *c, const struct controller_registration *r, uint64_t now_ms,
                                      int64_t *ret_epoch, const char **ret_message);
 
@@ -98,7 +101,8 @@ struct controller_heartbeat {
 struct controller_heartbeat_answer {
     bool is_fenced;
     bool should_shut_down; /* nothing depends on it any more, once its image has reached the offset of the records left
-                              here */
+                              here. False for a storage node that wants to: others have to hear who leads now, ask
+                              again soon */
 };
 /* NONE, BROKER_ID_NOT_REGISTERED or STALE_BROKER_EPOCH: register again. What a storage node has in a directory that
  * failed is led by others, or nobody, until a life of the node brings the directory back; one whose directories have
@@ -109,6 +113,9 @@ enum kafka_error controller_heartbeat(struct controller *c, const struct control
 /* A sign of life that is no heartbeat: the service asks for the log after metadata_offset. A storage node that is
  * fenced becomes active as soon as it has its registration. */
 void controller_followed(struct controller *c, int32_t role, int32_t id, uint64_t incarnation, int64_t metadata_offset);
+
+/* UnregisterBroker (64): NONE or BROKER_ID_NOT_REGISTERED. The replicas it had stay listed. */
+enum kafka_error controller_unregister_broker(struct controller *c, int32_t id);
 
 /* Ends sessions that are over, and keeps the log moving (metadata.max.idle.interval.ms). Returns when to call again, at
  * the latest. */
@@ -126,7 +133,10 @@ void controller_alter_configs(struct controller *c, const struct kafka_increment
                               struct arena *arena, struct kafka_incremental_alter_configs_response *ret_p);
 void controller_alter_reassignments(struct controller *c, const struct kafka_alter_partition_reassignments_request *q,
                                     struct arena *arena, struct kafka_alter_partition_reassignments_response *ret_p);
-/* From storage nodes: where their replicas are (KIP-858). */
+/* From storage nodes, who sends it has been checked: the ISR of what they lead, with the broker epochs of version 3. */
+void controller_alter_partition(struct controller *c, const struct kafka_alter_partition_request *q,
+                                struct arena *arena, struct kafka_alter_partition_response *ret_p);
+/* The same: where their replicas are (KIP-858). */
 void controller_assign_dirs(struct controller *c, const struct kafka_assign_replicas_to_dirs_request *q,
                             struct arena *arena, struct kafka_assign_replicas_to_dirs_response *ret_p);
 void controller_allocate_producer_ids(struct controller *c, const struct kafka_allocate_producer_ids_request *q,

@@ -26,7 +26,9 @@ struct session {
     uint64_t incarnation;
     int64_t epoch;
     uint64_t deadline_ms;
-    bool offline; /* all its directories have failed */
+    bool offline;            /* all its directories have failed */
+    int64_t metadata_offset; /* what it has of the log, as far as it said */
+    int64_t shutdown_offset; /* of a storage node that wants to stop: others have to have this much; -1: it does not */
     UT_hash_handle hh;
 };
 
@@ -74,7 +76,20 @@ static inline bool controller_elr_enabled(const struct controller *c)
     return image_feature_level(c->image, "eligible.leader.replicas.version") > 0;
 }
 
-/* ---- partition_change.c: leaders and in-sync replicas ---- */
+/* ---- partition_change.c: leaders, in-sync replicas, moves ---- */
+
+struct id_list {
+    const int32_t *ids;
+    int32_t count;
+};
+bool id_list_has(struct id_list list, int32_t id);
+struct id_list id_list_without(struct id_list list, struct id_list gone, struct arena *arena);
+
+enum election {
+    ELECT_ONLINE,    /* of those who have all records */
+    ELECT_PREFERRED, /* the same, and the first replica before the one that leads */
+    ELECT_UNCLEAN    /* rather one that lost records than nobody */
+};
 
 struct replica_move {
     int32_t broker;
@@ -84,12 +99,26 @@ struct partition_change {
     int32_t leaving;                /* a broker that leaves the ISR; -1: none */
     const struct uuid *leaving_dir; /* only what it has in this directory, which failed; NULL: all */
     bool unclean;                   /* it lost what it had: out of the ELR, too */
+    bool for_good;                  /* it is unregistered: look at what it is eligible for, too */
     int32_t coming_back; /* a broker that counts as active although the image says that it is fenced; -1: none */
     const struct replica_move *move; /* a replica is in another directory from here on (KIP-858); NULL: none */
+    enum election election;
+    const struct id_list *isr;                          /* as the leader wants it; NULL: as it is */
+    const struct id_list *replicas, *adding, *removing; /* NULL: as they are */
+    int8_t recovery;                                    /* LeaderRecoveryState; -1: as it is */
+    int32_t min_isr;                                    /* of the topic, where the caller knows it; 0: look it up */
 };
-/* Leaves a PartitionChangeRecord if something changes. */
-void controller_change_partition(struct controller *c, const struct image_topic *t, const struct image_partition *p,
-                                 const struct partition_change *change);
+#define PARTITION_CHANGE                                                                                               \
+    {                                                                                                                  \
+        .leaving = -1, .coming_back = -1, .recovery = -1                                                               \
+    }
+
+/* Leaves a PartitionChangeRecord if something changes: true. *ret_after (may be NULL): leader, ISR, epochs and recovery
+ * state behind it; its lists live until the next controller_take. */
+bool controller_change_partition(struct controller *c, const struct image_topic *t, const struct image_partition *p,
+                                 const struct partition_change *change, struct image_partition *ret_after);
+/* The same for all that the broker that leaves or comes back has to do with; unclean elections where the topic allows
+ * them. */
 void controller_change_all(struct controller *c, const struct partition_change *change);
 
 /* ---- placement.c ---- */
@@ -119,7 +148,9 @@ struct topic_layers {
 };
 void topic_layers_init(struct topic_layers *l, const struct controller *c, const struct config_entry *overrides,
                        size_t count);
-int32_t controller_min_isr(const struct controller *c, const struct image_topic *t, const struct image_partition *p);
+/* min.insync.replicas, no more than the topic has replicas. */
+int32_t controller_min_isr(const struct controller *c, const struct image_topic *t);
+bool controller_is_unclean_allowed(const struct controller *c, const struct image_topic *t);
 /* The text for INVALID_CONFIG when these overrides of a topic cannot be, in the arena; NULL: they are fine. */
 const char *controller_topic_config_error(const struct controller *c, const struct config_entry *entries, size_t count,
                                           struct arena *arena);

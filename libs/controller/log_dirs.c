@@ -43,7 +43,9 @@ bool controller_fail_dirs(struct controller *c, const struct image_broker *b, co
             left[left_count++] = b->log_dirs[i];
             continue;
         }
-        struct partition_change change = {.leaving = b->id, .leaving_dir = &b->log_dirs[i], .coming_back = -1};
+        struct partition_change change = PARTITION_CHANGE;
+        change.leaving = b->id;
+        change.leaving_dir = &b->log_dirs[i];
         controller_change_all(c, &change);
     }
     if (left_count == b->log_dir_count)
@@ -93,9 +95,13 @@ static enum kafka_error assign(struct controller *c, const struct image_broker *
     if (!ours)
         return KERR_NOT_LEADER_OR_FOLLOWER;
     struct replica_move move = {b->id, dir};
-    struct partition_change change = {
-        .leaving = image_dir_is_online(b, dir) ? -1 : b->id, .coming_back = -1, .move = &move};
-    controller_change_partition(c, t, p, &change);
+    struct partition_change change = PARTITION_CHANGE;
+    change.move = &move;
+    if (!image_dir_is_online(b, dir)) {
+        change.leaving = b->id;
+        change.election = controller_is_unclean_allowed(c, t) ? ELECT_UNCLEAN : ELECT_ONLINE;
+    }
+    controller_change_partition(c, t, p, &change, NULL);
     return KERR_NONE;
 }
 

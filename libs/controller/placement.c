@@ -1,8 +1,10 @@
-/* placement.c - on which brokers the partitions of a topic are.
+/* placement.c - on which brokers the partitions of a topic are, as Kafka's StripedReplicaPlacer places them.
  *
- * Brokers stand in a ring, racks in turn, those that are alive before those that are fenced. Partition i takes a run of
- * the ring that starts one further than that of partition i - 1, from a random start; leaders are so spread evenly and
- * replicas over as many racks as there are. */
+ * Racks are asked in turn, and each gives its brokers in turn, those that are active before those that are fenced. Each
+ * partition starts one rack further than the one before, and each rack one broker further; both from a random start,
+ * and in another order after as many partitions as brokers are active. So replicas are on as many racks as there are,
+ * leaders spread evenly, and the partitions that one broker leads have their followers on different ones. The first
+ * replica leads, and is active. A broker that is shutting down, or whose directories are all cordoned, gets none. */
 #include <stdlib.h>
 
 #include "kafka/partition_record.h"
@@ -81,69 +83,169 @@ enum kafka_error controller_check_assignment(const struct controller *c, const i
     return message == NULL ? KERR_NONE : KERR_INVALID_REPLICA_ASSIGNMENT;
 }
 
-/* ---- the ring ---- */
+/* ---- racks ---- */
+
+/* Brokers of one kind in a rack, given out in turn. */
+struct turn {
+    int32_t *brokers;
+    int32_t count, given, offset, round;
+};
+
+struct rack {
+    struct slice name;
+    struct turn active, fenced;
+};
+
+struct placer {
+    struct controller *c;
+    struct rack *racks;
+    int32_t rack_count, brokers, active, offset, round;
+};
+
+static int32_t below(struct controller *c, int32_t n)
+{
+    return (int32_t)(controller_random(c) % (uint64_t)n);
+}
+
+static int32_t next_of(struct turn *t, int32_t round)
+{
+    if (t->count == 0)
+        return -1;
+    if (t->round != round) {
+        t->round = round;
+        t->given = 0;
+        t->offset = (t->offset + 1) % t->count;
+    }
+    return t->given < t->count ? t->brokers[(t->given++ + t->offset) % t->count] : -1;
+}
+
+static struct rack *rack_of(struct placer *p, const struct image_broker *b, int32_t all)
+{
+    for (int32_t i = 0; i < p->rack_count; i++)
+        if (slice_is_null(p->racks[i].name) == slice_is_null(b->rack) && slice_eq(p->racks[i].name, b->rack))
+            return &p->racks[i];
+    struct rack *r = &p->racks[p->rack_count++];
+    *r = (struct rack){.name = b->rack};
+    r->active.brokers = arena_calloc(p->c->scratch, (size_t)all, sizeof(int32_t));
+    r->fenced.brokers = arena_calloc(p->c->scratch, (size_t)all, sizeof(int32_t));
+    return r;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return slice_cmp(((const struct rack *)a)->name, ((const struct rack *)b)->name);
+}
 
 static bool is_usable(const struct image_broker *b)
 {
-    return b->log_dir_count == 0 || b->cordoned_log_dir_count < b->log_dir_count;
+    bool leaves = b->in_controlled_shutdown && !b->fenced;
+    return !leaves && (b->log_dir_count == 0 || b->cordoned_log_dir_count < b->log_dir_count);
 }
 
-static bool is_alive(const struct image_broker *b)
+static void placer_init(struct placer *p, struct controller *c)
 {
-    return !b->fenced && !b->in_controlled_shutdown;
-}
-
-/* Appends the brokers of one kind to the ring: round after round, one of each rack. */
-static int32_t add_to_ring(struct controller *c, const struct image_broker *const *all, int32_t count, bool alive,
-                           int32_t *ring, int32_t size)
-{
-    bool *taken = arena_calloc(c->scratch, (size_t)count + 1, sizeof *taken);
-    for (bool more = true; more;) {
-        more = false;
-        int32_t round = size;
-        for (int32_t i = 0; i < count; i++) {
-            bool rack_used = false;
-            if (taken[i] || is_alive(all[i]) != alive || !is_usable(all[i]))
-                continue;
-            for (int32_t n = round; n < size; n++)
-                rack_used = rack_used || slice_eq(image_broker(c->image, ring[n])->rack, all[i]->rack);
-            more = true;
-            if (rack_used && !slice_is_null(all[i]->rack))
-                continue;
-            taken[i] = true;
-            ring[size++] = all[i]->id;
-        }
+    int32_t all;
+    const struct image_broker *const *brokers = image_brokers(c->image, &all); /* by id */
+    *p = (struct placer){.c = c, .racks = arena_calloc(c->scratch, (size_t)all + 1, sizeof *p->racks)};
+    for (int32_t i = 0; i < all; i++) {
+        if (!is_usable(brokers[i]))
+            continue;
+        struct rack *r = rack_of(p, brokers[i], all);
+        struct turn *t = brokers[i]->fenced ? &r->fenced : &r->active;
+        t->brokers[t->count++] = brokers[i]->id;
+        p->brokers++;
+        p->active += !brokers[i]->fenced;
     }
-    return size;
+    if (p->rack_count == 0)
+        return;
+    qsort(p->racks, (size_t)p->rack_count, sizeof *p->racks, by_name);
+    for (int32_t i = 0; i < p->rack_count; i++) {
+        struct rack *r = &p->racks[i];
+        r->active.offset = r->active.count > 0 ? below(c, r->active.count) : 0;
+        r->fenced.offset = r->fenced.count > 0 ? below(c, r->fenced.count) : 0;
+    }
+    p->offset = below(c, p->rack_count);
+}
+
+static void shuffle_turn(struct controller *c, struct turn *t)
+{
+    for (int32_t i = t->count - 1; i > 0; i--) {
+        int32_t other = below(c, i + 1), id = t->brokers[i];
+        t->brokers[i] = t->brokers[other];
+        t->brokers[other] = id;
+    }
+}
+
+static void shuffle(struct placer *p)
+{
+    for (int32_t i = p->rack_count - 1; i > 0; i--) {
+        int32_t other = below(p->c, i + 1);
+        struct rack r = p->racks[i];
+        p->racks[i] = p->racks[other];
+        p->racks[other] = r;
+    }
+    for (int32_t i = 0; i < p->rack_count; i++) {
+        shuffle_turn(p->c, &p->racks[i].active);
+        shuffle_turn(p->c, &p->racks[i].fenced);
+    }
+}
+
+/* The rack of the leader, who is ret_replicas[0]. */
+static int32_t place_leader(struct placer *p, int32_t *ret_replicas)
+{
+    for (int32_t i = 0; i < p->rack_count; i++) {
+        int32_t at = (p->offset + i) % p->rack_count;
+        ret_replicas[0] = next_of(&p->racks[at].active, p->round);
+        if (ret_replicas[0] >= 0)
+            return at;
+    }
+    BUG("no broker is active");
+}
+
+static void place_one(struct placer *p, int32_t *ret_replicas, int32_t count)
+{
+    if (p->round == p->active && p->active > 1) {
+        shuffle(p);
+        p->round = 0;
+    }
+    p->offset %= p->rack_count;
+    int32_t leaders = place_leader(p, ret_replicas), at = p->offset;
+    for (int32_t n = 1; n < count; at = (at + 1) % p->rack_count) {
+        if (at == leaders) { /* it has had its turn */
+            leaders = -1;
+            continue;
+        }
+        struct rack *r = &p->racks[at];
+        ret_replicas[n] = next_of(&r->active, p->round);
+        if (ret_replicas[n] < 0)
+            ret_replicas[n] = next_of(&r->fenced, p->round);
+        n += ret_replicas[n] >= 0;
+    }
+    p->round++;
+    p->offset++;
 }
 
 enum kafka_error controller_place(struct controller *c, struct uuid topic_id, int32_t first, int32_t count,
                                   int32_t replication_factor, struct arena *arena, const char **ret_message)
 {
-    int32_t brokers;
-    const struct image_broker *const *all = image_brokers(c->image, &brokers);
-    int32_t *ring = arena_calloc(c->scratch, (size_t)brokers + 1, sizeof *ring);
-    int32_t alive = add_to_ring(c, all, brokers, true, ring, 0),
-            size = add_to_ring(c, all, brokers, false, ring, alive);
-    if (alive == 0) {
+    struct placer p;
+    placer_init(&p, c);
+    if (p.active == 0) {
         *ret_message =
             arena_printf(arena, "All brokers are currently fenced, or have all their log directories cordoned.");
         return KERR_INVALID_REPLICATION_FACTOR;
     }
-    if (replication_factor > size) {
+    if (replication_factor > p.brokers) {
         *ret_message = arena_printf(
             arena,
             "The target replication factor of %d cannot be reached because only %d broker(s) are registered "
             "or some brokers have all their log directories cordoned.",
-            replication_factor, size);
+            replication_factor, p.brokers);
         return KERR_INVALID_REPLICATION_FACTOR;
     }
     int32_t *replicas = arena_calloc(c->scratch, (size_t)replication_factor + 1, sizeof *replicas);
-    uint64_t start = controller_random(c) % (uint64_t)alive;
     for (int32_t i = 0; i < count; i++) {
-        uint64_t at = start + (uint64_t)i;
-        for (int32_t n = 0; n < replication_factor; n++) /* first around those alive, then the fenced ones */
-            replicas[n] = n < alive ? ring[(at + (uint64_t)n) % (uint64_t)alive] : ring[n];
+        place_one(&p, replicas, replication_factor);
         if (!put_partition(c, topic_id, first + i, replicas, replication_factor))
             BUG("a placed partition has an active replica");
     }

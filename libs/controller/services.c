@@ -1,9 +1,11 @@
 /* services.c - who is there: registrations, heartbeats, and the end of sessions.
  *
- * A storage node is a Kafka broker:
+ * A storage node is a Kafka broker (BrokerHeartbeatManager):
  *
  *   absent --register--> fenced --heartbeat with an image at its registration--> active
- *   active --session over--> fenced        active --want_shutdown--> shutting down and fenced
+ *   active --session over--> fenced        fenced, active --unregister--> absent
+ *   active --want_shutdown--> shutting down: leads nothing any more
+ *   shutting down --all that are active have the log up to there--> fenced, and may go
  *
  * What it leads follows in the same batch (partition_change.c). A life that ended without controlled shutdown is
  * unclean: what it had may be lost, and it leaves the eligible replicas, too. Any other service is there from its
@@ -13,6 +15,7 @@
 #include "kafka/broker_registration_change_record.h"
 #include "kafka/no_op_record.h"
 #include "kafka/register_broker_record.h"
+#include "kafka/unregister_broker_record.h"
 #include "karst/service_record.h"
 #include "libs/base/bytes.h"
 #include "libs/controller/internal.h"
@@ -42,7 +45,10 @@ static struct session *touch(struct controller *c, int32_t role, int32_t id, uin
         s->key[1] = id;
         HASH_ADD(hh, c->sessions, key, sizeof s->key, s);
     }
-    s->offline = s->offline && s->incarnation == incarnation;
+    if (s->incarnation != incarnation || s->epoch != epoch) {
+        s->offline = false;
+        s->metadata_offset = s->shutdown_offset = -1;
+    }
     s->incarnation = incarnation;
     s->epoch = epoch;
     s->deadline_ms = now_ms + c->session_timeout_ms;
@@ -91,7 +97,8 @@ static void put_fenced(struct controller *c, const struct image_broker *b, bool 
 
 static void fence(struct controller *c, const struct image_broker *b)
 {
-    struct partition_change change = {.leaving = b->id, .coming_back = -1};
+    struct partition_change change = PARTITION_CHANGE;
+    change.leaving = b->id;
     controller_change_all(c, &change);
     put_fenced(c, b, true);
 }
@@ -121,6 +128,27 @@ static void end_session(struct controller *c, struct session *s)
         controller_assign_owners_ahead(c);
 }
 
+/* One that is alive all the same registers again with its next heartbeat. */
+enum kafka_error controller_unregister_broker(struct controller *c, int32_t id)
+{
+    const struct image_broker *b = image_broker(c->image, id);
+    const struct image_service *service = image_service(c->image, ROLE_STORAGE, id);
+    struct session *s = find_session(c, ROLE_STORAGE, id);
+    if (b == NULL)
+        return KERR_BROKER_ID_NOT_REGISTERED;
+    struct partition_change change = PARTITION_CHANGE;
+    change.leaving = id;
+    change.for_good = true;
+    controller_change_all(c, &change);
+    struct kafka_unregister_broker_record m = {.broker_id = id, .broker_epoch = b->epoch};
+    controller_put(c, METARECORD_UNREGISTER_BROKER, 0, &m);
+    if (service != NULL)
+        put_gone(c, ROLE_STORAGE, id, service->incarnation);
+    if (s != NULL)
+        drop_session(c, s);
+    return KERR_NONE;
+}
+
 /* ---- registration ---- */
 
 /* Two nodes with one directory: a copied disk. */
@@ -133,6 +161,21 @@ static bool is_dir_of_another(const struct controller *c, int32_t id, struct uui
             if (all[i]->id != id && uuid_eq(all[i]->log_dirs[n], dir))
                 return true;
     return false;
+}
+
+/* A life that has none of the directories of the one before is no next life of it: the lock on them does not keep twins
+ * out, and the first stays as long as it is heard of. */
+static bool is_twin(const struct controller *c, const struct controller_registration *r)
+{
+    const struct image_broker *old = r->role == ROLE_STORAGE ? image_broker(c->image, r->id) : NULL;
+    const struct session *s = find_session(c, r->role, r->id);
+    if (old == NULL || old->fenced || s == NULL || s->incarnation == r->incarnation || old->log_dir_count == 0)
+        return false;
+    for (int32_t i = 0; i < r->log_dir_count; i++)
+        for (int32_t n = 0; n < old->log_dir_count; n++)
+            if (uuid_eq(r->log_dirs[i], old->log_dirs[n]))
+                return false;
+    return true;
 }
 
 static enum kafka_error check_registration(const struct controller *c, const struct controller_registration *r,
@@ -155,7 +198,12 @@ static enum kafka_error check_registration(const struct controller *c, const str
             if (uuid_eq(r->log_dirs[n], r->log_dirs[i]))
                 *ret_message = "Duplicate directory ID in request";
     }
-    return *ret_message ? KERR_INVALID_REGISTRATION : KERR_NONE;
+    if (*ret_message != NULL)
+        return KERR_INVALID_REGISTRATION;
+    if (!is_twin(c, r))
+        return KERR_NONE;
+    *ret_message = "Another broker is registered with that broker id.";
+    return KERR_DUPLICATE_BROKER_REGISTRATION;
 }
 
 /* Kafka names a life by a uuid, Karst by 64 random bits: the uuid says the same. */
@@ -177,7 +225,9 @@ static void end_former_life(struct controller *c, const struct controller_regist
     if (old == NULL)
         return;
     bool unclean = r->previous_epoch != old->epoch;
-    struct partition_change change = {.leaving = r->id, .unclean = unclean, .coming_back = -1};
+    struct partition_change change = PARTITION_CHANGE;
+    change.leaving = r->id;
+    change.unclean = unclean;
     if (!old->fenced || unclean)
         controller_change_all(c, &change);
 }
@@ -271,25 +321,62 @@ enum kafka_error controller_register(struct controller *c, const struct controll
 
 static void unfence(struct controller *c, const struct image_broker *b)
 {
-    struct partition_change change = {.leaving = -1, .coming_back = b->id};
+    struct partition_change change = PARTITION_CHANGE;
+    change.coming_back = b->id;
     put_fenced(c, b, false);
     controller_change_all(c, &change);
 }
 
-static void shut_down(struct controller *c, const struct image_broker *b)
+static bool leads_anything(const struct controller *c, int32_t broker)
 {
-    struct partition_change change = {.leaving = b->id, .coming_back = -1};
-    if (!b->in_controlled_shutdown) {
-        struct kafka_broker_registration_change_record m;
-        kafka_broker_registration_change_record_init(&m);
-        m.broker_id = b->id;
-        m.broker_epoch = b->epoch;
-        m.in_controlled_shutdown = 1;
-        controller_put(c, METARECORD_BROKER_REGISTRATION_CHANGE, CHANGE_SHUTDOWN, &m);
-        controller_change_all(c, &change);
+    int32_t count;
+    const struct image_topic *const *topics = image_topics(c->image, &count);
+    for (int32_t i = 0; i < count; i++)
+        for (int32_t n = 0; n < topics[i]->partition_count; n++)
+            if (image_partition(topics[i], n)->leader == broker)
+                return true;
+    return false;
+}
+
+/* How far the log has come at all storage nodes that are active, but for one; INT64_MAX: there are no others. */
+static int64_t lowest_active_offset(const struct controller *c, int32_t but)
+{
+    int64_t lowest = INT64_MAX;
+    for (const struct session *s = c->sessions; s != NULL; s = s->hh.next)
+        if (s->key[0] == ROLE_STORAGE && s->key[1] != but && image_broker_is_active(c->image, s->key[1]))
+            lowest = MIN(lowest, s->metadata_offset);
+    return lowest;
+}
+
+static void begin_shutdown(struct controller *c, const struct image_broker *b)
+{
+    struct partition_change change = PARTITION_CHANGE;
+    change.leaving = b->id;
+    struct kafka_broker_registration_change_record m;
+    kafka_broker_registration_change_record_init(&m);
+    m.broker_id = b->id;
+    m.broker_epoch = b->epoch;
+    m.in_controlled_shutdown = 1;
+    controller_put(c, METARECORD_BROKER_REGISTRATION_CHANGE, CHANGE_SHUTDOWN, &m);
+    controller_change_all(c, &change);
+}
+
+/* It goes on serving reads until those who lead in its place know that they do. With nobody else active there is nobody
+ * to wait for: all in one batch. */
+static void shut_down(struct controller *c, const struct image_broker *b, struct session *s,
+                      struct controller_heartbeat_answer *ret_answer)
+{
+    int64_t others = lowest_active_offset(c, b->id);
+    if (!b->fenced && !b->in_controlled_shutdown && leads_anything(c, b->id)) {
+        begin_shutdown(c, b);
+        s->shutdown_offset = controller_next_offset(c) - 1;
+        if (others == INT64_MAX)
+            put_fenced(c, b, true);
+    } else if (!b->fenced && others >= s->shutdown_offset) {
+        fence(c, b);
     }
-    if (!b->fenced)
-        put_fenced(c, b, true);
+    ret_answer->should_shut_down = b->fenced || others >= s->shutdown_offset;
+    ret_answer->is_fenced = ret_answer->should_shut_down;
 }
 
 static bool has_dir(const struct uuid *dirs, int32_t count, struct uuid id)
@@ -312,9 +399,9 @@ static void storage_heartbeat(struct controller *c, const struct controller_hear
                               struct controller_heartbeat_answer *ret_answer)
 {
     const struct image_broker *b = image_broker(c->image, h->id);
+    s->metadata_offset = MAX(s->metadata_offset, h->metadata_offset);
     if (h->want_shutdown) {
-        shut_down(c, b);
-        *ret_answer = (struct controller_heartbeat_answer){.is_fenced = true, .should_shut_down = true};
+        shut_down(c, b, s, ret_answer);
         return;
     }
     s->offline = s->offline || has_all_failed(b, h);
@@ -356,9 +443,10 @@ void controller_followed(struct controller *c, int32_t role, int32_t id, uint64_
 {
     const struct image_service *service = image_service(c->image, role, id);
     const struct image_broker *b = role == ROLE_STORAGE ? image_broker(c->image, id) : NULL;
-    const struct session *s = find_session(c, role, id);
+    struct session *s = find_session(c, role, id);
     if (b == NULL || service == NULL || s == NULL || service->incarnation != incarnation || service->epoch != b->epoch)
         return;
+    s->metadata_offset = MAX(s->metadata_offset, metadata_offset);
     if (b->fenced && !b->in_controlled_shutdown && !s->offline && metadata_offset >= b->epoch)
         unfence(c, b);
 }

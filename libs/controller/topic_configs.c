@@ -41,14 +41,29 @@ void topic_layers_init(struct topic_layers *l, const struct controller *c, const
     l->layers.ctx = l;
 }
 
-int32_t controller_min_isr(const struct controller *c, const struct image_topic *t, const struct image_partition *p)
+/* The places of one key of a topic that exists. */
+static void layers_of_key(struct topic_layers *l, const struct controller *c, const struct image_topic *t,
+                          const char *key, struct config_entry *entry)
 {
-    struct config_entry entry = {.name = SLICE_OF("min.insync.replicas"),
-                                 .value = image_config(c->image, IMAGE_TOPIC, t->name, "min.insync.replicas")};
+    *entry = (struct config_entry){slice_str(key), image_config(c->image, IMAGE_TOPIC, t->name, key)};
+    topic_layers_init(l, c, entry, slice_is_null(entry->value) ? 0 : 1);
+}
+
+int32_t controller_min_isr(const struct controller *c, const struct image_topic *t)
+{
+    struct config_entry entry;
     struct topic_layers l;
-    topic_layers_init(&l, c, &entry, slice_is_null(entry.value) ? 0 : 1);
+    layers_of_key(&l, c, t, "min.insync.replicas", &entry);
     int64_t value = config_topic_long(c->config, &l.layers, "min.insync.replicas");
-    return (int32_t)MIN(value, (int64_t)p->replica_count);
+    return (int32_t)MIN(value, (int64_t)image_partition(t, 0)->replica_count);
+}
+
+bool controller_is_unclean_allowed(const struct controller *c, const struct image_topic *t)
+{
+    struct config_entry entry;
+    struct topic_layers l;
+    layers_of_key(&l, c, t, "unclean.leader.election.enable", &entry);
+    return config_topic_bool(c->config, &l.layers, "unclean.leader.election.enable");
 }
 
 const char *controller_topic_config_error(const struct controller *c, const struct config_entry *entries, size_t count,

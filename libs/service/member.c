@@ -9,6 +9,7 @@
 #include "libs/service/service_internal.h"
 
 enum { REGISTER_TIMEOUT_MS = 5000, REGISTER_RETRY_MS = 100, HEARTBEAT_MS = 2000, HEARTBEAT_TIMEOUT_MS = 2000 };
+enum { LEAVE_RETRY_MS = 50 };
 
 /* protobuf-c's strings are not const; packing only reads them. */
 static char *text(const char *s)
@@ -98,6 +99,19 @@ static void register_now(void *ctx)
         bus_call(s->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, service_controller(s), &request, on_registered, s);
 }
 
+/* A storage node that wants to stop asks until it may go: others lead in its place, and know it. A lone controller that
+ * does not answer will not do so soon. */
+static void on_leave_answer(struct service *s, const struct bus_result *result)
+{
+    bool answered = result->outcome == KARST__BUS__OUTCOME__OUTCOME_OK;
+    bool may_go = answered ? result->reply->heartbeat->error != 0 || result->reply->heartbeat->should_shut_down
+                           : s->controller_count == 1;
+    if (may_go)
+        service_left(s);
+    else
+        loop_timer_again(s->leave_again, LEAVE_RETRY_MS);
+}
+
 static void on_heartbeat(void *ctx, const struct bus_result *result)
 {
     struct service *s = ctx;
@@ -117,6 +131,8 @@ static void on_heartbeat(void *ctx, const struct bus_result *result)
     } else if (result->reply->heartbeat->error == 0 && s->options.on_heartbeat_taken != NULL) {
         s->options.on_heartbeat_taken(s->options.ctx);
     }
+    if (s->leaving)
+        on_leave_answer(s, result);
     service_stop_when_told(s);
     if (s->heartbeat_wanted && !s->drained)
         heartbeat(s);
@@ -169,6 +185,8 @@ void service_member_drain(struct service *s)
     bus_cancel(s->bus,
                s->heartbeat_call); /* its answer comes as well, but must not stand for the one that says we go */
     s->heartbeat_call = 0;
+    if (s->leaving)
+        s->leave_again = loop_timer_start(s->loop, HEARTBEAT_MS, HEARTBEAT_MS, heartbeat, s);
     heartbeat(s);
 }
 
@@ -181,6 +199,7 @@ void service_member_stop(struct service *s)
 {
     s->register_timer = loop_timer_stop(s->register_timer);
     s->heartbeat_timer = loop_timer_stop(s->heartbeat_timer);
+    s->leave_again = loop_timer_stop(s->leave_again);
     bus_cancel(s->bus, s->register_call);
     bus_cancel(s->bus, s->heartbeat_call);
 }

@@ -14,7 +14,7 @@
 
 /* sysexits.h */
 enum { STATUS_USAGE = 64, STATUS_CONFIG = 78, STATUS_FAILED = 1 };
-enum { DRAIN_MS = 10000, TELL_MS = 500 };
+enum { DRAIN_MS = 10000, TELL_MS = 500, LEAVE_MS = 5000 };
 
 static const char *const role_names[] = {"none", "controller", "storage", "frontend", "group", "txn"};
 
@@ -173,16 +173,38 @@ static void on_drain_over(void *ctx)
     stop(s);
 }
 
-static void begin_drain(struct service *s)
+static void drain(struct service *s)
 {
-    s->draining = true;
     s->drain_timer = loop_timer_start(s->loop, s->options.drain_ms, 0, on_drain_over, s);
-    if (s->joined)
-        service_member_drain(s);
     if (s->options.on_drain != NULL)
         s->options.on_drain(s->options.ctx);
     else
         service_drained(s);
+}
+
+void service_left(void *ctx)
+{
+    struct service *s = ctx;
+
+    if (!s->leaving)
+        return;
+    s->leaving = false;
+    s->leave_timer = loop_timer_stop(s->leave_timer);
+    s->leave_again = loop_timer_stop(s->leave_again);
+    drain(s);
+}
+
+/* A storage node stops leading first, while it still works (Kafka's controlled shutdown). */
+static void begin_drain(struct service *s)
+{
+    s->draining = true;
+    s->leaving = s->joined && s->registered && s->options.role == KARST__BUS__ROLE__ROLE_STORAGE;
+    if (s->leaving)
+        s->leave_timer = loop_timer_start(s->loop, LEAVE_MS, 0, service_left, s);
+    if (s->joined)
+        service_member_drain(s);
+    if (!s->leaving)
+        drain(s);
 }
 
 static void on_signal(void *ctx)
@@ -302,6 +324,7 @@ struct service *service_close(struct service *s)
     s->joined = false; /* what bus_free still ends is of no interest any more */
     s->bus = bus_free(s->bus);
     s->drain_timer = loop_timer_stop(s->drain_timer);
+    s->leave_timer = loop_timer_stop(s->leave_timer);
     s->stop_timer = loop_timer_stop(s->stop_timer);
     s->loop = loop_free(s->loop);
     DL_FOREACH_SAFE(s->waiters, w, next) free(w);

@@ -28,7 +28,8 @@ struct service {
     char host[256];
     int exit_status;
     bool joined, draining, drained, stopping;
-    struct loop_timer *drain_timer, *stop_timer;
+    bool leaving; /* a storage node that works on until it may go; its drain begins then */
+    struct loop_timer *drain_timer, *stop_timer, *leave_timer, *leave_again;
 
     int32_t controllers[SERVICE_CONTROLLERS_MAX];
     const char *controller_addresses[SERVICE_CONTROLLERS_MAX];
@@ -63,5 +64,6 @@ bool service_member_is_told(const struct service *s);
 void service_member_stop(struct service *s);
 
 void service_stop_when_told(struct service *s);
+void service_left(void *ctx); /* the service may go, or has waited long enough for that: drains */
 
 #endif

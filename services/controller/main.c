@@ -39,7 +39,9 @@ static void serve(struct quorum *q)
     bus_serve_kafka(q->bus, KAFKA_API_CREATE_PARTITIONS, create_partitions_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_INCREMENTAL_ALTER_CONFIGS, incremental_alter_configs_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_ALTER_PARTITION_REASSIGNMENTS, alter_partition_reassignments_on_call, q);
+    bus_serve_kafka(q->bus, KAFKA_API_ALTER_PARTITION, alter_partition_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_ASSIGN_REPLICAS_TO_DIRS, assign_replicas_to_dirs_on_call, q);
+    bus_serve_kafka(q->bus, KAFKA_API_UNREGISTER_BROKER, unregister_broker_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_ADD_RAFT_VOTER, add_raft_voter_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_REMOVE_RAFT_VOTER, remove_raft_voter_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_DESCRIBE_QUORUM, describe_quorum_on_call, q);

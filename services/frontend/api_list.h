@@ -35,6 +35,7 @@
     X(describe_quorum)                                                                                                 \
     X(describe_cluster)                                                                                                \
     X(describe_producers)                                                                                              \
+    X(unregister_broker)                                                                                               \
     X(describe_topic_partitions)                                                                                       \
     X(add_raft_voter)                                                                                                  \
     X(remove_raft_voter)

@@ -14,7 +14,8 @@ struct help {
     struct config *config;
     struct controller *c;
     struct arena *arena;
-    struct buf log; /* every batch that was taken */
+    struct buf log;    /* every batch that was taken */
+    struct slice rack; /* of those who register from here on */
     uint64_t now_ms;
 };
 
@@ -32,6 +33,14 @@ int64_t help_storage(struct help *h, int32_t id, uint64_t incarnation, int64_t p
 /* The result for one topic; its records are taken. */
 const struct kafka_create_topics_response_creatable_topic_result *help_create(struct help *h, const char *name,
                                                                               int32_t partitions, int16_t replicas);
+/* A topic of one partition on these brokers ("1:2:3"), with one override unless key is NULL. */
+void help_create_at(struct help *h, const char *name, const char *brokers, const char *key, const char *value);
+/* AlterPartition of partition 0 by its leader, in the epochs of the image: the code. */
+enum kafka_error help_alter_isr(struct help *h, const char *topic, const char *isr, int8_t recovery);
+/* What partition 0 is: "leader 1 epoch 0 isr 1,2 elr - known - state 0", replicas and moves left out. */
+void help_expect(const struct help *h, const char *topic, const char *text);
+/* The same of its replicas: "1,2 adding - removing -". */
+void help_expect_replicas(const struct help *h, const char *topic, const char *text);
 const struct image_partition *help_partition(const struct help *h, const char *topic, int32_t partition);
 
 #endif

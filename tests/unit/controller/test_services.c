@@ -91,9 +91,9 @@ Test(services, follow_unfences)
 
 Test(services, three_nodes)
 {
-    help_storage(&h, 1, 11, -1);
+    int64_t first = help_storage(&h, 1, 11, -1);
     int64_t second = help_storage(&h, 2, 21, -1);
-    help_storage(&h, 3, 31, -1);
+    int64_t third = help_storage(&h, 3, 31, -1);
     cr_assert_eq(help_create(&h, "t", 30, 3)->error_code, 0);
     int32_t leads[4] = {0};
     for (int32_t n = 0; n < 30; n++) {
@@ -102,7 +102,13 @@ Test(services, three_nodes)
         leads[p->leader]++;
     }
     cr_assert(leads[1] == 10 && leads[2] == 10 && leads[3] == 10);
-    help_beat(&h, STORAGE, 2, 21, second, true);
+    cr_assert_not(help_beat(&h, STORAGE, 2, 21, second, true).should_shut_down);
+    help_beat(&h, STORAGE, 1, 11, first, false);
+    cr_assert_not(help_beat(&h, STORAGE, 2, 21, second, true).should_shut_down);
+    cr_assert_eq(help_create(&h, "v", 1, 3)->error_code, KERR_INVALID_REPLICATION_FACTOR); /* it leaves */
+    help_beat(&h, STORAGE, 3, 31, third, false);
+    cr_assert(help_beat(&h, STORAGE, 2, 21, second, true).should_shut_down);
+    cr_assert(image_broker(controller_image(h.c), 2)->fenced);
     for (int32_t n = 0; n < 30; n++) {
         const struct image_partition *p = help_partition(&h, "t", n);
         cr_assert(p->isr_count == 2 && p->elr_count == 0 && p->leader != 2 && p->leader > 0);
