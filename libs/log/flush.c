@@ -249,10 +249,13 @@ int log_flush(struct log *l)
 
 void log_raise_high_watermark(struct log *l)
 {
-    if (l->hold_high_watermark)
-        return;
-    bool flush_is_due = log_unflushed_messages(l) >= l->config.flush_messages;
-    l->high_watermark = MAX(l->high_watermark, flush_is_due ? l->recovery_point : l->end);
+    if (!l->hold_high_watermark)
+        l->high_watermark = MAX(l->high_watermark, log_safe_end(l));
+}
+
+int64_t log_safe_end(const struct log *l)
+{
+    return log_unflushed_messages(l) >= l->config.flush_messages ? l->recovery_point : l->end;
 }
 
 int64_t log_unflushed_messages(const struct log *l)

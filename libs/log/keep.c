@@ -203,8 +203,12 @@ int log_truncate(struct log *l, int64_t offset)
     ASSERT(!log_has_staged(l));
     if (l->failed != 0)
         return -EIO;
-    if (offset >= l->end)
+    if (offset > l->end)
         return 0;
+    if (offset == l->end) {
+        epochs_truncate_end(&l->epochs, offset);
+        return log_store_epochs(l);
+    }
     if (offset < l->segments[0]->base)
         return log_restart_at(l, offset, log_active(l)->born_ms);
     log_clear_hints(l);

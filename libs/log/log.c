@@ -379,8 +379,7 @@ void log_set_high_watermark(struct log *l, int64_t offset)
 void log_hold_high_watermark(struct log *l, bool hold)
 {
     l->hold_high_watermark = hold;
-    if (!hold)
-        l->high_watermark = l->end;
+    log_raise_high_watermark(l);
 }
 
 void log_producers(const struct log *l, log_producer_fn *fn, void *ctx)

@@ -146,7 +146,10 @@ int64_t log_first_segment(const struct log *l); /* base offset */
 /* Moves it forward, to at most the log end. With one replica log_commit does it by itself: hold_high_watermark false.
  */
 void log_set_high_watermark(struct log *l, int64_t offset);
+/* false: it moves to where it may be at once. */
 void log_hold_high_watermark(struct log *l, bool hold);
+/* The records before it are as durable as flush.messages asks for: what one replica may promise of its own. */
+int64_t log_safe_end(const struct log *l);
 
 /* ---- appending ---- */
 
@@ -291,8 +294,11 @@ NODISCARD int log_roll(struct log *l, int64_t now_wall_ms);
 NODISCARD int log_retain(struct log *l, int64_t now_wall_ms);
 /* DeleteRecords: the log start moves to offset (<= high watermark). 0, -ERANGE, -errno. */
 NODISCARD int log_delete_before(struct log *l, int64_t offset);
-/* Keeps what is before offset only. Staged appends must be committed. 0 or -errno. The last segment is copied when it
- * was given away (log_file), and that needs room on the disk. */
+/* Keeps what is before offset only, and no epoch that begins at or behind the new end, also where that is the old one:
+ * a leader that is one no more may have begun an epoch there that nobody else knows of. A batch that offset lies in
+ * goes as a whole, and where compaction has left a hole before offset the end is that of the last batch: Kafka's end is
+ * offset itself, and what it reads there next is the same. Staged appends must be committed. 0 or -errno. The last
+ * segment is copied when it was given away (log_file), and that needs room on the disk. */
 NODISCARD int log_truncate(struct log *l, int64_t offset);
 /* Empties the log and starts it at offset: after a snapshot replaced what was there. 0 or -errno. */
 NODISCARD int log_restart_at(struct log *l, int64_t offset, int64_t now_wall_ms);

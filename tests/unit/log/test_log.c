@@ -90,6 +90,61 @@ Test(log, an_epoch_reaches_its_file_with_the_first_record)
     log_abandon(l);
 }
 
+/* As Kafka's UnifiedLog.truncateTo: the epoch of a leader that nobody followed must not be asked for for ever. */
+Test(log, a_truncation_at_the_end_drops_the_epoch_that_begins_there)
+{
+    const char *dir = help_dir("idle_epoch_cut");
+    struct log_options o = help_options(dir);
+    struct log *l = help_open(&o);
+    struct help_batch b = HELP_BATCH;
+    log_assign_epoch(l, 3);
+    cr_assert_eq(help_append(l, &b, NULL), KERR_NONE);
+    int32_t with_records = log_latest_epoch(l);
+    log_assign_epoch(l, 17);
+    cr_assert_eq(log_latest_epoch(l), 17);
+    cr_assert_eq(log_truncate(l, log_end(l)), 0);
+    cr_assert_eq(log_latest_epoch(l), with_records);
+    cr_assert_eq(log_end(l), 1);
+    log_abandon(l);
+    l = help_open(&o);
+    cr_assert_eq(log_latest_epoch(l), with_records);
+    log_abandon(l);
+}
+
+/* Held, the high watermark is what the checkpoint says until somebody moves it; what is to be flushed first is not safe
+ * before. */
+Test(log, a_high_watermark_that_is_held_moves_when_it_is_told_to)
+{
+    const char *dir = help_dir("held");
+    struct log_options o = help_options(dir);
+    struct help_batch b = HELP_BATCH;
+    o.hold_high_watermark = true;
+    o.config.flush_messages = 1;
+    struct log *l = help_open(&o);
+    cr_assert_eq(help_append(l, &b, NULL), KERR_NONE);
+    cr_assert_eq(help_append(l, &b, NULL), KERR_NONE);
+    cr_assert_eq(log_high_watermark(l), 0);
+    cr_assert_eq(log_safe_end(l), 0);
+    log_hold_high_watermark(l, false);
+    cr_assert_eq(log_high_watermark(l), 0);
+    cr_assert_eq(log_flush(l), 0);
+    cr_assert_eq(log_safe_end(l), 2);
+    cr_assert_eq(log_high_watermark(l), 2);
+    log_hold_high_watermark(l, true);
+    cr_assert_eq(help_append(l, &b, NULL), KERR_NONE);
+    cr_assert_eq(log_flush(l), 0);
+    cr_assert_eq(log_high_watermark(l), 2);
+    log_set_high_watermark(l, 9);
+    cr_assert_eq(log_high_watermark(l), 3);
+    log_abandon(l);
+    o.high_watermark = 2;
+    l = help_open(&o);
+    cr_assert_eq(log_high_watermark(l), 2);
+    cr_assert_eq(log_truncate(l, 1), 0);
+    cr_assert_eq(log_high_watermark(l), 1);
+    log_abandon(l);
+}
+
 /* A stop while a log is checked gives it up, and nothing is lost by it. */
 Test(log, opening_is_given_up_when_it_is_told_to)
 {
