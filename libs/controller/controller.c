@@ -190,7 +190,7 @@ static void put_features(struct controller *c, const struct image *bootstrap)
 
 /* With eligible leader replicas, min.insync.replicas must be known to the controller: a cluster-wide default holds it
  * (KIP-966). */
-static void put_min_isr(struct controller *c)
+void controller_put_min_isr(struct controller *c)
 {
     const char *value = config_string(c->config, "min.insync.replicas");
     struct kafka_config_record m = {.resource_type = IMAGE_BROKER,
@@ -209,7 +209,7 @@ static void put_bootstrap(struct controller *c, const struct image *bootstrap)
     controller_put(c, METARECORD_BEGIN_TRANSACTION, 0, &begin);
     put_features(c, bootstrap);
     if (bootstrap == NULL || image_feature_level(bootstrap, "eligible.leader.replicas.version") > 0)
-        put_min_isr(c);
+        controller_put_min_isr(c);
     controller_put(c, METARECORD_END_TRANSACTION, 0, &end);
 }
 
@@ -231,4 +231,5 @@ void controller_activate(struct controller *c, const struct image *image, int64_
     if (count == 0)
         put_bootstrap(c, bootstrap);
     controller_start_sessions(c, now_ms);
+    controller_start_elections(c, now_ms);
 }

@@ -35,6 +35,14 @@ struct kafka_alter_partition_request;
 struct kafka_alter_partition_response;
 struct kafka_alter_partition_reassignments_request;
 struct kafka_alter_partition_reassignments_response;
+struct kafka_elect_leaders_request;
+struct kafka_elect_leaders_response;
+struct kafka_update_features_request;
+struct kafka_update_features_response;
+struct kafka_alter_client_quotas_request;
+struct kafka_alter_client_quotas_response;
+struct kafka_alter_user_scram_credentials_request;
+struct kafka_alter_user_scram_credentials_response;
 struct kafka_assign_replicas_to_dirs_request;
 struct kafka_assign_replicas_to_dirs_response;
 struct kafka_allocate_producer_ids_request;
@@ -117,8 +125,9 @@ void controller_followed(struct controller *c, int32_t role, int32_t id, uint64_
 /* UnregisterBroker (64): NONE or BROKER_ID_NOT_REGISTERED. The replicas it had stay listed. */
 enum kafka_error controller_unregister_broker(struct controller *c, int32_t id);
 
-/* Ends sessions that are over, and keeps the log moving (metadata.max.idle.interval.ms). Returns when to call again, at
- * the latest. */
+/* Ends sessions that are over, elects leaders where that is due (auto.leader.rebalance.enable,
+ * unclean.leader.election.enable), and keeps the log moving (metadata.max.idle.interval.ms). Returns when to call
+ * again, at the latest. */
 uint64_t controller_tick(struct controller *c, uint64_t now_ms);
 
 /* ---- Kafka's requests ---- */
@@ -133,6 +142,14 @@ void controller_alter_configs(struct controller *c, const struct kafka_increment
                               struct arena *arena, struct kafka_incremental_alter_configs_response *ret_p);
 void controller_alter_reassignments(struct controller *c, const struct kafka_alter_partition_reassignments_request *q,
                                     struct arena *arena, struct kafka_alter_partition_reassignments_response *ret_p);
+void controller_elect_leaders(struct controller *c, const struct kafka_elect_leaders_request *q, struct arena *arena,
+                              struct kafka_elect_leaders_response *ret_p);
+void controller_update_features(struct controller *c, const struct kafka_update_features_request *q, int16_t version,
+                                struct arena *arena, struct kafka_update_features_response *ret_p);
+void controller_alter_client_quotas(struct controller *c, const struct kafka_alter_client_quotas_request *q,
+                                    struct arena *arena, struct kafka_alter_client_quotas_response *ret_p);
+void controller_alter_scram(struct controller *c, const struct kafka_alter_user_scram_credentials_request *q,
+                            struct arena *arena, struct kafka_alter_user_scram_credentials_response *ret_p);
 /* From storage nodes, who sends it has been checked: the ISR of what they lead, with the broker epochs of version 3. */
 void controller_alter_partition(struct controller *c, const struct kafka_alter_partition_request *q,
                                 struct arena *arena, struct kafka_alter_partition_response *ret_p);

@@ -20,6 +20,12 @@ enum {
 
 enum { RECORDS_PER_REQUEST_MAX = 10000, REPLICATION_MAX = 32767, PRODUCER_ID_BLOCK = 1000 };
 
+enum election {
+    ELECT_ONLINE,    /* of those who have all records */
+    ELECT_PREFERRED, /* the same, and the first replica before the one that leads */
+    ELECT_UNCLEAN    /* rather one that lost records than nobody */
+};
+
 /* The life of a service as this controller has seen it; never written down. */
 struct session {
     int32_t key[2]; /* role, id */
@@ -30,6 +36,12 @@ struct session {
     int64_t metadata_offset; /* what it has of the log, as far as it said */
     int64_t shutdown_offset; /* of a storage node that wants to stop: others have to have this much; -1: it does not */
     UT_hash_handle hh;
+};
+
+/* Elections that nobody asks for; interval 0: never. */
+struct election_timer {
+    enum election kind;
+    uint64_t interval_ms, due_ms;
 };
 
 struct controller {
@@ -45,7 +57,8 @@ struct controller {
     uint32_t session_timeout_ms, idle_ms;
     int64_t idle_offset;    /* controller_tick saw the log end here */
     uint64_t idle_since_ms; /* for the first time then */
-    struct arena *scratch;  /* emptied by controller_take */
+    struct election_timer elections[2];
+    struct arena *scratch; /* emptied by controller_take */
 };
 
 /* The offset that the next record will have. */
@@ -68,6 +81,9 @@ void controller_rewind(struct controller *c, struct controller_mark mark);
 uint64_t controller_random(struct controller *c);
 struct uuid controller_random_uuid(struct controller *c);
 
+/* controller.c: the cluster-wide min.insync.replicas, of our configuration. */
+void controller_put_min_isr(struct controller *c);
+
 /* An image with the records left so far, for decisions that follow from them: the caller releases it. */
 struct image *controller_preview(const struct controller *c);
 
@@ -84,12 +100,6 @@ struct id_list {
 };
 bool id_list_has(struct id_list list, int32_t id);
 struct id_list id_list_without(struct id_list list, struct id_list gone, struct arena *arena);
-
-enum election {
-    ELECT_ONLINE,    /* of those who have all records */
-    ELECT_PREFERRED, /* the same, and the first replica before the one that leads */
-    ELECT_UNCLEAN    /* rather one that lost records than nobody */
-};
 
 struct replica_move {
     int32_t broker;
@@ -188,6 +198,12 @@ void controller_assign_owners_ahead(struct controller *c);
 bool controller_fail_dirs(struct controller *c, const struct image_broker *b, const struct controller_heartbeat *h);
 /* The directories that take no new partitions (KIP-1066). */
 void controller_cordon_dirs(struct controller *c, const struct image_broker *b, const struct controller_heartbeat *h);
+
+/* ---- elect_leaders.c ---- */
+
+void controller_start_elections(struct controller *c, uint64_t now_ms);
+/* Runs those that are due, if no records wait; when to come again. */
+uint64_t controller_elect_when_due(struct controller *c, uint64_t now_ms);
 
 /* ---- services.c ---- */
 void controller_start_sessions(struct controller *c, uint64_t now_ms);

@@ -1,13 +1,25 @@
-/* reassign.c - AlterPartitionReassignments (45). The checks and texts are those of Kafka 4.3.1. Tools send it also to
- * move replicas between the directories of a node, with the replicas as they are: that changes nothing. A new order of
- * the same replicas is done at once. Records are not copied from node to node yet: other replicas are refused. */
+/* reassign.c - AlterPartitionReassignments (45). The checks, texts and states are those of Kafka 4.3.1.
+ *
+ *   replicas [1,2], wanted [2,3] -> replicas [2,3,1], adding [3], removing [1]
+ *   -> 3 is in sync (AlterPartition, partition_change.c) -> replicas [2,3]
+ *
+ * A new order of the same replicas, and fewer of them, need nobody to catch up: they end in the record that begins
+ * them. A cancel takes away what was being added. Tools send a request also to move replicas between the directories of
+ * a node, with the replicas as they are: that changes nothing. */
+#include <stdlib.h>
+
 #include "kafka/alter_partition_reassignments.h"
-#include "kafka/partition_change_record.h"
 #include "libs/controller/internal.h"
 
 typedef struct kafka_alter_partition_reassignments_request_reassignable_partition partition_request;
 typedef struct kafka_alter_partition_reassignments_response_reassignable_topic_response topic_answer;
 typedef struct kafka_alter_partition_reassignments_response_reassignable_partition_response partition_answer;
+
+struct reassigning {
+    struct controller *c;
+    struct arena *arena;
+    bool may_change_count;
+};
 
 static enum kafka_error refuse(const char **ret_message, const char *message, enum kafka_error error)
 {
@@ -15,71 +27,126 @@ static enum kafka_error refuse(const char **ret_message, const char *message, en
     return error;
 }
 
-/* Both lists are without repetitions and of one length. */
-static bool is_order_of(const int32_t *a, const int32_t *b, int32_t count)
+static struct id_list replicas_of(const struct image_partition *p)
 {
-    for (int32_t i = 0; i < count; i++) {
-        bool found = false;
-        for (int32_t n = 0; n < count; n++)
-            found = found || a[i] == b[n];
-        if (!found)
-            return false;
-    }
-    return true;
+    return (struct id_list){p->replicas, p->replica_count};
 }
 
-static void put_order(struct controller *c, const struct image_topic *t, const struct image_partition *p,
-                      const partition_request *q)
+static struct id_list adding_of(const struct image_partition *p)
 {
-    struct kafka_partition_change_record m;
-    int version = metadata_record_version(c->image, METARECORD_PARTITION_CHANGE);
-    kafka_partition_change_record_init(&m);
-    m.topic_id = t->id;
-    m.partition_id = p->partition;
-    m.replicas = q->replicas;
-    m.replicas_count = q->replicas_count;
-    if (image_feature_level(c->image, "metadata.version") >= METADATA_VERSION_DIRECTORIES) {
-        m.directories = arena_calloc(c->scratch, (size_t)q->replicas_count, sizeof *m.directories);
-        m.directories_count = q->replicas_count;
-        for (int32_t i = 0; i < q->replicas_count; i++)
-            m.directories[i] = image_replica_dir(p, q->replicas[i]);
-    }
-    controller_put(c, METARECORD_PARTITION_CHANGE, version, &m);
+    return (struct id_list){p->adding, p->adding_count};
 }
 
-static enum kafka_error reassign(struct controller *c, struct slice topic, const partition_request *q,
-                                 struct arena *arena, const char **ret_message)
+static bool is_moving(const struct image_partition *p)
 {
-    const struct image_topic *t = image_topic_by_name(c->image, topic);
+    return p->adding_count > 0 || p->removing_count > 0;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    const int32_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+/* Sorted, as Kafka has them. */
+static struct id_list difference(struct controller *c, struct id_list a, struct id_list b)
+{
+    struct id_list d = id_list_without(a, b, c->scratch);
+    qsort((int32_t *)(uintptr_t)d.ids, (size_t)d.count, sizeof *d.ids, by_id);
+    return d;
+}
+
+static struct id_list joined(struct controller *c, struct id_list a, struct id_list b)
+{
+    int32_t *ids = arena_alloc(c->scratch, (size_t)(a.count + b.count + 1) * sizeof *ids);
+    memcpy(ids, a.ids, (size_t)a.count * sizeof *ids);
+    memcpy(ids + a.count, b.ids, (size_t)b.count * sizeof *ids);
+    return (struct id_list){ids, a.count + b.count};
+}
+
+static enum kafka_error check_count(const struct reassigning *k, const struct image_partition *p, int32_t wanted,
+                                    const char **ret_message)
+{
+    int32_t now = p->replica_count - p->removing_count; /* those that stay, and those that come */
+    if (k->may_change_count || now == wanted)
+        return KERR_NONE;
+    return refuse(ret_message, arena_printf(k->arena, "The replication factor is changed from %d to %d", now, wanted),
+                  KERR_INVALID_REPLICATION_FACTOR);
+}
+
+static enum kafka_error begin(const struct reassigning *k, const struct image_topic *t, const struct image_partition *p,
+                              const partition_request *q, const char **ret_message)
+{
+    struct controller *c = k->c;
+    enum kafka_error error = controller_check_assignment(c, q->replicas, q->replicas_count, -1, k->arena, ret_message);
+    if (error == KERR_NONE)
+        error = check_count(k, p, q->replicas_count, ret_message);
+    if (error != KERR_NONE)
+        return error;
+    struct id_list target = {q->replicas, q->replicas_count}, now = replicas_of(p);
+    struct id_list removing = difference(c, now, target), adding = difference(c, target, now);
+    struct id_list replicas = joined(c, target, removing);
+    struct partition_change change = PARTITION_CHANGE;
+    change.replicas = &replicas;
+    if (removing.count > 0)
+        change.removing = &removing;
+    if (adding.count > 0)
+        change.adding = &adding;
+    controller_change_partition(c, t, p, &change, NULL);
+    return KERR_NONE;
+}
+
+/* With all in sync among those that came, the first of those that were there before has to lead, and lost records. */
+static enum kafka_error cancel(const struct reassigning *k, const struct image_topic *t,
+                               const struct image_partition *p, const char **ret_message)
+{
+    struct controller *c = k->c;
+    bool unclean_allowed = controller_is_unclean_allowed(c, t);
+    if (!is_moving(p))
+        return KERR_NO_REASSIGNMENT_IN_PROGRESS;
+    struct id_list replicas = id_list_without(replicas_of(p), adding_of(p), c->scratch), none = {p->isr, 0};
+    struct id_list isr = id_list_without((struct id_list){p->isr, p->isr_count}, adding_of(p), c->scratch);
+    if (replicas.count == 0)
+        return refuse(ret_message, "Invalid replica assignment: addingReplicas contains all replicas.",
+                      KERR_INVALID_REPLICA_ASSIGNMENT);
+    if (isr.count == 0 && !unclean_allowed)
+        return refuse(ret_message,
+                      arena_printf(k->arena,
+                                   "Unable to revert partition assignment for " SLICE_F
+                                   ":%d because it would require an unclean leader election.",
+                                   SLICE_A(t->name), p->partition),
+                      KERR_INVALID_REPLICA_ASSIGNMENT);
+    if (isr.count == 0)
+        isr = (struct id_list){replicas.ids, 1};
+    struct partition_change change = PARTITION_CHANGE;
+    change.isr = &isr;
+    change.replicas = &replicas;
+    change.adding = change.removing = &none;
+    change.election = unclean_allowed ? ELECT_UNCLEAN : ELECT_ONLINE;
+    controller_change_partition(c, t, p, &change, NULL);
+    return KERR_NONE;
+}
+
+static enum kafka_error reassign(const struct reassigning *k, struct slice topic, const partition_request *q,
+                                 const char **ret_message)
+{
+    const struct image_topic *t = image_topic_by_name(k->c->image, topic);
     if (t == NULL)
-        return refuse(ret_message, arena_printf(arena, "Unable to find a topic named " SLICE_F ".", SLICE_A(topic)),
+        return refuse(ret_message, arena_printf(k->arena, "Unable to find a topic named " SLICE_F ".", SLICE_A(topic)),
                       KERR_UNKNOWN_TOPIC_OR_PARTITION);
     const struct image_partition *p = image_partition(t, q->partition_index);
     if (p == NULL)
         return refuse(
             ret_message,
-            arena_printf(arena, "Unable to find partition " SLICE_F ":%d.", SLICE_A(topic), q->partition_index),
+            arena_printf(k->arena, "Unable to find partition " SLICE_F ":%d.", SLICE_A(topic), q->partition_index),
             KERR_UNKNOWN_TOPIC_OR_PARTITION);
-    bool is_moving = p->adding_count > 0 || p->removing_count > 0; /* in a log that Kafka wrote */
-    if (q->replicas_count < 0 && !is_moving)
-        return KERR_NO_REASSIGNMENT_IN_PROGRESS;
-    if (q->replicas_count >= 0) {
-        enum kafka_error error = controller_check_assignment(c, q->replicas, q->replicas_count, -1, arena, ret_message);
-        if (error != KERR_NONE)
-            return error;
-    }
-    if (is_moving || q->replicas_count != p->replica_count || !is_order_of(q->replicas, p->replicas, p->replica_count))
-        return refuse(ret_message,
-                      "Karst does not copy replicas from node to node yet: only their directories may change.",
-                      KERR_INVALID_REPLICA_ASSIGNMENT);
-    if (memcmp(q->replicas, p->replicas, (size_t)p->replica_count * sizeof *p->replicas) != 0)
-        put_order(c, t, p, q);
-    return KERR_NONE;
+    return q->replicas_count < 0 ? cancel(k, t, p, ret_message) : begin(k, t, p, q, ret_message);
 }
 
 void controller_alter_reassignments(struct controller *c, const struct kafka_alter_partition_reassignments_request *q,
                                     struct arena *arena, struct kafka_alter_partition_reassignments_response *ret_p)
 {
+    struct reassigning k = {c, arena, q->allow_replication_factor_change};
     kafka_alter_partition_reassignments_response_init(ret_p);
     ret_p->error_message = q->topics_count > 0 ? SLICE_NULL : SLICE_EMPTY; /* as Kafka answers nothing */
     ret_p->allow_replication_factor_change = q->allow_replication_factor_change;
@@ -96,7 +163,7 @@ void controller_alter_reassignments(struct controller *c, const struct kafka_alt
             const char *message = NULL;
             wire_init(&kafka_alter_partition_reassignments_response_reassignable_partition_response_type, row);
             row->partition_index = q->topics[i].partitions[n].partition_index;
-            row->error_code = (int16_t)reassign(c, q->topics[i].name, &q->topics[i].partitions[n], arena, &message);
+            row->error_code = (int16_t)reassign(&k, q->topics[i].name, &q->topics[i].partitions[n], &message);
             row->error_message = slice_str(message);
         }
     }

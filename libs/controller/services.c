@@ -470,6 +470,7 @@ static uint64_t end_sessions(struct controller *c, uint64_t now_ms)
 uint64_t controller_tick(struct controller *c, uint64_t now_ms)
 {
     uint64_t next = end_sessions(c, now_ms);
+    next = MIN(next, controller_elect_when_due(c, now_ms));
     if (c->idle_ms == 0)
         return next;
     if (controller_next_offset(c) != c->idle_offset) {

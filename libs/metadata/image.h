@@ -143,6 +143,21 @@ int16_t image_kraft_version(const struct image *i);
 /* The value of the last voters' control record (VotersRecord); null: the log has none. */
 struct slice image_voters(const struct image *i);
 
+/* ---- client quotas and SCRAM credentials ---- */
+
+struct arena;
+struct kafka_client_quota_record;
+struct kafka_user_scram_credential_record;
+
+/* Each in an order that follows from content alone. The record lives as long as the arena and the image. */
+typedef void image_client_quota_fn(void *ctx, const struct kafka_client_quota_record *quota);
+void image_each_client_quota(const struct image *i, struct arena *arena, image_client_quota_fn *fn, void *ctx);
+typedef void image_scram_fn(void *ctx, const struct kafka_user_scram_credential_record *credential);
+void image_each_scram(const struct image *i, struct arena *arena, image_scram_fn *fn, void *ctx);
+/* The value of the quota of the entity and key of `of`. False: there is none. */
+bool image_client_quota(const struct image *i, const struct kafka_client_quota_record *of, double *ret_value);
+bool image_has_scram(const struct image *i, struct slice user, int8_t mechanism);
+
 /* ---- Karst's own: services and the owners of coordinator partitions ---- */
 
 struct image_service {

@@ -153,11 +153,29 @@ static void key_text(struct buf *b, struct slice s)
     buf_append(b, s.data, s.size);
 }
 
-/* Builds the key of a record that is kept, or of one that removes it; *ret_remove tells which. */
-static bool extra_key(const struct metarecord *record, const void *msg, struct buf *key, bool *ret_remove)
+/* One key for one entity, in whatever order a record names its parts. */
+static void key_entity(struct buf *key, const struct kafka_client_quota_record *m)
+{
+    struct slice last = SLICE_NULL;
+    for (int32_t n = 0; n < m->entity_count; n++) {
+        const struct kafka_client_quota_record_entity_data *next = NULL;
+        for (int32_t i = 0; i < m->entity_count; i++) {
+            struct slice type = m->entity[i].entity_type;
+            if ((n == 0 || slice_cmp(type, last) > 0) && (next == NULL || slice_cmp(type, next->entity_type) < 0))
+                next = &m->entity[i];
+        }
+        if (next == NULL)
+            return; /* types that come twice */
+        key_text(key, next->entity_type);
+        key_text(key, next->entity_name);
+        last = next->entity_type;
+    }
+}
+
+bool extra_key(enum metarecord_type type, const void *msg, struct buf *key, bool *ret_remove)
 {
     *ret_remove = false;
-    switch ((enum metarecord_type)record->type) {
+    switch (type) {
     case METARECORD_REMOVE_ACCESS_CONTROL_ENTRY:
         *ret_remove = true; /* both begin with the id */
         key_int(key, METARECORD_ACCESS_CONTROL_ENTRY);
@@ -195,10 +213,7 @@ static bool extra_key(const struct metarecord *record, const void *msg, struct b
         const struct kafka_client_quota_record *m = msg;
         *ret_remove = m->remove;
         key_int(key, METARECORD_CLIENT_QUOTA);
-        for (int32_t i = 0; i < m->entity_count; i++) {
-            key_text(key, m->entity[i].entity_type);
-            key_text(key, m->entity[i].entity_name);
-        }
+        key_entity(key, m);
         key_text(key, m->key);
         return true;
     }
@@ -215,7 +230,7 @@ static int replay_extra(struct replay *r, const struct metarecord *record, const
 {
     struct buf key CLEANUP(buf_free) = {0};
     bool remove;
-    if (!extra_key(record, msg, &key, &remove))
+    if (!extra_key((enum metarecord_type)record->type, msg, &key, &remove))
         return -EBADMSG;
     if (remove)
         pmap_remove(&r->state->extras, buf_slice(&key));

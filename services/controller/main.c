@@ -39,6 +39,10 @@ static void serve(struct quorum *q)
     bus_serve_kafka(q->bus, KAFKA_API_CREATE_PARTITIONS, create_partitions_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_INCREMENTAL_ALTER_CONFIGS, incremental_alter_configs_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_ALTER_PARTITION_REASSIGNMENTS, alter_partition_reassignments_on_call, q);
+    bus_serve_kafka(q->bus, KAFKA_API_ELECT_LEADERS, elect_leaders_on_call, q);
+    bus_serve_kafka(q->bus, KAFKA_API_UPDATE_FEATURES, update_features_on_call, q);
+    bus_serve_kafka(q->bus, KAFKA_API_ALTER_CLIENT_QUOTAS, alter_client_quotas_on_call, q);
+    bus_serve_kafka(q->bus, KAFKA_API_ALTER_USER_SCRAM_CREDENTIALS, alter_user_scram_credentials_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_ALTER_PARTITION, alter_partition_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_ASSIGN_REPLICAS_TO_DIRS, assign_replicas_to_dirs_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_UNREGISTER_BROKER, unregister_broker_on_call, q);

@@ -28,11 +28,17 @@
     X(describe_log_dirs)                                                                                               \
     X(create_partitions)                                                                                               \
     X(delete_groups)                                                                                                   \
+    X(elect_leaders)                                                                                                   \
     X(incremental_alter_configs)                                                                                       \
     X(alter_partition_reassignments)                                                                                   \
     X(list_partition_reassignments)                                                                                    \
     X(offset_delete)                                                                                                   \
+    X(describe_client_quotas)                                                                                          \
+    X(alter_client_quotas)                                                                                             \
+    X(describe_user_scram_credentials)                                                                                 \
+    X(alter_user_scram_credentials)                                                                                    \
     X(describe_quorum)                                                                                                 \
+    X(update_features)                                                                                                 \
     X(describe_cluster)                                                                                                \
     X(describe_producers)                                                                                              \
     X(unregister_broker)                                                                                               \

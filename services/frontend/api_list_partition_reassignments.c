@@ -1,5 +1,5 @@
-/* api_list_partition_reassignments.c - ListPartitionReassignments (46), version 0: what the image says is being moved.
- * Karst moves no replica from node to node yet, but a log that Kafka wrote may hold such a move. */
+/* api_list_partition_reassignments.c - ListPartitionReassignments (46), version 0: what the image says is being moved
+ * from node to node. */
 #include "kafka/apis.h"
 #include "kafka/list_partition_reassignments.h"
 #include "services/frontend/api_common.h"

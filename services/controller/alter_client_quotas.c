@@ -1,0 +1,17 @@
+/* alter_client_quotas.c - AlterClientQuotas (49), all versions. Decided by libs/controller; answered when it is
+ * committed. */
+#include "kafka/alter_client_quotas.h"
+#include "services/controller/quorum.h"
+
+void alter_client_quotas_on_call(void *ctx, struct rpc *rpc)
+{
+    struct quorum *q = ctx;
+    if (quorum_refuses(q, rpc))
+        return;
+    const struct kafka_alter_client_quotas_request *request = rpc_kafka_request(rpc);
+    if (request == NULL)
+        return;
+    struct kafka_alter_client_quotas_response *response = arena_alloc(rpc_arena(rpc), sizeof *response);
+    controller_alter_client_quotas(q->controller, request, rpc_arena(rpc), response);
+    quorum_answer(q, rpc, KARST__BUS__REPLY__BODY_KAFKA, response);
+}
