@@ -125,7 +125,8 @@ static int by_id(const void *a, const void *b)
 static void add_eligible(struct building *b, int32_t *ids, int32_t *count, int32_t id)
 {
     bool lost = b->change->unclean && id == b->change->leaving;
-    if (!lost && !id_list_has(b->isr, id) && !id_list_has((struct id_list){ids, *count}, id))
+    bool stays = id_list_has(b->replicas, id); /* of a replica that a reassignment took away Kafka keeps the id */
+    if (!lost && stays && !id_list_has(b->isr, id) && !id_list_has((struct id_list){ids, *count}, id))
         ids[(*count)++] = id;
 }
 
