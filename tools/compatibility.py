@@ -138,7 +138,7 @@ def key_tables():
             out += [f"| `{k['name']}` | {k['default']} | {honoured[scope, k['name']]} |" for k in rows] + [""]
         others = [f"`{k['name']}`" for k in mine if (scope, k["name"]) not in honoured]
         if others:
-            what = {"broker": "`karst up` warns of them in a file", "topic": "refused, but for their defaults"}.get(
+            what = {"broker": "`karst up` warns of them in a file; while running they are refused (40), but for the value that they have", "topic": "refused, but for their defaults"}.get(
                 scope, "accepted, kept and shown, without effect")
             out += [f"Not honoured yet ({what}):", "", wrapped(", ".join(others) + "."), ""]
     return out

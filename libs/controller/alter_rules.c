@@ -159,31 +159,43 @@ static enum kafka_error check_value(const struct altering *k, int32_t at, enum k
     return error;
 }
 
-static bool is_log_dir(const struct config_list *dirs, const char *path)
+static bool is_named(const struct config_list *list, const char *path)
 {
-    for (size_t i = 0; i < dirs->count; i++)
-        if (strcmp(dirs->items[i], path) == 0)
+    for (size_t i = 0; i < list->count; i++)
+        if (strcmp(list->items[i], path) == 0)
             return true;
     return false;
 }
 
-/* cordoned.log.dirs (KIP-1066): directories of the node, or "*" alone. Kafka asks the node itself; here its file is
- * ours. */
+/* As the node said when it registered. One that has not yet, but as a Kafka before Karst took its log over, says so
+ * soon: until then nothing of it can be cordoned. */
+static bool is_log_dir(const struct altering *k, const char *path)
+{
+    int32_t id;
+    const struct image_service *node =
+        parse_id(k->q->resource_name, &id) ? image_service(k->c->image, ROLE_STORAGE, id) : NULL;
+    for (int32_t i = 0; node != NULL && i < node->log_dir_count; i++)
+        if (slice_eq_str(node->log_dirs[i], path))
+            return true;
+    return false;
+}
+
+/* cordoned.log.dirs (KIP-1066): directories of the node, or "*" alone. */
 static enum kafka_error check_cordoned(const struct altering *k, int32_t at, const char **ret_message)
 {
     struct buf missing CLEANUP(buf_free) = {0};
     if (!slice_eq_str(k->q->configs[at].name, "cordoned.log.dirs") || slice_is_null(k->values[at]))
         return KERR_NONE;
-    struct config_list list = config_items(k->values[at], k->arena), dirs = config_log_dirs(k->c->config, k->arena);
-    if (is_log_dir(&list, "*") && list.count == 1)
+    struct config_list list = config_items(k->values[at], k->arena);
+    if (is_named(&list, "*") && list.count == 1)
         return KERR_NONE;
-    if (is_log_dir(&list, "*"))
+    if (is_named(&list, "*"))
         return refuse(ret_message,
                       "requirement failed: When cordoned.log.dirs is set to *, it must not contain other values",
                       KERR_INVALID_REQUEST);
     for (size_t i = 0; i < list.count; i++) {
         struct config_list before = {list.items, i};
-        if (!is_log_dir(&dirs, list.items[i]) && !is_log_dir(&before, list.items[i]))
+        if (!is_log_dir(k, list.items[i]) && !is_named(&before, list.items[i]))
             note(&missing, slice_str(list.items[i]));
     }
     if (missing.size == 0)
@@ -194,6 +206,26 @@ static enum kafka_error check_cordoned(const struct altering *k, int32_t at, con
                                "log.dir. Missing entries : " SLICE_F,
                                SLICE_A(buf_slice(&missing))),
                   KERR_INVALID_REQUEST);
+}
+
+/* What Karst does not do is not taken as if it did. A value that changes nothing is. */
+static enum kafka_error check_honoured(const struct altering *k, const char **ret_message)
+{
+    for (int32_t i = 0; i < k->q->configs_count; i++) {
+        const struct config_key *key = alter_find_key(k, k->q->configs[i].name);
+        if (key == NULL || key->honoured || key->scope != CONFIG_BROKER || slice_is_null(k->values[i]))
+            continue;
+        struct slice now = config_string_at(k->c->config, CONFIG_BROKER, NULL, key->name, k->arena);
+        if (!slice_is_null(now) && slice_eq(now, k->values[i]))
+            continue;
+        return refuse(ret_message,
+                      arena_printf(k->arena,
+                                   "Karst does not honour " SLICE_F
+                                   " yet: nothing but the value that it has is possible",
+                                   SLICE_A(k->q->configs[i].name)),
+                      KERR_INVALID_CONFIG);
+    }
+    return KERR_NONE;
 }
 
 enum kafka_error alter_check_broker_values(const struct altering *k, const char **ret_message)
@@ -208,7 +240,7 @@ enum kafka_error alter_check_broker_values(const struct altering *k, const char 
             return error;
     }
     *ret_message = alter_broker_conflict(k);
-    return *ret_message == NULL ? KERR_NONE : KERR_INVALID_REQUEST;
+    return *ret_message == NULL ? check_honoured(k, ret_message) : KERR_INVALID_REQUEST;
 }
 
 /* ---- groups ---- */

@@ -85,6 +85,8 @@ struct controller_registration {
     int32_t listener_count;
     const struct uuid *log_dirs; /* storage */
     int32_t log_dir_count;
+    const struct slice *log_dir_paths; /* storage: all that it is configured with */
+    int32_t log_dir_path_count;
     int64_t previous_epoch; /* storage: the broker epoch of a life that ended cleanly; -1 */
 };
 

@@ -274,6 +274,8 @@ static bool put_service(struct controller *c, const struct controller_registrati
         .address_count = r->address_count,
         .listeners = r->listeners,
         .listener_count = r->listener_count,
+        .log_dirs = r->log_dir_paths,
+        .log_dir_count = r->log_dir_path_count,
     };
     struct karst_service_record m;
     metadata_service_record(&s, arena, &m);

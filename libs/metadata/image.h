@@ -171,6 +171,8 @@ struct image_service {
     int32_t address_count;
     const struct image_endpoint *listeners;
     int32_t listener_count;
+    const struct slice *log_dirs; /* of a storage node: the paths, as its configuration names them */
+    int32_t log_dir_count;
 };
 
 /* NULL: no such service is alive. A storage node is alive while it is registered and not fenced; its record stays. */

@@ -271,17 +271,23 @@ struct pmap_item *service_new(const struct image_service *s)
     size_t addresses = 0;
     for (int32_t i = 0; i < s->address_count; i++)
         addresses += sizeof *s->addresses + text_size(s->addresses[i]);
+    for (int32_t i = 0; i < s->log_dir_count; i++)
+        addresses += sizeof *s->log_dirs + text_size(s->log_dirs[i]);
     struct service *n = xmalloc(sizeof *n + addresses + endpoints_size(s->listeners, s->listener_count) +
                                 text_size(s->host) + text_size(s->rack) + text_size(s->version));
     struct packer at = {(uint8_t *)(n + 1)};
     n->pub = *s;
     struct slice *a = pack(&at, s->addresses, (size_t)s->address_count * sizeof *a);
     struct image_endpoint *l = pack(&at, s->listeners, (size_t)s->listener_count * sizeof *l);
+    struct slice *d = pack(&at, s->log_dirs, (size_t)s->log_dir_count * sizeof *d);
     for (int32_t i = 0; i < s->address_count; i++)
         a[i] = pack_text(&at, a[i]);
+    for (int32_t i = 0; i < s->log_dir_count; i++)
+        d[i] = pack_text(&at, d[i]);
     pack_endpoint_texts(&at, l, s->listener_count);
     n->pub.addresses = a;
     n->pub.listeners = l;
+    n->pub.log_dirs = d;
     n->pub.host = pack_text(&at, s->host);
     n->pub.rack = pack_text(&at, s->rack);
     n->pub.version = pack_text(&at, s->version);

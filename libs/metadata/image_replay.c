@@ -266,6 +266,8 @@ static int replay_service(struct replay *r, const struct karst_service_record *m
         .address_count = m->endpoints_count,
         .listeners = l,
         .listener_count = m->listeners_count,
+        .log_dirs = m->log_dirs,
+        .log_dir_count = m->log_dirs_count,
     };
     pmap_put(&r->state->services, service_new(&s));
     return 0;

@@ -18,6 +18,11 @@ static bool take_dirs(const Karst__Bus__RegisterRequest *m, struct arena *a, str
     }
     r->log_dirs = dirs;
     r->log_dir_count = (int32_t)m->n_log_dirs;
+    struct slice *paths = arena_calloc(a, m->n_log_dir_paths + 1, sizeof *paths);
+    for (size_t i = 0; i < m->n_log_dir_paths; i++)
+        paths[i] = text(m->log_dir_paths[i]);
+    r->log_dir_paths = paths;
+    r->log_dir_path_count = (int32_t)m->n_log_dir_paths;
     return true;
 }
 
@@ -53,7 +58,7 @@ static bool take_request(const Karst__Bus__RegisterRequest *m, struct arena *a, 
         .previous_epoch = m->previous_broker_epoch,
     };
     return m->n_endpoints <= ENDPOINTS_MAX && m->n_listeners <= LISTENERS_MAX && m->n_log_dirs <= LOG_DIRS_MAX &&
-           take_dirs(m, a, r) && take_endpoints(m, a, r);
+           m->n_log_dir_paths <= LOG_DIRS_MAX && take_dirs(m, a, r) && take_endpoints(m, a, r);
 }
 
 void register_on_call(void *ctx, struct rpc *rpc)

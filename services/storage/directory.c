@@ -207,8 +207,11 @@ static int64_t previous_epoch(const struct storage *s)
 void directories_register(struct storage *s, Karst__Bus__RegisterRequest *request)
 {
     ProtobufCBinaryData *dirs = arena_alloc(s->arena, s->dir_count * sizeof *dirs);
+    char **paths = arena_alloc(s->arena, s->dir_count * sizeof *paths);
     request->log_dirs = dirs;
+    request->log_dir_paths = paths;
     for (size_t i = 0; i < s->dir_count; i++) {
+        paths[request->n_log_dir_paths++] = s->dirs[i].path;
         if (!uuid_is_zero(s->dirs[i].id))
             dirs[request->n_log_dirs++] = (ProtobufCBinaryData){sizeof s->dirs[i].id.b, s->dirs[i].id.b};
     }

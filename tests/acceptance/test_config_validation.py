@@ -260,3 +260,11 @@ def test_tiered_storage_is_refused(karst, key, value, default):
     answer = create({key: value})[1](karst)
     assert answer[:2] == (40, f"Invalid value {value} for configuration {key}: Karst has no tiered storage yet: nothing but the default {default} is possible")
     assert create({key: default})[1](karst)[:2] == (0, None)
+
+
+@pytest.mark.parametrize("name", ["1", ""])
+def test_keys_without_effect_are_refused(karst, name):
+    answer = alter([("num.io.threads", SET, "9")], BROKER, name)[1](karst)
+    assert answer == (40, "Karst does not honour num.io.threads yet: nothing but the value that it has is possible")
+    assert alter([("num.io.threads", SET, "8")], BROKER, name)[1](karst) == (0, None)
+    assert alter([("num.io.threads", DELETE, None)], BROKER, name)[1](karst) == (0, None)

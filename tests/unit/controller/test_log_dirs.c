@@ -5,6 +5,7 @@
 #include "kafka/alter_partition_reassignments.h"
 #include "kafka/assign_replicas_to_dirs.h"
 #include "kafka/create_partitions.h"
+#include "kafka/incremental_alter_configs.h"
 
 static const struct uuid dirs[3] = {{{77, 1}}, {{77, 2}}, {{77, 3}}};
 static struct help h;
@@ -13,6 +14,7 @@ static int64_t epoch;
 static int64_t register_with(const struct uuid *list, int32_t count, uint64_t incarnation, int64_t previous_epoch)
 {
     struct slice address = SLICE_OF("ipc:///run/x");
+    struct slice paths[] = {SLICE_OF("/a"), SLICE_OF("/b"), SLICE_OF("/c")};
     struct controller_registration r = {.role = STORAGE,
                                         .id = 1,
                                         .incarnation = incarnation,
@@ -22,6 +24,8 @@ static int64_t register_with(const struct uuid *list, int32_t count, uint64_t in
                                         .address_count = 1,
                                         .log_dirs = list,
                                         .log_dir_count = count,
+                                        .log_dir_paths = paths,
+                                        .log_dir_path_count = 3,
                                         .previous_epoch = previous_epoch};
     int64_t ret = -1;
     const char *message = NULL;
@@ -204,6 +208,44 @@ Test(log_dirs, cordoned)
     cr_assert_eq(beat(11, NULL, 0, NULL, 0), 1);
     cr_assert_eq(broker()->cordoned_log_dir_count, 0);
     cr_assert_eq(grow(4, &message), KERR_NONE);
+}
+
+static int set_of_broker(const char *broker, const char *key, const char *value, const char **ret_message)
+{
+    struct kafka_incremental_alter_configs_request_alterable_config e = {.name = slice_str(key),
+                                                                         .value = slice_str(value)};
+    struct kafka_incremental_alter_configs_request_alter_configs_resource r = {
+        .resource_type = IMAGE_BROKER, .resource_name = slice_str(broker), .configs = &e, .configs_count = 1};
+    struct kafka_incremental_alter_configs_request q = {.resources = &r, .resources_count = 1};
+    struct kafka_incremental_alter_configs_response p;
+    controller_alter_configs(h.c, &q, h.arena, &p);
+    help_take(&h);
+    *ret_message = arena_str(h.arena, p.responses[0].error_message);
+    return p.responses[0].error_code;
+}
+
+/* Whose directories they are is what the node said, not what is in the controller's file. */
+Test(log_dirs, cordoned_by_path)
+{
+    const char *message;
+    help_storage(&h, 4, 99, -1); /* names no path */
+    cr_assert_eq(set_of_broker("1", "cordoned.log.dirs", "/b,/c", &message), KERR_NONE);
+    cr_assert_eq(set_of_broker("1", "cordoned.log.dirs", "*", &message), KERR_NONE);
+    cr_assert_eq(set_of_broker("1", "cordoned.log.dirs", "/b,/d", &message), KERR_INVALID_REQUEST);
+    cr_assert_str_eq(message, "requirement failed: All entries in cordoned.log.dirs must be present in log.dirs or "
+                              "log.dir. Missing entries : /d");
+    cr_assert_eq(set_of_broker("4", "cordoned.log.dirs", "/b", &message), KERR_INVALID_REQUEST);
+}
+
+Test(log_dirs, keys_without_effect_are_refused)
+{
+    const char *message;
+    cr_assert_eq(set_of_broker("1", "num.io.threads", "9", &message), KERR_INVALID_CONFIG);
+    cr_assert_str_eq(message,
+                     "Karst does not honour num.io.threads yet: nothing but the value that it has is possible");
+    cr_assert_eq(set_of_broker("1", "num.io.threads", "8", &message), KERR_NONE);
+    cr_assert_eq(set_of_broker("1", "leader.replication.throttled.rate", "9", &message), KERR_NONE);
+    cr_assert_eq(set_of_broker("", "log.retention.ms", "9", &message), KERR_NONE);
 }
 
 static int reassign_of(const char *topic, int32_t partition, const int32_t *replicas, int32_t count,
