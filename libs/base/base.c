@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 void base_bug(const char *file, int line, const char *what)
 {
@@ -18,6 +19,22 @@ void base_tune_heap(void)
     mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES);
     mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
     mallopt(M_ARENA_MAX, ARENAS);
+}
+
+void base_trim_heap(void)
+{
+    enum { KEPT_BYTES = 1 << 20 };
+
+    malloc_trim(KEPT_BYTES);
+}
+
+uint64_t base_cpu_ms(void)
+{
+    struct rusage u;
+
+    getrusage(RUSAGE_SELF, &u);
+    return (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000 +
+           (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1000;
 }
 
 static void *checked(void *p)

@@ -51,6 +51,8 @@ NORETURN void base_bug(const char *file, int line, const char *what);
 /* Once, at the start of a process that moves payloads: glibc would give pieces of some 100 KiB and more back to the
  * system after each use, and half of the CPU time of bulk traffic would be page faults. */
 void base_tune_heap(void);
+void base_trim_heap(void);  /* what is free goes back to the system but for some; takes milliseconds */
+uint64_t base_cpu_ms(void); /* that the process has used */
 
 /* malloc and friends that never return NULL. The caller frees with free(). */
 NODISCARD void *xmalloc(size_t size);

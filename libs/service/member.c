@@ -10,6 +10,7 @@
 
 enum { REGISTER_TIMEOUT_MS = 5000, REGISTER_RETRY_MS = 100, HEARTBEAT_MS = 2000, HEARTBEAT_TIMEOUT_MS = 2000 };
 enum { LEAVE_RETRY_MS = 50 };
+enum { BUSY_PERCENT = 5 }; /* of a core */
 
 /* protobuf-c's strings are not const; packing only reads them. */
 static char *text(const char *s)
@@ -174,9 +175,28 @@ void service_heartbeat_soon(struct service *s)
     heartbeat(s);
 }
 
+/* After work the heap keeps pages for more of it, most of them between pieces in use, where glibc does not give them
+ * back by itself: they go as soon as there is little to do. */
+static void rest(struct service *s)
+{
+    uint64_t cpu_ms = base_cpu_ms();
+    bool busy = cpu_ms - s->cpu_ms > HEARTBEAT_MS * BUSY_PERCENT / 100;
+
+    s->cpu_ms = cpu_ms;
+    if (!busy && s->worked)
+        base_trim_heap();
+    s->worked = busy;
+}
+
+static void on_heartbeat_timer(void *ctx)
+{
+    rest(ctx);
+    heartbeat(ctx);
+}
+
 void service_member_start(struct service *s)
 {
-    s->heartbeat_timer = loop_timer_start(s->loop, HEARTBEAT_MS, HEARTBEAT_MS, heartbeat, s);
+    s->heartbeat_timer = loop_timer_start(s->loop, HEARTBEAT_MS, HEARTBEAT_MS, on_heartbeat_timer, s);
     register_now(s);
 }
 

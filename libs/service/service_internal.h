@@ -51,6 +51,8 @@ struct service {
     uint64_t register_call, heartbeat_call;
     bool heartbeat_wanted; /* sooner than by the timer */
     struct loop_timer *register_timer, *heartbeat_timer;
+    uint64_t cpu_ms; /* that the process had used at the last heartbeat */
+    bool worked;     /* it was busy before that */
 };
 
 void service_follow_start(struct service *s);

@@ -95,3 +95,19 @@ def test_each_file_has_one_owner(karst):
                 assert not name.startswith("__cluster_metadata-0"), (role, name)
             else:
                 assert role == "frontend" and is_passed_segment(name, flags), (role, name, flags)
+
+
+def heap_kib(pid):
+    with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as f:
+        maps = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", f.read(), flags=re.MULTILINE)
+    return sum(int(re.search(r"^Rss: +(\d+)", m, re.MULTILINE)[1]) for m in maps if "[heap]" in m)
+
+
+def test_memory_goes_back_after_a_burst(own_karst):
+    """What the front end took for 200 producers at full speed, it gives back when they have gone."""
+    own_karst.start()
+    pid = own_karst.pids()["frontend"]
+    harness.ran([os.path.join(harness.BIN, "karst-load"), "produce", "--bootstrap", own_karst.address, "--topic", "burst", "--producers", "200",
+                 "--seconds", "3"], timeout=120)
+    after = heap_kib(pid)
+    harness.wait_until(lambda: heap_kib(pid) < max(0.6 * after, 8 << 10), 60, f"less heap than {after} KiB")
