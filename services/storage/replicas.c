@@ -97,12 +97,26 @@ static void flush_recovered(struct replica *r)
         directory_failed(r->dir, err);
 }
 
+static struct uuid random_uuid(void)
+{
+    struct uuid u = UUID_ZERO;
+    if (getrandom(u.b, sizeof u.b, 0) != sizeof u.b)
+        BUG("the kernel has no random bytes");
+    return u;
+}
+
+/* A folder without partition.metadata is of no topic: it gets an id of its own, so that several have a place. */
+static struct uuid topic_of(const struct log *log)
+{
+    return uuid_is_zero(log_topic_id(log)) ? random_uuid() : log_topic_id(log);
+}
+
 static struct replica *add(const struct unopened *u, struct log *log)
 {
     struct directory *d = u->dir;
     struct storage *s = d->storage;
     struct replica *r = xcalloc(1, sizeof *r);
-    *r = (struct replica){.key = key_of(log_topic_id(log), u->partition),
+    *r = (struct replica){.key = key_of(topic_of(log), u->partition),
                           .storage = s,
                           .dir = d,
                           .topic = xstrdup(u->topic),
@@ -150,14 +164,6 @@ void replica_touch(struct replica *r)
 }
 
 /* ---- leaving ---- */
-
-static struct uuid random_uuid(void)
-{
-    struct uuid u = UUID_ZERO;
-    if (getrandom(u.b, sizeof u.b, 0) != sizeof u.b)
-        BUG("the kernel has no random bytes");
-    return u;
-}
 
 /* Whoever waits for it is answered, and nobody points to it any more. */
 static void detach(struct replica *r)
@@ -276,7 +282,8 @@ static struct unopened *find_unopened(struct storage *s, const struct image_topi
 static bool begin_again(struct unopened *u)
 {
     if (u->state != UNOPENED_STAYS || u->err != -EBADMSG || u->dir->failed != 0 || u->is_new ||
-        uuid_is_zero(u->topic_id) || u->recovery_point > 0 || u->log_start > 0)
+        !service_is_ready(u->dir->storage->service) || uuid_is_zero(u->topic_id) || u->recovery_point > 0 ||
+        u->log_start > 0)
         return false;
     u->is_new = true;
     unopened_wait(u);
@@ -284,6 +291,8 @@ static bool begin_again(struct unopened *u)
     return true;
 }
 
+/* Before this life's registration is in the image, that may be older than what the directories hold: then what is
+ * missing is not made yet, for an open log may be of a later topic of the name, or of none (replicas_on_ready). */
 static void open_or_make(struct storage *s, const struct image_topic *t, const struct image_partition *p, bool is_new)
 {
     const char *why = NULL;
@@ -293,6 +302,8 @@ static void open_or_make(struct storage *s, const struct image_topic *t, const s
         (void)begin_again(u);
         return; /* or it comes by itself */
     }
+    if (!service_is_ready(s->service))
+        return;
     if (futures_take(s, t, p->partition, &why))
         return;
     struct directory *d = why == NULL ? directory_for(s, p, is_new, &why) : NULL;
@@ -324,11 +335,11 @@ static void settle(struct replica *r, struct uuid assigned)
         futures_on_opened(r);
         return;
     }
-    /* A folder without partition.metadata is of no topic: a power cut took that file before anything in the folder was
-     * flushed (LogManager.isStrayReplica). */
+    /* Of no topic it is when a power cut took partition.metadata before anything in the folder was flushed
+     * (LogManager.isStrayReplica). */
     if (!uuid_is_zero(assigned) && uuid_eq(assigned, r->key.topic_id))
         replica_leave(r); /* the topic was deleted meanwhile */
-    else if (is_ours || service_is_ready(s->service))
+    else if (service_is_ready(s->service))
         set_aside(r);
     if (is_ours && s->may_open)
         open_or_make(s, t, p, false);
@@ -444,7 +455,7 @@ static void on_partition(void *ctx, const struct image_partition *before, const 
         set_leader(r, after);
         assign_check(r, after);
     } else if (!s->offline) {
-        open_or_make(s, c->topic, after, before == NULL && service_is_ready(s->service));
+        open_or_make(s, c->topic, after, before == NULL);
     }
 }
 
@@ -507,10 +518,24 @@ void replicas_on_image(void *ctx, const struct image *old_image, const struct im
     image_release(was);
 }
 
-/* The first image may be older than the last life's: what is stray is known when this life's registration is in the
- * image. */
+static void make_missing(void *ctx, const struct image_topic *t)
+{
+    struct storage *s = ctx;
+    for (int32_t i = 0; i < t->partition_count; i++) {
+        const struct image_partition *p = image_partition(t, i);
+        if (is_assigned(s, p) && replica_find(s, t->id, i) == NULL && !s->offline)
+            open_or_make(s, t, p, false);
+    }
+}
+
+/* The first image may be older than the last life's: what is stray, and what is missing, is known when this life's
+ * registration is in the image. */
 void replicas_on_ready(void *ctx)
 {
-    set_strays_aside(ctx);
-    futures_on_ready(ctx);
+    struct storage *s = ctx;
+    set_strays_aside(s);
+    s->made_now = 0;
+    if (!s->drained)
+        image_each_topic(s->image, make_missing, s);
+    futures_on_ready(s);
 }
