@@ -1,9 +1,8 @@
-/* cluster.c - see cluster.h. */
-#include "tests/sim/cluster.h"
+/* cluster.c - see cluster.h. Who is there, with what configuration, and how it is started again. */
+#include "tests/sim/cluster_internal.h"
 
 #include "libs/kraft/format.h"
 #include "tests/sim/kernel.h"
-#include "tests/sim/platform.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,36 +15,15 @@ int sim_main_group(int argc, char **argv);
 int sim_main_txn(int argc, char **argv);
 
 static const struct program {
-    const char *name, *role, *id;
+    const char *role;
     int (*main)(int argc, char **argv);
     bool has_disk;
-    const char *config; /* what config_load is asked for */
-} programs[] = {{"controller", "controller", "1", sim_main_controller, true, "server.properties"},
-                {"storage", "storage", "1", sim_main_storage, true, "server.properties"},
-                {"frontend", "frontend", "1", sim_main_frontend, false, "server.properties"},
-                {"frontend-2", "frontend", "2", sim_main_frontend, false, PLATFORM_OTHER_CONFIG},
-                {"group", "group", "1", sim_main_group, false, "server.properties"},
-                {"group-2", "group", "2", sim_main_group, false, "server.properties"},
-                {"txn", "txn", "1", sim_main_txn, false, "server.properties"}};
-
-struct node {
-    struct cluster *cluster;
-    const struct program *program;
-    struct disk *disk;
-    struct process *process; /* NULL: it waits for its restart */
-    bool power_cut, stopping;
-    bool full; /* its disk, in this life: it may give up */
-    uint64_t empty_event;
-    uint64_t starts;
-};
-
-struct cluster {
-    struct sim *sim;
-    struct machine *machine;
-    struct tcp *tcp;
-    struct node nodes[COUNTOF(programs)];
-    char *config, *other_config;
-    bool healed;
+} programs[] = {
+    [CLUSTER_CONTROLLER] = {"controller", sim_main_controller, true},
+    [CLUSTER_STORAGE] = {"storage", sim_main_storage, true},
+    [CLUSTER_FRONTEND] = {"frontend", sim_main_frontend, false},
+    [CLUSTER_GROUP] = {"group", sim_main_group, false},
+    [CLUSTER_TXN] = {"txn", sim_main_txn, false},
 };
 
 static void start(void *ctx);
@@ -55,8 +33,10 @@ static void on_death(void *ctx)
     struct node *n = ctx;
     struct cluster *c = n->cluster;
     int status = process_status(n->process);
-    if (status > 0 && !process_was_killed(n->process) && !n->full)
-        sim_fail(c->sim, "%s gave up with status %d", n->program->name, status);
+    if (status > 0 && !process_was_killed(n->process) && !n->hurt)
+        sim_fail(c->sim, "%s gave up with status %d", n->name, status);
+    if (c->watch)
+        c->watch(c->watch_ctx, n->process, false);
     tcp_forget(c->tcp, n->process);
     n->process = process_free(n->process);
     if (n->disk && n->power_cut)
@@ -64,35 +44,51 @@ static void on_death(void *ctx)
     else if (n->disk)
         disk_restart(n->disk);
     n->power_cut = n->stopping = false;
-    n->full = n->empty_event != 0;
-    sim_at(c->sim, 10 + sim_below(c->sim, c->healed ? 50 : 1500), start, n);
+    n->hurt = n->empty_event != 0;
+    n->since_ms = sim_now_ms(c->sim);
+    bool soon = c->healed || sim_chance(c->sim, 500);
+    sim_at(c->sim, 10 + sim_below(c->sim, soon ? MIN(c->restart_ms, (uint64_t)50) : c->restart_ms), start, n);
 }
 
 static void start(void *ctx)
 {
     struct node *n = ctx;
     struct cluster *c = n->cluster;
-    char name[32];
-    snprintf(name, sizeof name, "karst-%s", n->program->role);
-    const char *argv[] = {name, "--config", n->program->config, "--id", n->program->id};
+    const struct program *program = &programs[n->role];
+    char name[32], id[12];
+    snprintf(name, sizeof name, "karst-%s", program->role);
+    snprintf(id, sizeof id, "%d", n->id);
+    const char *argv[] = {name, "--config", "its.properties", "--id", id};
     n->starts++;
-    sim_note(c->sim, "%s starts, %llu", n->program->name, (unsigned long long)n->starts);
-    n->process = process_new(c->machine, n->program->name, n->disk, on_death, n);
-    process_exec(n->process, n->program->main, COUNTOF(argv), argv);
+    n->since_ms = sim_now_ms(c->sim);
+    sim_note(c->sim, "%s starts, %llu", n->name, (unsigned long long)n->starts);
+    n->process = process_new(c->machine, n->name, n->disk, on_death, n);
+    process_set_place(n->process, n->place);
+    process_set_wall_ahead(n->process, n->wall_ahead_ms);
+    if (c->watch)
+        c->watch(c->watch_ctx, n->process, true);
+    process_exec(n->process, program->main, COUNTOF(argv), argv);
 }
 
 /* ---- a formatted machine ---- */
+
+static const struct platform_identity *identity_of(const struct process *p)
+{
+    const struct node *n = process_ctx(p);
+    return &n->identity;
+}
 
 static void nothing(void *ctx)
 {
     (void)ctx;
 }
 
+/* The first controller is the first voter; the others join it. */
 static void format(struct cluster *c, struct node *n)
 {
-    struct process *p = process_new(c->machine, "format", n->disk, nothing, NULL), *before;
+    struct process *p = process_new(c->machine, "format", n->disk, nothing, n), *before;
     struct kraft_format_options o = {.dir = PLATFORM_DIR,
-                                     .meta = {.node_id = 1, .directory_id = {{0xd1, 1}}},
+                                     .meta = {.node_id = n->id, .directory_id = n->identity.directory_id},
                                      .listener_name = "CONTROLLER",
                                      .host = "127.0.0.1",
                                      .port = 9093,
@@ -102,49 +98,84 @@ static void format(struct cluster *c, struct node *n)
     process_protect(p);
     platform_set_formatted(false);
     before = process_enter(p);
-    if (file_mkdir(&file_system_real, PLATFORM_DIR) || file_sync_dir(&file_system_real, "") ||
-        kraft_format(&o, &message))
-        sim_fail(c->sim, "the disk cannot be formatted: %s", message ? message : "no folder");
+    bool is_first = n->role == CLUSTER_CONTROLLER && n->id == 1;
+    int error = file_mkdir(&file_system_real, PLATFORM_DIR);
+    if (error == 0)
+        error = file_sync_dir(&file_system_real, "");
+    if (error == 0)
+        error = is_first ? kraft_format(&o, &message) : kraft_format_data(&o, &message);
+    if (error != 0)
+        sim_fail(c->sim, "the disk cannot be formatted: %s", message ? message : strerror(-error));
     process_leave(before);
     platform_set_formatted(true);
     process_free(p);
     disk_restart(n->disk);
 }
 
-static char *config_text(const struct cluster_options *o, int port, const char *compression)
+static char *controllers_text(const struct cluster_options *o)
 {
-    return xasprintf(
-        "process.roles=broker,controller\nnode.id=1\nlog.dirs=" PLATFORM_DIR "\n"
+    struct buf b = {0};
+    for (int i = 1; i <= o->count[CLUSTER_CONTROLLER]; i++)
+        buf_printf(&b, "%s%d@ipc:///run/karst/controller-%d", i > 1 ? "," : "", i, i);
+    buf_append(&b, "", 1);
+    return (char *)b.data;
+}
+
+static char *config_text(const struct cluster_options *o, const struct node *n, const char *compression)
+{
+    char *controllers = controllers_text(o);
+    int port = n->role == CLUSTER_FRONTEND && n->id == 2 ? CLUSTER_OTHER_PORT : CLUSTER_PORT;
+    char *text = xasprintf(
+        "process.roles=broker,controller\nnode.id=%d\nlog.dirs=" PLATFORM_DIR "\n"
         "listeners=PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:9093\n"
-        "controller.listener.names=CONTROLLER\ncontroller.quorum.bootstrap.servers=127.0.0.1:9093\n"
+        "controller.listener.names=CONTROLLER\ncontroller.quorum.bootstrap.servers=127.0.0.1:9093\n%s"
         "offsets.topic.replication.factor=1\noffsets.topic.num.partitions=3\n"
-        "log.cleaner.backoff.ms=300\ngroup.initial.rebalance.delay.ms=200\ngroup.min.session.timeout.ms=1000\n"
-        "karst.run.dir=/run/karst\nkarst.controllers=1@ipc:///run/karst/controller-1\nkarst.bus.shared=%s\n"
-        "compression.type=%s\n%s",
-        port, o->shares ? "true" : "false", compression, o->durable ? "log.flush.interval.messages=1\n" : "");
+        "log.index.size.max.bytes=40000\nlog.cleaner.backoff.ms=300\ngroup.initial.rebalance.delay.ms=200\ngroup.min."
+        "session.timeout.ms=1000\n"
+        "karst.run.dir=/run/karst\nkarst.controllers=%s\nkarst.bus.shared=%s\n"
+        "compression.type=%s\n%s%s",
+        n->id, port, n->role == CLUSTER_CONTROLLER && n->id > 1 ? "controller.quorum.auto.join.enable=true\n" : "",
+        controllers, o->shares ? "true" : "false", compression, o->durable ? "log.flush.interval.messages=1\n" : "",
+        o->config);
+    free(controllers);
+    return text;
+}
+
+static void make_node(struct cluster *c, struct node *n, const struct cluster_options *o, const char *compression)
+{
+    snprintf(n->name, sizeof n->name, o->count[n->role] > 1 ? "%s-%d" : "%s", programs[n->role].role, n->id);
+    n->config = config_text(o, n, compression);
+    n->identity = (struct platform_identity){
+        .node_id = n->id, .directory_id = {{0xd1, (uint8_t)n->role, (uint8_t)n->id}}, .config = n->config};
+    if (programs[n->role].has_disk) {
+        n->disk = disk_new(sim_random(c->sim));
+        format(c, n);
+    }
+    sim_at(c->sim, sim_below(c->sim, 100), start, n);
 }
 
 struct cluster *cluster_new(struct sim *s, const struct cluster_options *o)
 {
     struct cluster *c = xcalloc(1, sizeof *c);
     c->sim = s;
+    c->restart_ms = o->restart_ms;
     /* What the producers chose, or one codec for all: then most batches are compressed anew on the slow pool. */
     static const char *const compressions[] = {"producer", "producer", "lz4", "zstd", "uncompressed"};
     const char *compression = compressions[sim_below(s, COUNTOF(compressions))];
-    c->config = config_text(o, CLUSTER_PORT, compression);
-    c->other_config = config_text(o, CLUSTER_OTHER_PORT, compression);
     c->machine = machine_new(s, &o->faults);
     c->tcp = tcp_new(c->machine, o->client_breaks);
-    platform_set_config(s, slice_str(c->config), slice_str(c->other_config));
-    for (size_t i = 0; i < COUNTOF(programs); i++) {
-        struct node *n = &c->nodes[i];
-        *n = (struct node){.cluster = c, .program = &programs[i]};
-        if (programs[i].has_disk) {
-            n->disk = disk_new(sim_random(s));
-            format(c, n);
+    platform_start(s, identity_of);
+    for (int role = 0; role < CLUSTER_ROLES; role++)
+        c->node_count += c->count[role] = o->count[role];
+    ASSERT(c->node_count < PLACES_MAX);
+    c->nodes = xcalloc((size_t)c->node_count, sizeof *c->nodes);
+    struct node *n = c->nodes;
+    for (int role = 0; role < CLUSTER_ROLES; role++)
+        for (int id = 1; id <= o->count[role]; id++, n++) {
+            *n = (struct node){.cluster = c, .role = (enum cluster_role)role, .id = id};
+            n->place = (int)(n - c->nodes) + 1;
+            make_node(c, n, o, compression);
         }
-        sim_at(s, sim_below(s, 100), start, n);
-    }
     return c;
 }
 
@@ -152,18 +183,18 @@ struct cluster *cluster_free(struct cluster *c)
 {
     if (c == NULL)
         return NULL;
-    for (size_t i = 0; i < COUNTOF(programs); i++) {
+    for (int i = 0; i < c->node_count; i++) {
         struct node *n = &c->nodes[i];
         if (n->process)
             tcp_forget(c->tcp, n->process);
         process_free(n->process);
         disk_free(n->disk);
+        free(n->config);
     }
     tcp_free(c->tcp);
     machine_free(c->machine);
-    platform_set_config(NULL, SLICE_EMPTY, SLICE_EMPTY);
-    free(c->config);
-    free(c->other_config);
+    platform_stop();
+    free(c->nodes);
     free(c);
     return NULL;
 }
@@ -178,113 +209,41 @@ struct machine *cluster_machine(struct cluster *c)
     return c->machine;
 }
 
-/* ---- what happens to it ---- */
-
-void cluster_power_cut(struct cluster *c)
+int cluster_count(const struct cluster *c, enum cluster_role role)
 {
-    sim_cover("power cut of the machine");
-    sim_note(c->sim, "power cut");
-    for (size_t i = 0; i < COUNTOF(programs); i++) {
-        struct node *n = &c->nodes[i];
-        n->power_cut = true;
-        if (n->process)
-            process_kill(n->process);
-        else if (n->disk) {
-            disk_power_cut(n->disk);
-            n->power_cut = false;
+    return c->count[role];
+}
+
+bool cluster_is_up(const struct cluster *c, enum cluster_role role, int32_t id, uint64_t *ret_since_ms)
+{
+    for (int i = 0; i < c->node_count; i++)
+        if (c->nodes[i].role == role && c->nodes[i].id == id) {
+            *ret_since_ms = c->nodes[i].since_ms;
+            return c->nodes[i].process != NULL && !process_is_ghost(c->nodes[i].process);
         }
-    }
+    BUG("no such program");
 }
 
-static struct node *any(struct cluster *c)
+void cluster_watch_lives(struct cluster *c, cluster_life_fn *fn, void *ctx)
 {
-    return &c->nodes[sim_below(c->sim, COUNTOF(programs))];
-}
-
-void cluster_kill_one(struct cluster *c)
-{
-    struct node *n = any(c);
-    if (n->process)
-        process_kill(n->process);
-}
-
-static void stop(struct node *n)
-{
-    struct cluster *c = n->cluster;
-    if (n->process == NULL || n->stopping || process_is_ghost(n->process))
-        return;
-    n->stopping = true; /* a second signal would end this program: _exit */
-    sim_cover("a program was told to stop");
-    sim_note(c->sim, "%s is told to stop", n->program->name);
-    process_terminate(n->process);
-}
-
-void cluster_stop_one(struct cluster *c)
-{
-    struct node *n = any(c);
-    if (n->program->main != sim_main_storage)
-        stop(n);
-}
-
-void cluster_stop_storage(struct cluster *c)
-{
-    for (size_t i = 0; i < COUNTOF(programs); i++)
-        if (programs[i].main == sim_main_storage)
-            stop(&c->nodes[i]);
-}
-
-void cluster_stall_one(struct cluster *c)
-{
-    struct node *n = any(c);
-    if (n->process)
-        process_stall(n->process, 1 + sim_below(c->sim, sim_chance(c->sim, 500) ? 1000 : 40000));
-}
-
-static void empty_disk(void *ctx)
-{
-    struct node *n = ctx;
-    sim_cancel(n->cluster->sim, n->empty_event);
-    n->empty_event = 0;
-    disk_set_capacity(n->disk, 0);
-    sim_note(n->cluster->sim, "the disk of %s has room again", n->program->name);
-}
-
-void cluster_fill_disk(struct cluster *c)
-{
-    struct node *n = any(c);
-    if (n->disk == NULL || n->empty_event || n->process == NULL)
-        return;
-    sim_cover("a full disk");
-    sim_note(c->sim, "the disk of %s is full", n->program->name);
-    disk_set_capacity(n->disk, 1); /* nothing more fits */
-    n->full = true;
-    n->empty_event = sim_at(c->sim, 100 + sim_below(c->sim, 3000), empty_disk, n);
-}
-
-void cluster_heal(struct cluster *c)
-{
-    for (size_t i = 0; i < COUNTOF(programs); i++)
-        if (c->nodes[i].empty_event)
-            empty_disk(&c->nodes[i]);
-    c->healed = true;
-    machine_heal(c->machine);
-    tcp_heal(c->tcp);
+    c->watch = fn;
+    c->watch_ctx = ctx;
 }
 
 void cluster_check(struct cluster *c)
 {
     enum { BLOCKS_MAX = 2, DESCRIPTORS_MAX = 128 }; /* a front end keeps a piece to read to */
-    for (size_t i = 0; i < COUNTOF(programs); i++) {
+    for (int i = 0; i < c->node_count; i++) {
         struct node *n = &c->nodes[i];
         uint64_t oldest_ms;
         size_t blocks = kernel_blocks(n->process, &oldest_ms);
         if (blocks > BLOCKS_MAX)
-            sim_fail(c->sim, "%s holds %zu blocks of its arena, one for %llu ms", n->program->name, blocks,
+            sim_fail(c->sim, "%s holds %zu blocks of its arena, one for %llu ms", n->name, blocks,
                      (unsigned long long)oldest_ms);
         if (kernel_descriptors(n->process) > DESCRIPTORS_MAX)
-            sim_fail(c->sim, "%s holds %zu descriptors", n->program->name, kernel_descriptors(n->process));
+            sim_fail(c->sim, "%s holds %zu descriptors", n->name, kernel_descriptors(n->process));
         if (n->disk && disk_passed_deleted(n->disk))
             sim_fail(c->sim, "%zu descriptors of files of %s are held that are deleted", disk_passed_deleted(n->disk),
-                     n->program->name);
+                     n->name);
     }
 }

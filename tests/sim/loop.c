@@ -170,7 +170,7 @@ uint64_t loop_now_ms(const struct loop *l)
 
 int64_t loop_wall_ms(const struct loop *l)
 {
-    return sim_wall_ms(l->sim);
+    return sim_wall_ms(l->sim) + process_wall_ahead(l->process);
 }
 
 void loop_hook(struct loop *l, enum loop_phase phase, loop_fn *fn, void *ctx)

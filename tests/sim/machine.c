@@ -31,6 +31,8 @@ struct process {
     sim_fn *call;                /* what process_run wants of it */
     void *call_ctx;
     uint64_t stalled_until_ms, wake_event;
+    int place;
+    int64_t wall_ahead_ms;
     struct process *prev, *next;
 };
 
@@ -123,6 +125,11 @@ void machine_heal(struct machine *m)
     kernel_set_faults(&(struct kernel_faults){0});
 }
 
+void machine_cut(struct machine *m, int from, int to, bool is)
+{
+    net_cut(m->net, from, to, is);
+}
+
 /* ---- processes ---- */
 
 struct process *process_new(struct machine *m, const char *name, struct disk *disk, sim_fn *on_death, void *ctx)
@@ -175,6 +182,31 @@ struct disk *process_disk(struct process *p)
 const char *process_name(const struct process *p)
 {
     return p->name;
+}
+
+void *process_ctx(const struct process *p)
+{
+    return p->ctx;
+}
+
+void process_set_place(struct process *p, int place)
+{
+    p->place = place;
+}
+
+int process_place(const struct process *p)
+{
+    return p->place;
+}
+
+void process_set_wall_ahead(struct process *p, int64_t ms)
+{
+    p->wall_ahead_ms = ms;
+}
+
+int64_t process_wall_ahead(const struct process *p)
+{
+    return p->wall_ahead_ms;
 }
 
 bool process_is_ghost(const struct process *p)

@@ -35,6 +35,10 @@ struct sim *machine_sim(struct machine *m);
 /* From here on nothing fails any more, and what is stalled goes on: to see that everything gets well again. */
 void machine_heal(struct machine *m);
 
+/* What is sent from one place to another waits from now on, with all behind it, until the cut ends; then it arrives, or
+ * its connection breaks behind some of it. Of what the processes share on one machine nothing is cut. */
+void machine_cut(struct machine *m, int from, int to, bool is);
+
 /* Runs for each call that is about to be executed, in whatever process; for checks. */
 typedef void machine_watch_fn(void *ctx, struct process *p, const struct rpc *rpc);
 void machine_watch(struct machine *m, machine_watch_fn *fn, void *ctx);
@@ -59,6 +63,14 @@ struct loop *process_loop(struct process *p);
 struct machine *process_machine(struct process *p);
 struct disk *process_disk(struct process *p);
 const char *process_name(const struct process *p);
+void *process_ctx(const struct process *p); /* of on_death */
+/* Where it runs: what machine_cut cuts. 0 at first. */
+enum { PLACES_MAX = 32 };
+void process_set_place(struct process *p, int place);
+int process_place(const struct process *p);
+/* Its wall clock is so much ahead of the others'. */
+void process_set_wall_ahead(struct process *p, int64_t ms);
+int64_t process_wall_ahead(const struct process *p);
 bool process_is_ghost(const struct process *p);
 /* Dies now, or, from inside its own turn, at the end of it. */
 void process_kill(struct process *p);
@@ -115,6 +127,7 @@ void machine_saw(struct machine *m, struct process *p, const struct rpc *rpc);
 NODISCARD struct net *net_new(struct machine *m, const struct machine_faults *faults);
 struct net *net_free(struct net *n);
 void net_heal(struct net *n);
+void net_cut(struct net *n, int from, int to, bool is);
 void net_listen(struct net *n, struct bus *b, const char *address, Karst__Bus__Lane lane);
 void net_unlisten(struct net *n, struct bus *b, Karst__Bus__Lane lane);
 void net_connect(struct net *n, struct bus *b, uint64_t conn, const char *address, Karst__Bus__Lane lane);

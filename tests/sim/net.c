@@ -13,6 +13,7 @@ struct conn {
     struct net *net;
     struct bus *end[2]; /* indexed by the direction that leads there */
     const struct process *process[2];
+    int place[2];
     uint64_t number[2];   /* what that end calls it */
     uint64_t ready_ms[2]; /* nothing arrives there before */
     size_t flying[2];
@@ -25,7 +26,8 @@ struct parcel {
     enum direction to;
     struct arrival *arrival;
     struct parcel *prev, *next;
-    uint64_t event;
+    uint64_t event; /* 0: it waits for a cut to end */
+    bool both_ways; /* needs both directions: a connection that is made */
 };
 
 struct listener {
@@ -42,7 +44,9 @@ struct net {
     struct machine_faults faults;
     struct listener *listeners;
     struct conn *conns;
-    struct parcel *parcels; /* under way, in the order they were sent */
+    struct parcel *parcels;           /* under way, in the order they were sent */
+    bool cut[PLACES_MAX][PLACES_MAX]; /* [from][to] */
+    bool cuts;                        /* there was one: parcels may wait */
     uint32_t next_served;
 };
 
@@ -95,14 +99,6 @@ struct net *net_free(struct net *n)
     return NULL;
 }
 
-void net_heal(struct net *n)
-{
-    struct conn *c;
-    n->faults = (struct machine_faults){0};
-    DL_FOREACH (n->conns, c)
-        c->ready_ms[0] = c->ready_ms[1] = 0;
-}
-
 /* ---- messages ---- */
 
 static void deliver(void *ctx)
@@ -124,15 +120,40 @@ static void deliver(void *ctx)
     free_if_over(c);
 }
 
+/* What was sent over a link that is cut waits, and all behind it, as TCP sends it again until it gets through. */
+static bool is_held(const struct conn *c, enum direction to, bool both_ways)
+{
+    const struct net *n = c->net;
+    int there = c->place[to], here = c->place[to == TO_SERVER ? TO_CLIENT : TO_SERVER];
+    const struct parcel *p;
+    if (n->cut[here][there] || (both_ways && n->cut[there][here]))
+        return true;
+    DL_FOREACH (n->parcels, p)
+        if (p->conn == c && p->to == to && p->event == 0)
+            return true;
+    return false;
+}
+
+static void schedule(struct parcel *p, uint64_t delay_ms)
+{
+    struct conn *c = p->conn;
+    struct sim *s = c->net->sim;
+    uint64_t now = sim_now_ms(s), at = MAX(now + delay_ms, c->ready_ms[p->to]);
+    c->ready_ms[p->to] = at;
+    p->event = sim_at(s, at - now, deliver, p);
+}
+
 static void send(struct conn *c, enum direction to, struct arrival *a, uint64_t delay_ms)
 {
     struct net *n = c->net;
     struct parcel *p = xcalloc(1, sizeof *p);
-    uint64_t now = sim_now_ms(n->sim), at = MAX(now + delay_ms, c->ready_ms[to]);
-    c->ready_ms[to] = at;
+    bool both_ways = a->kind == ARRIVAL_CONNECTED;
     a->conn = c->number[to];
-    *p = (struct parcel){.conn = c, .to = to, .arrival = a};
-    p->event = sim_at(n->sim, at - now, deliver, p);
+    *p = (struct parcel){.conn = c, .to = to, .arrival = a, .both_ways = both_ways};
+    if (n->cuts && is_held(c, to, both_ways))
+        sim_cover("a message waited at a cut");
+    else
+        schedule(p, delay_ms);
     c->flying[to]++;
     DL_APPEND(n->parcels, p);
 }
@@ -179,6 +200,56 @@ static void break_conn(struct conn *c)
         send_lost(c, (enum direction)to, sim_below(n->sim, 50));
     }
     free_if_over(c);
+}
+
+/* ---- cuts ---- */
+
+static bool waits_and_may_go(const struct parcel *p)
+{
+    const struct conn *c = p->conn;
+    int there = c->place[p->to], here = c->place[p->to == TO_SERVER ? TO_CLIENT : TO_SERVER];
+    return p->event == 0 && !c->net->cut[here][there] && !(p->both_ways && c->net->cut[there][here]);
+}
+
+/* A connection on which something waited goes on, or it breaks behind some of it. */
+static void go_on(struct net *n)
+{
+    struct parcel *p;
+    struct conn *c, *next;
+    DL_FOREACH_SAFE(n->conns, c, next)
+    {
+        bool waits = false;
+        DL_FOREACH (n->parcels, p)
+            waits |= p->conn == c && waits_and_may_go(p);
+        if (waits && !c->broken && sim_chance(n->sim, 300)) {
+            sim_cover("a connection broke at the end of a cut");
+            break_conn(c);
+        }
+    }
+    DL_FOREACH (n->parcels, p)
+        if (waits_and_may_go(p))
+            schedule(p, sim_below(n->sim, 30));
+}
+
+void net_cut(struct net *n, int from, int to, bool is)
+{
+    ASSERT(from < PLACES_MAX && to < PLACES_MAX);
+    if (from == to || n->cut[from][to] == is)
+        return;
+    n->cut[from][to] = is;
+    n->cuts = true;
+    if (!is)
+        go_on(n);
+}
+
+void net_heal(struct net *n)
+{
+    struct conn *c;
+    n->faults = (struct machine_faults){0};
+    DL_FOREACH (n->conns, c)
+        c->ready_ms[0] = c->ready_ms[1] = 0;
+    memset(n->cut, 0, sizeof n->cut);
+    go_on(n);
 }
 
 static struct conn *find(struct net *n, struct bus *b, uint64_t number, enum direction *ret_to)
@@ -272,6 +343,7 @@ void net_connect(struct net *n, struct bus *b, uint64_t number, const char *addr
     c->net = n;
     c->end[TO_CLIENT] = b;
     c->process[TO_CLIENT] = process_of_loop(b->loop);
+    c->place[TO_CLIENT] = c->place[TO_SERVER] = process_place(c->process[TO_CLIENT]);
     c->number[TO_CLIENT] = number;
     DL_APPEND(n->conns, c);
     if (l == NULL || sim_chance(n->sim, n->faults.refuse)) {
@@ -281,6 +353,7 @@ void net_connect(struct net *n, struct bus *b, uint64_t number, const char *addr
     }
     c->end[TO_SERVER] = l->bus;
     c->process[TO_SERVER] = l->process;
+    c->place[TO_SERVER] = process_place(l->process);
     c->number[TO_SERVER] = link_conn_served(lane, ++n->next_served);
     struct arrival *a = xcalloc(1, sizeof *a);
     a->kind = ARRIVAL_CONNECTED;

@@ -14,14 +14,18 @@
 const char PLATFORM_CLUSTER_ID[] = "simulated-cluster-0001";
 
 static struct sim *the_sim;
-static struct slice config_text, other_config_text;
+static platform_identity_fn *identity_of;
 static bool formatted; /* a data directory has an identity */
 
-void platform_set_config(struct sim *s, struct slice text, struct slice other)
+void platform_start(struct sim *s, platform_identity_fn *of)
 {
     the_sim = s;
-    config_text = text;
-    other_config_text = other;
+    identity_of = of;
+}
+
+void platform_stop(void)
+{
+    platform_start(NULL, NULL);
 }
 
 void platform_set_formatted(bool is)
@@ -29,18 +33,21 @@ void platform_set_formatted(bool is)
     formatted = is;
 }
 
-int config_load(struct config *c, const char *path, char **ret_error)
+int config_load(struct config *c, const char *path UNUSED, char **ret_error)
 {
-    bool is_other = strcmp(path, PLATFORM_OTHER_CONFIG) == 0;
-    return config_parse(c, is_other ? other_config_text : config_text, ret_error);
+    return config_parse(c, slice_str(identity_of(process_current())->config), ret_error);
 }
 
 int meta_properties_read(const char *dir, struct meta_properties *ret_meta, char **ret_error)
 {
-    (void)dir, (void)ret_error;
+    const struct platform_identity *own = identity_of(process_current());
+    size_t prefix = sizeof PLATFORM_DIR - 1;
+    (void)ret_error;
     if (!formatted)
         return -ENOENT;
-    *ret_meta = (struct meta_properties){.node_id = 1, .directory_id = {{0xd1, 1}}};
+    *ret_meta = (struct meta_properties){.node_id = own->node_id, .directory_id = own->directory_id};
+    if (strncmp(dir, PLATFORM_DIR, prefix) == 0)
+        ret_meta->directory_id.b[15] = (uint8_t)(ret_meta->directory_id.b[15] + dir[prefix]);
     snprintf(ret_meta->cluster_id, sizeof ret_meta->cluster_id, "%s", PLATFORM_CLUSTER_ID);
     return 0;
 }

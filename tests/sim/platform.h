@@ -4,14 +4,22 @@
 #ifndef KARST_TESTS_SIM_PLATFORM_H
 #define KARST_TESTS_SIM_PLATFORM_H
 
+#include "libs/base/uuid.h"
 #include "tests/sim/machine.h"
 
-#define PLATFORM_DIR "/data" /* log.dirs of every process, each on its own disk */
+#define PLATFORM_DIR "/data" /* the first of log.dirs of every process, each on its own disk */
 
-/* What config_load gives: other for the path PLATFORM_OTHER_CONFIG, else text. They must live as long as processes
- * start. */
-#define PLATFORM_OTHER_CONFIG "other.properties"
-void platform_set_config(struct sim *s, struct slice text, struct slice other);
+/* What a process finds on its machine. */
+struct platform_identity {
+    int32_t node_id;          /* in meta.properties */
+    struct uuid directory_id; /* of PLATFORM_DIR; the last byte of each further directory's counts up */
+    const char *config;       /* what config_load gives for any path */
+};
+typedef const struct platform_identity *platform_identity_fn(const struct process *p);
+
+/* of: for each process that reads its configuration or its directory; NULL: none does. */
+void platform_start(struct sim *s, platform_identity_fn *of);
+void platform_stop(void);
 
 /* Whether data directories have their identity, meta.properties: false while they are formatted. */
 void platform_set_formatted(bool is);

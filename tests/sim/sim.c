@@ -19,11 +19,13 @@ struct sim {
     size_t count, room;
 };
 
-enum { COVER_MAX = 128 };
+enum { COVER_MAX = 128, STATES_MAX = 8 };
 static struct {
     const char *what;
-    uint64_t count;
+    uint64_t count, in_state[STATES_MAX];
 } cover[COVER_MAX];
+static const char *states[STATES_MAX];
+static int state = -1; /* of states; -1: none */
 
 struct sim *sim_new(uint64_t seed, bool verbose)
 {
@@ -199,14 +201,26 @@ void sim_fail(struct sim *s, const char *format, ...)
     exit(1);
 }
 
+void sim_set_state(const char *now)
+{
+    state = -1;
+    for (int i = 0; i < STATES_MAX && now != NULL && state < 0; i++)
+        if (states[i] == NULL || strcmp(states[i], now) == 0) {
+            states[i] = now;
+            state = i;
+        }
+}
+
 void sim_cover(const char *what)
 {
     for (size_t i = 0; i < COVER_MAX; i++) {
-        if (cover[i].what == NULL || strcmp(cover[i].what, what) == 0) {
-            cover[i].what = what;
-            cover[i].count++;
-            return;
-        }
+        if (cover[i].what != NULL && cover[i].what != what && strcmp(cover[i].what, what) != 0)
+            continue;
+        cover[i].what = what;
+        cover[i].count++;
+        if (state >= 0)
+            cover[i].in_state[state]++;
+        return;
     }
 }
 
@@ -214,4 +228,19 @@ void sim_print_coverage(void)
 {
     for (size_t i = 0; i < COVER_MAX && cover[i].what != NULL; i++)
         printf("%12llu  %s\n", (unsigned long long)cover[i].count, cover[i].what);
+    if (states[0] == NULL)
+        return;
+    printf("\nin the state:");
+    for (int n = 0; n < STATES_MAX && states[n] != NULL; n++)
+        printf("%s %s", n ? "," : "", states[n]);
+    printf("\n");
+    for (size_t i = 0; i < COVER_MAX && cover[i].what != NULL; i++) {
+        uint64_t sum = 0;
+        for (int n = 0; n < STATES_MAX; n++)
+            sum += cover[i].in_state[n];
+        for (int n = 0; n < STATES_MAX && states[n] != NULL && sum > 0; n++)
+            printf("%10llu", (unsigned long long)cover[i].in_state[n]);
+        if (sum > 0)
+            printf("  %s\n", cover[i].what);
+    }
 }

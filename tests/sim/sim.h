@@ -17,7 +17,7 @@ struct sim_world {
     void (*run)(struct sim *s, uint64_t steps);
     uint64_t check_more; /* seeds that a check runs once, behind those that it runs twice */
 };
-extern const struct sim_world world_log, world_clean, world_bus, world_kraft, world_cluster;
+extern const struct sim_world world_log, world_clean, world_bus, world_kraft, world_quorum, world_cluster;
 
 NODISCARD struct sim *sim_new(uint64_t seed, bool verbose);
 struct sim *sim_free(struct sim *s); /* takes NULL, returns NULL */
@@ -46,8 +46,10 @@ uint64_t sim_trace_hash(const struct sim *s);
 NORETURN void sim_fail(struct sim *s, const char *format, ...) PRINTF_LIKE(2, 3);
 void sim_set_world(struct sim *s, const char *name);
 
-/* Counts that a fault or state was reached; printed at the end of a run over many seeds. what is static. */
+/* Counts that a fault or state was reached, and in what state of the world; printed at the end of a run over many
+ * seeds. what and state are static; state NULL: the world tells none. */
 void sim_cover(const char *what);
+void sim_set_state(const char *state);
 void sim_print_coverage(void);
 
 #endif

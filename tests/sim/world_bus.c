@@ -412,7 +412,7 @@ static void run(struct sim *sim, uint64_t steps)
     faults.deaths = (const uint64_t[]){100, 1500, 8000}[sim_below(sim, 3)];
     faults.stalls = (const uint64_t[]){0, 50, 500}[sim_below(sim, 3)];
     struct world w = {.sim = sim, .machine = machine_new(sim, &faults), .shares = sim_chance(sim, 500)};
-    platform_set_config(sim, SLICE_EMPTY, SLICE_EMPTY);
+    platform_start(sim, NULL);
     sim_note(sim, w.shares ? "memory and files are shared" : "nothing is shared");
     for (int i = 0; i < SERVERS; i++)
         init(&w.servers[i], &w, KARST__BUS__ROLE__ROLE_STORAGE, i, "storage");
@@ -433,7 +433,7 @@ static void run(struct sim *sim, uint64_t steps)
     for (int i = 0; i < CALLERS; i++)
         forget(&w.callers[i]);
     machine_free(w.machine);
-    platform_set_config(NULL, SLICE_EMPTY, SLICE_EMPTY);
+    platform_stop();
     free(w.facts);
 }
 

@@ -4,6 +4,7 @@
  * Promises: see clients.h. When nothing fails any more everything that clients want is done within HEALED_MS. */
 #include "tests/sim/clients.h"
 #include "tests/sim/cluster.h"
+#include "tests/sim/metawatch.h"
 #include "tests/sim/watch.h"
 
 enum { HEALED_MS = 60000, STEP_MS = 50, QUIET_MS = 40000 };
@@ -39,6 +40,9 @@ static struct cluster_options mix(struct sim *s)
                                                .deaths = one_of(s, (const uint64_t[]){0, 60, 300, 1000}),
                                                .stalls = one_of(s, (const uint64_t[]){0, 20, 100, 400})},
                                     .client_breaks = one_of(s, (const uint64_t[]){0, 2, 2, 20}),
+                                    .count = {1, 1, 2, 2, 1},
+                                    .restart_ms = 1500,
+                                    .config = "",
                                     .shares = sim_chance(s, 500),
                                     .durable = sim_chance(s, 500)};
 }
@@ -67,7 +71,9 @@ static void run(struct sim *s, uint64_t steps)
     struct cluster_options o = mix(s);
     sim_note(s, o.shares ? "memory and files are shared" : "nothing is shared");
     uint64_t power_cuts = o.durable ? one_of(s, (const uint64_t[]){0, 1, 1, 10}) : 0; /* per thousand steps */
+    struct metawatch *meta = metawatch_new(s);
     struct cluster *c = cluster_new(s, &o);
+    cluster_watch_lives(c, metawatch_life, meta);
     struct clients *clients = clients_new(s, cluster_tcp(c));
     struct watch *watch = watch_new(cluster_machine(c));
     for (uint64_t i = 0; i < steps; i++)
@@ -83,6 +89,7 @@ static void run(struct sim *s, uint64_t steps)
     sim_until(s, sim_now_ms(s) + QUIET_MS);
     cluster_check(c);
     cluster_free(c);
+    metawatch_free(meta);
 }
 
 const struct sim_world world_cluster = {"cluster", run, 0};

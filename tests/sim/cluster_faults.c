@@ -1,0 +1,191 @@
+/* cluster_faults.c - what happens to a constellation. */
+#include "tests/sim/cluster_internal.h"
+
+static struct node *any(struct cluster *c)
+{
+    return &c->nodes[sim_below(c->sim, (uint64_t)c->node_count)];
+}
+
+/* ---- ends of processes and machines ---- */
+
+static void cut_power(struct node *n)
+{
+    n->power_cut = true;
+    if (n->process) {
+        process_kill(n->process);
+    } else if (n->disk) {
+        disk_power_cut(n->disk);
+        n->power_cut = false;
+    }
+}
+
+void cluster_power_cut(struct cluster *c)
+{
+    sim_cover("power cut of all machines");
+    sim_note(c->sim, "power cut");
+    for (int i = 0; i < c->node_count; i++)
+        cut_power(&c->nodes[i]);
+}
+
+void cluster_power_cut_one(struct cluster *c)
+{
+    struct node *n = any(c);
+    sim_cover("power cut of one machine");
+    sim_note(c->sim, "power cut of %s", n->name);
+    cut_power(n);
+}
+
+void cluster_kill_one(struct cluster *c)
+{
+    struct node *n = any(c);
+    if (n->process == NULL)
+        return;
+    sim_cover("a process was killed between two turns");
+    process_kill(n->process);
+}
+
+static void stop(struct node *n)
+{
+    struct cluster *c = n->cluster;
+    if (n->process == NULL || n->stopping || process_is_ghost(n->process))
+        return;
+    n->stopping = true; /* a second signal would end this program: _exit */
+    sim_cover("a program was told to stop");
+    sim_note(c->sim, "%s is told to stop", n->name);
+    process_terminate(n->process);
+}
+
+void cluster_stop_one(struct cluster *c)
+{
+    struct node *n = any(c);
+    if (n->role != CLUSTER_STORAGE)
+        stop(n);
+}
+
+void cluster_stop_storage(struct cluster *c)
+{
+    int32_t id = 1 + (int32_t)sim_below(c->sim, (uint64_t)c->count[CLUSTER_STORAGE]);
+    for (int i = 0; i < c->node_count; i++)
+        if (c->nodes[i].role == CLUSTER_STORAGE && c->nodes[i].id == id)
+            stop(&c->nodes[i]);
+}
+
+void cluster_stall_one(struct cluster *c)
+{
+    struct node *n = any(c);
+    if (n->process)
+        process_stall(n->process, 1 + sim_below(c->sim, sim_chance(c->sim, 500) ? 1000 : 40000));
+}
+
+/* ---- disks ---- */
+
+static void empty_disk(void *ctx)
+{
+    cluster_empty_disk(ctx);
+}
+
+void cluster_empty_disk(struct node *n)
+{
+    sim_cancel(n->cluster->sim, n->empty_event);
+    n->empty_event = 0;
+    disk_set_capacity(n->disk, 0);
+    sim_note(n->cluster->sim, "the disk of %s has room again", n->name);
+}
+
+void cluster_fill_disk(struct cluster *c)
+{
+    struct node *n = any(c);
+    if (n->disk == NULL || n->empty_event || n->process == NULL)
+        return;
+    sim_cover("a full disk");
+    sim_note(c->sim, "the disk of %s is full", n->name);
+    disk_set_capacity(n->disk, 1); /* nothing more fits */
+    n->hurt = true;
+    n->empty_event = sim_at(c->sim, 100 + sim_below(c->sim, 3000), empty_disk, n);
+}
+
+void cluster_fail_disk(struct cluster *c)
+{
+    struct node *n = any(c);
+    if (n->disk == NULL || n->process == NULL)
+        return;
+    sim_cover("a disk error");
+    sim_note(c->sim, "the disk of %s is about to fail", n->name);
+    disk_fail_after(n->disk, sim_below(c->sim, 8), 1 + sim_below(c->sim, 3), EIO);
+    n->hurt = true;
+}
+
+/* ---- links and clocks ---- */
+
+static void cut_both(struct cluster *c, const struct node *a, const struct node *b, bool is)
+{
+    machine_cut(c->machine, a->place, b->place, is);
+    machine_cut(c->machine, b->place, a->place, is);
+}
+
+static void end_cuts(struct cluster *c)
+{
+    sim_note(c->sim, "cuts end");
+    for (int i = 0; i < c->node_count; i++)
+        for (int j = 0; j < c->node_count; j++)
+            machine_cut(c->machine, c->nodes[i].place, c->nodes[j].place, false);
+}
+
+void cluster_cut(struct cluster *c)
+{
+    struct node *a = any(c), *b = any(c);
+    switch (sim_below(c->sim, 6)) {
+    case 0:
+        sim_cover("a link cut one way");
+        sim_note(c->sim, "the link from %s to %s is cut", a->name, b->name);
+        machine_cut(c->machine, a->place, b->place, true);
+        break;
+    case 1:
+        sim_cover("a link cut both ways");
+        sim_note(c->sim, "the link between %s and %s is cut", a->name, b->name);
+        cut_both(c, a, b, true);
+        break;
+    case 2:
+        sim_cover("a machine cut off");
+        sim_note(c->sim, "%s is cut off", a->name);
+        for (int i = 0; i < c->node_count; i++)
+            cut_both(c, a, &c->nodes[i], true);
+        break;
+    case 3: {
+        uint64_t half = sim_random(c->sim);
+        sim_cover("two halves");
+        sim_note(c->sim, "two halves");
+        for (int i = 0; i < c->node_count; i++)
+            for (int j = 0; j < i; j++)
+                cut_both(c, &c->nodes[i], &c->nodes[j], ((half >> i) & 1) != ((half >> j) & 1));
+        break;
+    }
+    default: end_cuts(c); break;
+    }
+}
+
+void cluster_jump_clock(struct cluster *c)
+{
+    struct node *n = any(c);
+    sim_cover("a wall clock jumped");
+    n->wall_ahead_ms = (int64_t)sim_below(c->sim, 4000000) - 2000000;
+    sim_note(c->sim, "the clock of %s jumps to %lld ms", n->name, (long long)n->wall_ahead_ms);
+    if (n->process)
+        process_set_wall_ahead(n->process, n->wall_ahead_ms);
+}
+
+/* ---- an end ---- */
+
+void cluster_heal(struct cluster *c)
+{
+    for (int i = 0; i < c->node_count; i++) {
+        struct node *n = &c->nodes[i];
+        if (n->empty_event)
+            cluster_empty_disk(n);
+        if (n->disk && n->hurt && n->process) /* an armed fault may be left */
+            disk_fail_after(n->disk, 0, 0, EIO);
+    }
+    c->healed = true;
+    machine_heal(c->machine);
+    tcp_heal(c->tcp);
+}
