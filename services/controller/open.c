@@ -133,6 +133,14 @@ static int check_voters(const struct quorum *q, const int32_t *others, size_t co
     return STATUS_CONFIG;
 }
 
+bool quorum_has_joined(const struct quorum *q)
+{
+    char *path = xasprintf("%s/" QUORUM_JOINED_FILE, q->log_dir);
+    bool there = access(path, F_OK) == 0;
+    free(path);
+    return there;
+}
+
 static void fill_times(const struct quorum *q, struct kraft_options *o)
 {
     o->election_ms = (uint32_t)config_int(q->config, "controller.quorum.election.timeout.ms");
@@ -191,6 +199,7 @@ static int make_kraft(struct quorum *q, const struct meta_properties *meta)
     o->auto_join = config_bool(q->config, "controller.quorum.auto.join.enable");
     kraft_store_state(q->store, &o->state);
     int status = find_voters(q, meta, o);
+    o->auto_join = o->auto_join && !quorum_has_joined(q);
     if (status == 0 && getrandom(&o->seed, sizeof o->seed, 0) != (ssize_t)sizeof o->seed)
         status = complain("getrandom", "read", -errno);
     if (status == 0 && kraft_new(o, &q->kraft) != 0)

@@ -65,6 +65,10 @@ struct quorum {
 NODISCARD int quorum_open(struct quorum *q);
 void quorum_close(struct quorum *q);
 
+/* In the log directory of a controller that joins by itself (controller.quorum.auto.join.enable), once it has. */
+#define QUORUM_JOINED_FILE "karst.joined"
+bool quorum_has_joined(const struct quorum *q);
+
 /* The features that the formatter chose; NULL: there is no such file, or the log has features. */
 struct image *quorum_read_bootstrap(const struct quorum *q);
 

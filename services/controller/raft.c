@@ -226,6 +226,17 @@ static void write_status(const struct quorum *q)
         log_warn("%s/%s: %s: karst status will not know", service_run_dir(q->service), name, strerror(-error));
 }
 
+/* A directory joins by itself once: one whose controller was removed from the quorum stays out of it. */
+static void note_joined(const struct quorum *q)
+{
+    static const char text[] = "This controller has been a voter: it joins the quorum by itself no more.\n";
+    if (!q->told_voter || quorum_has_joined(q))
+        return;
+    int error = file_replace(&file_system_real, q->log_dir, QUORUM_JOINED_FILE, text, sizeof text - 1, true);
+    if (error != 0)
+        log_warn("%s/" QUORUM_JOINED_FILE ": %s", q->log_dir, strerror(-error));
+}
+
 /* For the log, and what karst status shows. */
 static void tell_role(struct quorum *q)
 {
@@ -243,6 +254,8 @@ static void tell_role(struct quorum *q)
         log_info("%s of the metadata quorum in epoch %d, leader %d", voter ? kraft_role_name(role) : "observer", epoch,
                  leader);
     write_status(q);
+    if (config_bool(q->config, "controller.quorum.auto.join.enable"))
+        note_joined(q);
 }
 
 void quorum_step(struct quorum *q, const struct kraft_event *event)

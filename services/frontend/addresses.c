@@ -3,6 +3,21 @@
  * only its own share. */
 #include "services/frontend/server.h"
 
+uint16_t listeners_broker_port(uint16_t bootstrap, int32_t broker_id)
+{
+    return broker_id <= UINT16_MAX - bootstrap ? (uint16_t)(bootstrap + broker_id) : bootstrap;
+}
+
+int32_t listener_broker(const struct frontend *f, const struct listener *l, const struct image *image)
+{
+    int32_t count;
+    const struct image_broker *const *brokers = image_brokers(image, &count);
+
+    if (l->broker_id >= 0 || f->has_broker_ports)
+        return l->broker_id;
+    return count == 1 ? brokers[0]->id : -1;
+}
+
 static uint32_t mix(uint32_t a, uint32_t b)
 {
     uint32_t x = a * 0x9e3779b1u ^ (b + 0x85ebca6bu);
@@ -50,9 +65,9 @@ static const struct image_endpoint *choose(const struct image *image, int32_t br
 
 static const struct listener *own_listener(const struct frontend *f, const char *name)
 {
-    for (size_t i = 0; i < f->listener_count; i++)
-        if (strcmp(f->listeners[i].name, name) == 0)
-            return &f->listeners[i];
+    for (size_t i = 0; i < f->bootstrap_count; i++)
+        if (strcmp(f->listeners[i]->name, name) == 0)
+            return f->listeners[i];
     BUG("a connection came by a listener that is none");
 }
 
@@ -79,6 +94,7 @@ bool request_broker_address(const struct request *r, int32_t broker_id, struct s
                             struct slice *ret_rack)
 {
     const struct image_broker *broker = image_broker(r->image, broker_id);
+    bool has_port = r->frontend->has_broker_ports;
 
     if (broker == NULL || !is_listed(r->image, broker_id))
         return false;
@@ -87,13 +103,13 @@ bool request_broker_address(const struct request *r, int32_t broker_id, struct s
     const struct image_endpoint *e = choose(r->image, broker_id, r->client.listener);
     if (e != NULL) {
         *ret_host = e->host;
-        *ret_port = e->port;
+        *ret_port = has_port ? listeners_broker_port(e->port, broker_id) : e->port;
         return true;
     }
     /* No front end is registered yet, or none any more: we are one. */
     const struct listener *own = own_listener(r->frontend, r->client.listener);
     *ret_host = slice_str(own->advertised_host);
-    *ret_port = own->advertised_port;
+    *ret_port = has_port ? listeners_broker_port(own->advertised_port, broker_id) : own->advertised_port;
     return true;
 }
 

@@ -36,7 +36,8 @@ static const char *own_host(struct frontend *f)
 }
 
 /* A supervisor may hold the ports open over our deaths, so that clients wait a moment and are not refused:
- * KARST_LISTEN_FDS of them, from descriptor 3 on, in the order of `listeners`. -1: none. */
+ * KARST_LISTEN_FDS of them, from descriptor 3 on. For each of `listeners` its own port, then one for each broker id in
+ * KARST_LISTEN_BROKERS. -1: none. */
 static int inherited(size_t i)
 {
     const char *text = getenv("KARST_LISTEN_FDS");
@@ -48,6 +49,30 @@ static int inherited(size_t i)
         return -1;
     fcntl(fd, F_SETFD, FD_CLOEXEC);
     return fd;
+}
+
+/* How many broker ids the supervisor has opened ports for; with broker_id >= 0 the place of that one in *ret_at, the
+ * count: not there. */
+static size_t inherited_brokers(int32_t broker_id, size_t *ret_at)
+{
+    const char *text = getenv("KARST_LISTEN_BROKERS");
+    size_t count = 0;
+    bool found = false;
+
+    for (const char *p = text != NULL ? text : ""; *p; count++) {
+        char *end;
+        long id = strtol(p, &end, 10);
+        if (id == broker_id && !found) {
+            *ret_at = count;
+            found = true;
+        }
+        if (end == p)
+            break;
+        p = *end == ',' ? end + 1 : end;
+    }
+    if (!found)
+        *ret_at = count;
+    return count;
 }
 
 static uint16_t real_port(int fd, uint16_t port)
@@ -69,24 +94,34 @@ static const struct config_listener *find_named(const struct config_listeners *a
     return NULL;
 }
 
-static int open_one(struct frontend *f, struct listener *l, const struct config_listener *at,
-                    const struct config_listener *advertised)
+static struct listener *new_listener(struct frontend *f, const char *name, const char *host)
 {
+    struct listener *l = arena_calloc(f->arena, 1, sizeof *l);
+
+    *l = (struct listener){.frontend = f, .name = name, .host = host, .broker_id = -1, .fd = -1};
+    f->listeners = xrealloc(f->listeners, (f->listener_count + 1) * sizeof(struct listener *));
+    f->listeners[f->listener_count++] = l;
+    return l;
+}
+
+static int open_one(struct frontend *f, const struct config_listener *at, const struct config_listener *advertised)
+{
+    size_t none, brokers = inherited_brokers(-1, &none);
+
     if (at->security_protocol != 0) {
         log_error("listeners: %s://%s:%u asks for TLS or SASL, which Karst does not serve yet; only PLAINTEXT "
                   "listeners can be configured",
                   at->name, at->host, at->port);
         return EX_CONFIG;
     }
-    l->fd = inherited((size_t)(l - f->listeners));
+    struct listener *l = new_listener(f, at->name, at->host);
+    l->fd = inherited((f->listener_count - 1) * (1 + brokers));
     if (l->fd < 0)
         l->fd = listen_tcp(at->host, at->port, config_int(f->config, "socket.listen.backlog.size"));
     if (l->fd < 0) {
         log_error("listeners: cannot listen on %s:%u: %s", at->host, at->port, strerror(-l->fd));
         return 1;
     }
-    l->name = at->name;
-    l->host = at->host;
     l->port = real_port(l->fd, at->port);
     l->advertised_host = advertised != NULL && *advertised->host ? advertised->host
                          : *at->host                             ? at->host
@@ -98,6 +133,74 @@ static int open_one(struct frontend *f, struct listener *l, const struct config_
         return EX_CONFIG;
     }
     return 0;
+}
+
+static void start_accepting(struct frontend *f, struct listener *l)
+{
+    l->poll = loop_poll_start(f->loop, l->fd, f->accept_paused ? 0 : LOOP_READABLE, on_accept, l);
+    log_info("listening on %s://%s:%u, advertised as %s:%u", l->name, l->host, l->port, l->advertised_host,
+             l->advertised_port);
+}
+
+/* ---- a port for each broker ---- */
+
+static struct listener *find_broker(const struct frontend *f, const struct listener *bootstrap, int32_t broker_id)
+{
+    for (size_t i = f->bootstrap_count; i < f->listener_count; i++)
+        if (f->listeners[i]->broker_id == broker_id && f->listeners[i]->name == bootstrap->name)
+            return f->listeners[i];
+    return NULL;
+}
+
+/* False: somebody else has the port. */
+static bool open_broker(struct frontend *f, size_t at, int32_t broker_id)
+{
+    const struct listener *bootstrap = f->listeners[at];
+    uint16_t port = listeners_broker_port(bootstrap->port, broker_id);
+    size_t place, brokers = inherited_brokers(broker_id, &place);
+    int fd = place < brokers ? inherited(at * (1 + brokers) + 1 + place) : -1;
+
+    if (port == bootstrap->port) /* no room above it: the broker is found at the bootstrap port */
+        return true;
+    if (fd < 0)
+        fd = listen_tcp(bootstrap->host, port, config_int(f->config, "socket.listen.backlog.size"));
+    if (fd < 0) {
+        log_error("cannot listen on %s:%u for broker %d, trying on: %s", bootstrap->host, port, broker_id,
+                  strerror(-fd));
+        return false;
+    }
+    struct listener *l = new_listener(f, bootstrap->name, bootstrap->host);
+    l->fd = fd;
+    l->port = port;
+    l->broker_id = broker_id;
+    l->advertised_host = bootstrap->advertised_host;
+    l->advertised_port = listeners_broker_port(bootstrap->advertised_port, broker_id);
+    start_accepting(f, l);
+    return true;
+}
+
+static void on_listen_again(void *ctx)
+{
+    struct frontend *f = ctx;
+
+    f->listen_timer = loop_timer_stop(f->listen_timer);
+    listeners_follow(f);
+}
+
+void listeners_follow(struct frontend *f)
+{
+    int32_t count;
+    const struct image_broker *const *brokers = image_brokers(f->image, &count);
+    bool all = true;
+
+    f->has_broker_ports = f->has_broker_ports || count > 1;
+    if (!f->has_broker_ports || f->is_draining)
+        return;
+    for (size_t i = 0; i < f->bootstrap_count; i++)
+        for (int32_t k = 0; k < count; k++)
+            all = (find_broker(f, f->listeners[i], brokers[k]->id) != NULL || open_broker(f, i, brokers[k]->id)) && all;
+    if (!all && f->listen_timer == NULL)
+        f->listen_timer = loop_timer_start(f->loop, ACCEPT_RETRY_MS, 0, on_listen_again, f);
 }
 
 /* max.connections.per.ip.overrides: "host:count" items; host may be a name. */
@@ -143,30 +246,24 @@ int listeners_open(struct frontend *f)
         return EX_CONFIG;
     }
     int status = read_ip_limits(f);
-    f->listeners = arena_calloc(f->arena, at.count, sizeof *f->listeners);
-    for (size_t i = 0; i < at.count && status == 0; i++) {
-        struct listener *l = &f->listeners[f->listener_count];
-        l->frontend = f;
-        l->fd = -1;
-        status = open_one(f, l, &at.items[i], find_named(&advertised, at.items[i].name));
-        f->listener_count++;
-    }
+    for (size_t i = 0; i < at.count && status == 0; i++)
+        status = open_one(f, &at.items[i], find_named(&advertised, at.items[i].name));
     if (status != 0)
         return status;
-    for (size_t i = 0; i < f->listener_count; i++) {
-        struct listener *l = &f->listeners[i];
-        l->poll = loop_poll_start(f->loop, l->fd, LOOP_READABLE, on_accept, l);
-        log_info("listening on %s://%s:%u, advertised as %s:%u", l->name, l->host, l->port, l->advertised_host,
-                 l->advertised_port);
-    }
+    f->bootstrap_count = f->listener_count;
+    for (size_t i = 0; i < f->bootstrap_count; i++)
+        start_accepting(f, f->listeners[i]);
+    size_t none;
+    f->has_broker_ports = inherited_brokers(-1, &none) > 0;
     return 0;
 }
 
 void listeners_close(struct frontend *f)
 {
     f->accept_timer = loop_timer_stop(f->accept_timer);
+    f->listen_timer = loop_timer_stop(f->listen_timer);
     for (size_t i = 0; i < f->listener_count; i++) {
-        struct listener *l = &f->listeners[i];
+        struct listener *l = f->listeners[i];
         l->poll = loop_poll_stop(l->poll);
         if (l->fd >= 0)
             close(l->fd);
@@ -182,8 +279,8 @@ static void pause_accepting(struct frontend *f)
         return;
     f->accept_paused = true;
     for (size_t i = 0; i < f->listener_count; i++)
-        if (f->listeners[i].poll != NULL)
-            loop_poll_events(f->listeners[i].poll, 0);
+        if (f->listeners[i]->poll != NULL)
+            loop_poll_events(f->listeners[i]->poll, 0);
 }
 
 void listeners_resume(struct frontend *f)
@@ -192,8 +289,8 @@ void listeners_resume(struct frontend *f)
         return;
     f->accept_paused = false;
     for (size_t i = 0; i < f->listener_count; i++)
-        if (f->listeners[i].poll != NULL)
-            loop_poll_events(f->listeners[i].poll, LOOP_READABLE);
+        if (f->listeners[i]->poll != NULL)
+            loop_poll_events(f->listeners[i]->poll, LOOP_READABLE);
 }
 
 static void on_accept_retry(void *ctx)

@@ -80,14 +80,14 @@ static void on_register(void *ctx, Karst__Bus__RegisterRequest *request)
 {
     struct frontend *f = ctx;
 
-    request->n_listeners = f->listener_count;
-    request->listeners = arena_calloc(f->arena, f->listener_count, sizeof *request->listeners);
-    for (size_t i = 0; i < f->listener_count; i++) {
+    request->n_listeners = f->bootstrap_count;
+    request->listeners = arena_calloc(f->arena, f->bootstrap_count, sizeof *request->listeners);
+    for (size_t i = 0; i < f->bootstrap_count; i++) {
         Karst__Bus__Listener *l = arena_alloc(f->arena, sizeof *l);
         karst__bus__listener__init(l);
-        l->name = (char *)(uintptr_t)f->listeners[i].name;
-        l->host = (char *)(uintptr_t)f->listeners[i].advertised_host;
-        l->port = f->listeners[i].advertised_port;
+        l->name = (char *)(uintptr_t)f->listeners[i]->name;
+        l->host = (char *)(uintptr_t)f->listeners[i]->advertised_host;
+        l->port = f->listeners[i]->advertised_port;
         request->listeners[i] = l;
     }
 }
@@ -110,14 +110,24 @@ static void on_topic(void *ctx, const struct image_topic *before UNUSED, const s
     f->leaders_number++;
 }
 
+static void on_broker(void *ctx, const struct image_broker *before, const struct image_broker *after)
+{
+    struct frontend *f = ctx;
+
+    f->brokers_changed = f->brokers_changed || before == NULL || after == NULL;
+}
+
 static void on_image(void *ctx, const struct image *old_image, const struct image *new_image)
 {
     struct frontend *f = ctx;
-    const struct image_diff diff = {.topic = on_topic, .ctx = f};
+    const struct image_diff diff = {.topic = on_topic, .broker = on_broker, .ctx = f};
 
     image_diff(old_image, new_image, &diff);
     image_release(f->image);
     f->image = image_retain(new_image);
+    if (f->brokers_changed)
+        listeners_follow(f);
+    f->brokers_changed = false;
     if (!f->is_open && has_live_broker(new_image))
         requests_open(f);
 }
@@ -204,6 +214,7 @@ static void release(struct frontend *f)
     session_cache_free(f->sessions);
     image_release(f->image);
     arena_free(f->arena);
+    free(f->listeners);
     free(f->connections.items);
     free(f->requests.items);
     free(f->ip_limits);

@@ -188,20 +188,12 @@ static void reply_known_versions(struct request *r)
     request_reply(r, &response);
 }
 
-static int32_t stands_for(const struct image *image)
-{
-    int32_t count;
-    const struct image_broker *const *brokers = image_brokers(image, &count);
-
-    return count == 1 ? brokers[0]->id : -1;
-}
-
 static void handle(struct running *q)
 {
     struct request *r = &q->r;
 
     r->image = image_retain(r->frontend->image);
-    r->client.broker_id = stands_for(r->image);
+    r->client.broker_id = listener_broker(r->frontend, q->listener, r->image);
     r->handler->handle(r);
 }
 
@@ -214,6 +206,7 @@ static struct running *open_request(struct frontend *f, const struct pipeline_re
     q->connection = by_slot_get(&f->connections, p->conn);
     ASSERT(q->connection != NULL && q->connection->id == p->conn);
     const struct listener *l = q->connection->listener;
+    q->listener = l;
     q->r.frontend = f;
     q->r.arrived_ms = loop_now_ms(f->loop);
     q->r.handler = api_handler_of(p->api_key);

@@ -22,9 +22,10 @@ enum {
 
 struct listener {
     struct frontend *frontend;
-    const char *name; /* PLAINTEXT */
-    const char *host; /* of `listeners`, as written */
-    uint16_t port;    /* the real one, also when the configured one is 0 */
+    const char *name;  /* PLAINTEXT */
+    const char *host;  /* of `listeners`, as written */
+    uint16_t port;     /* the real one, also when the configured one is 0 */
+    int32_t broker_id; /* that it stands for; -1: a listener of the configuration, the bootstrap port */
     const char *advertised_host;
     uint16_t advertised_port;
     int fd;
@@ -52,6 +53,7 @@ struct running {
     struct request r;              /* first */
     uint64_t id;                   /* in the pipeline */
     struct connection *connection; /* NULL: gone */
+    const struct listener *listener;
     struct ref_owner *frame_owner; /* of the frame; borrowed from the pipeline */
     struct arena *decode_arena;
     void (*on_gone)(struct request *r, void *ctx);
@@ -82,10 +84,13 @@ struct frontend {
     struct loop_timer *trim_timer;
     struct pipeline *pipeline;
     struct session_cache *sessions;
-    struct image *image;     /* a count of it; image_empty before the first */
-    uint64_t leaders_number; /* another with each image whose topics differ */
-    struct listener *listeners;
-    size_t listener_count;
+    struct image *image;         /* a count of it; image_empty before the first */
+    uint64_t leaders_number;     /* another with each image whose topics differ */
+    struct listener **listeners; /* those of the configuration first, then those of broker ids */
+    size_t listener_count, bootstrap_count;
+    bool has_broker_ports; /* each broker has a port of its own, also while only one is registered yet */
+    bool brokers_changed;  /* in the image that is being taken */
+    struct loop_timer *listen_timer;
     struct by_slot connections, requests; /* by the low half of their pipeline ids */
     struct running *free_running;
     struct buf scratch; /* for encoding; empty between uses */
@@ -119,9 +124,19 @@ void *by_slot_get(const struct by_slot *s, uint64_t id);
 
 /* Reads the listener keys and binds them all. 0, or the exit status after a message. */
 NODISCARD int listeners_open(struct frontend *f);
+/* With several brokers each has a port of its own, its id above the bootstrap port: those that are missing are opened,
+ * and tried again when somebody else has one. */
+void listeners_follow(struct frontend *f);
 /* Accepting starts, or goes on after a connection has ended. */
 void listeners_resume(struct frontend *f);
 void listeners_close(struct frontend *f);
+
+/* ---- addresses.c ---- */
+
+/* The advertised port of a broker at a front end, whose bootstrap port is given. */
+uint16_t listeners_broker_port(uint16_t bootstrap, int32_t broker_id);
+/* The broker that requests of the listener are for; -1: none in particular. */
+int32_t listener_broker(const struct frontend *f, const struct listener *l, const struct image *image);
 
 /* ---- connection.c ---- */
 

@@ -73,7 +73,7 @@ int datadir_lock(const char *path)
 }
 
 /* Kafka holds a write lock on .lock as long as it uses the folder; Karst's services hold read locks. */
-static int refuse_running_kafka(const char *path, char **ret_error)
+int datadir_refuse_kafka(const char *path, char **ret_error)
 {
     char *file = xasprintf("%s/.lock", path);
     int fd = open(file, O_RDWR | O_CLOEXEC);
@@ -108,6 +108,16 @@ static bool may_be_formatted(const char *path, char **ret_found)
     if (dir)
         closedir(dir);
     return true;
+}
+
+int datadir_check_empty(const char *path, char **ret_error)
+{
+    char *found = NULL;
+    if (may_be_formatted(path, &found))
+        return 0;
+    *ret_error = xasprintf("%s cannot be formatted, as there is %s in it", path, found);
+    free(found);
+    return -EEXIST;
 }
 
 static int make_uuid(struct uuid *ret_uuid)
@@ -261,7 +271,7 @@ int datadir_format(const struct config *c, char **ret_error)
     struct directories all = list_directories(c);
     struct kraft_format_options o = {0};
     struct meta_properties meta;
-    char *found = NULL, *real = NULL;
+    char *real = NULL;
     *ret_error = NULL;
     int r = meta_properties_read(all.metadata, &meta, ret_error), count = 0;
     if (r == -ENOENT)
@@ -273,17 +283,15 @@ int datadir_format(const struct config *c, char **ret_error)
         if ((r = datadir_open(all.at[i], &real, ret_error)) != 0 ||
             (r = meta_properties_read(all.at[i], &its, ret_error)) == 0)
             continue;
-        if (r == -ENOENT && !may_be_formatted(all.at[i], &found)) {
-            *ret_error = xasprintf("%s cannot be formatted, as there is %s in it", all.at[i], found);
-            r = -EEXIST;
-        } else if (r == -ENOENT) {
+        if (r == -ENOENT)
+            r = datadir_check_empty(all.at[i], ret_error);
+        if (r == 0) {
             strcpy(o.meta.cluster_id, meta.cluster_id);
             r = format_one(&o, all.at[i], false, ret_error);
             count += r == 0;
         }
     }
     free(real);
-    free(found);
     arena_free(all.arena);
     return r ? r : count;
 }
@@ -334,7 +342,7 @@ int datadir_prepare(const struct config *c, struct datadir_identity *ret_identit
     int r = 0;
     *ret_error = NULL;
     for (size_t i = 0; i < all.count && r == 0; i++)
-        r = refuse_running_kafka(all.at[i], ret_error);
+        r = datadir_refuse_kafka(all.at[i], ret_error);
     if (r == 0) {
         r = meta_properties_read(all.metadata, &meta, ret_error);
         if (r == -ENOENT) {

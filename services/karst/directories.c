@@ -1,5 +1,5 @@
-/* directories.c - what the storage node has written of its log directories, for `karst status`
- * (services/storage/progress.c has the format). The file may be cut short or gone: what does not parse is left out. */
+/* directories.c - what the storage nodes have written of their log directories, for `karst status`
+ * (services/storage/progress.c has the format). A file may be cut short or gone: what does not parse is left out. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,10 +43,10 @@ static void print_json_text(const char *s)
     putchar('"');
 }
 
-static void print_json_row(const struct row *r, bool is_directory, bool first)
+static void print_json_row(int node, const struct row *r, bool is_directory, bool first)
 {
     char *const *f = r->fields;
-    printf("%s{", first ? "" : ",");
+    printf("%s{\"node\":%d,", first ? "" : ",", node);
     if (is_directory) {
         printf("\"path\":");
         print_json_text(f[0]);
@@ -74,39 +74,46 @@ static void print_row(const struct row *r, bool is_directory)
         printf("directory %s: %s, %s of %s logs open, %s of %s bytes checked\n", f[0], f[1], f[2], f[3], f[4], f[5]);
 }
 
-static void print_kind(FILE *f, const char *kind, bool json)
+/* The rows of a kind that one node has written; first: nothing was printed before. */
+static bool print_node(const char *run_dir, int node, const char *kind, bool json, bool first)
 {
-    char *line = NULL;
+    char *line = NULL, *path = xasprintf("%s/storage-%d.directories", run_dir, node);
     size_t capacity = 0;
-    bool is_directory = strcmp(kind, "directory") == 0, first = true;
+    bool is_directory = strcmp(kind, "directory") == 0;
     struct row r;
-    if (f)
-        rewind(f);
+    FILE *f = fopen(path, "re");
     while (f && getline(&line, &capacity, f) > 0) {
         if (!split(line, kind, is_directory ? 6 : 3, &r))
             continue;
         if (json)
-            print_json_row(&r, is_directory, first);
+            print_json_row(node, &r, is_directory, first);
         else
             print_row(&r, is_directory);
         first = false;
     }
-    free(line);
-}
-
-void directories_print(const char *run_dir, int storage_id, bool json)
-{
-    char *path = xasprintf("%s/storage-%d.directories", run_dir, storage_id);
-    FILE *f = fopen(path, "re");
-    if (json)
-        printf(",\"directories\":[");
-    print_kind(f, "directory", json);
-    if (json)
-        printf("],\"unopened\":[");
-    print_kind(f, "partition", json);
-    if (json)
-        printf("]");
     if (f)
         fclose(f);
+    free(line);
     free(path);
+    return first;
+}
+
+static void print_kind(const char *run_dir, const struct state *s, const char *kind, bool json)
+{
+    bool first = true;
+    for (size_t i = 0; i < s->count; i++)
+        if (strcmp(s->processes[i].role, "storage") == 0)
+            first = print_node(run_dir, s->processes[i].id, kind, json, first);
+}
+
+void directories_print(const char *run_dir, const struct state *s, bool json)
+{
+    if (json)
+        printf(",\"directories\":[");
+    print_kind(run_dir, s, "directory", json);
+    if (json)
+        printf("],\"unopened\":[");
+    print_kind(run_dir, s, "partition", json);
+    if (json)
+        printf("]");
 }

@@ -58,15 +58,17 @@ static void set_missing(struct config *c, const char *name, const char *value)
         config_set(c, name, value);
 }
 
-static bool is_controller_listener(const struct config *c, const char *item, struct arena *a)
+bool effective_is_controller_listener(const struct config *c, const char *item)
 {
+    struct arena *a = arena_new(0);
     struct config_list names = config_list(c, "controller.listener.names", a);
+    bool found = false;
     for (size_t i = 0; i < names.count; i++) {
         size_t n = strlen(names.items[i]);
-        if (strncmp(item, names.items[i], n) == 0 && strncmp(item + n, "://", 3) == 0)
-            return true;
+        found = found || (strncmp(item, names.items[i], n) == 0 && strncmp(item + n, "://", 3) == 0);
     }
-    return false;
+    arena_free(a);
+    return found;
 }
 
 /* The controllers' listeners of the file stay; a file without one gets one beside the clients' port, as Kafka needs it.
@@ -76,7 +78,7 @@ static const char *controller_listeners(const struct config *c, const char *host
     const char *found = "";
     struct config_list all = config_list(c, "listeners", a);
     for (size_t i = 0; i < all.count; i++)
-        if (is_controller_listener(c, all.items[i], a))
+        if (effective_is_controller_listener(c, all.items[i]))
             found = arena_printf(a, "%s,%s", found, all.items[i]);
     return *found ? found : arena_printf(a, ",CONTROLLER://%s:%u", host, port == UINT16_MAX ? 9093 : port + 1);
 }
@@ -126,7 +128,7 @@ static void name_quorum(struct config *c)
     struct arena *a = arena_new(0);
     struct config_list all = config_list(c, "listeners", a);
     for (size_t i = 0; i < all.count; i++)
-        if (is_controller_listener(c, all.items[i], a)) {
+        if (effective_is_controller_listener(c, all.items[i])) {
             const char *address = strstr(all.items[i], "://") + 3;
             set_missing(c, "controller.quorum.bootstrap.servers",
                         *address == ':' ? arena_printf(a, "localhost%s", address) : address);
@@ -278,12 +280,12 @@ int effective_load(const struct up_options *o, const char *data, struct config *
     return r;
 }
 
-void effective_add_run_dir(struct config *c, const char *run_dir, int controllers)
+void effective_add_run_dir(struct config *c, const char *run_dir, const struct nodes *n)
 {
     int node = config_int(c, "node.id");
     struct arena *a = arena_new(0);
     const char *all = "";
-    for (int id = node; id < node + controllers; id++)
+    for (int id = node; id < node + n->controllers; id++)
         all = arena_printf(a, "%s%s%d@ipc://%s/controller-%d", all, *all ? "," : "", id, run_dir, id);
     config_set(c, "karst.run.dir", run_dir);
     config_set(c, "karst.controllers", all);

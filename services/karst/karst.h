@@ -8,10 +8,17 @@
 /* Exit statuses, beside 0 and 1: those of sysexits.h that a script may want to tell apart. */
 enum { STATUS_FAILED = 1, STATUS_NOT_RUNNING = 3, STATUS_USAGE = 64, STATUS_CONFIG = 78 };
 
+enum { CONTROLLERS_MAX = 5, STORAGE_MAX = 16, FRONTENDS_MAX = 8 };
+
+/* How many processes of a role there are; 0: as many as there are folders of, and one front end. */
+struct nodes {
+    int controllers, storage, frontends;
+};
+
 struct up_options {
     const char *data, *listen, *config; /* as given; listen and config may be NULL */
     bool detach;
-    int controllers; /* how many; 0: as many as there are */
+    struct nodes nodes;
 };
 
 int up_main(const struct up_options *o);
@@ -42,6 +49,10 @@ void rundir_clean(const char *path);
 NODISCARD int datadir_open(const char *path, char **ret_path, char **ret_error);
 /* Excludes a second `karst up`. A file descriptor that goes over to children of fork; -EWOULDBLOCK, -errno. */
 NODISCARD int datadir_lock(const char *path);
+/* No Kafka runs on the folder: 0, or -EBUSY with *ret_error. */
+NODISCARD int datadir_refuse_kafka(const char *path, char **ret_error);
+/* Nothing but what a format leaves behind is in it: 0, or -EEXIST with *ret_error. */
+NODISCARD int datadir_check_empty(const char *path, char **ret_error);
 /* Are log.dirs ours to use: free of a running Kafka, of one cluster and this node id, formatted (when all are empty
  * they are formatted now)? 0 with the cluster id, or -errno with *ret_error. */
 struct datadir_identity {
@@ -60,18 +71,20 @@ NODISCARD int datadir_prepare(const struct config *c, struct datadir_identity *r
  * Warnings go to the log. 0 with *ret_config, or -EINVAL with *ret_error. */
 NODISCARD int effective_load(const struct up_options *o, const char *data, struct config **ret_config,
                              char **ret_error);
-void effective_add_run_dir(struct config *c, const char *run_dir, int controllers);
+void effective_add_run_dir(struct config *c, const char *run_dir, const struct nodes *n);
 /* Writes it to RUN_DIR/server.properties: 0 or -errno. */
 NODISCARD int effective_write(const struct config *c, const char *run_dir);
 /* The host and port that a client on this machine connects to. */
 void effective_address(const struct config *c, char *ret_host, uint16_t *ret_port);
+/* Is NAME://HOST:PORT one of controller.listener.names? */
+bool effective_is_controller_listener(const struct config *c, const char *item);
 /* What `advertised.listeners` or `listeners` tells clients: "HOST:PORT"; the caller frees. */
 NODISCARD char *effective_bootstrap(const struct config *c);
 
 /* ------------------------------------------------------------------------------------------------------- state.c
  * RUN_DIR/state: what `karst status` and `karst down` know of a running constellation. Written anew at each change, by
  * rename. */
-enum { CONTROLLERS_MAX = 5, STATE_PROCESSES_MAX = 4 + CONTROLLERS_MAX };
+enum { STATE_PROCESSES_MAX = 2 + CONTROLLERS_MAX + STORAGE_MAX + FRONTENDS_MAX };
 
 struct state_process {
     char role[16], state[16], endpoint[256];
@@ -85,37 +98,54 @@ struct state {
 NODISCARD int state_write(const char *run_dir, const struct state *s);
 NODISCARD int state_read(const char *run_dir, struct state *ret_state);
 
-/* ------------------------------------------------------------------------------------------------------- controllers.c
- * Several controllers on one machine: the first is the node's own, the others have folders beside the data directory,
- * DIR.controllers/ID, ids from node.id + 1 on. They join the quorum of the first. */
+/* ------------------------------------------------------------------------------------------------------- nodes.c
+ * Several controllers and storage nodes on one machine: the first of either is the node's own, the others have folders
+ * beside the data directory, DIR.controllers/ID and DIR.storage/ID, ids from node.id + 1 on. The controllers join the
+ * quorum of the first. */
 
-/* How many there are to run: wanted, or 0: as many as have folders. Folders that are missing are made. -errno with
- * *ret_error, -EINVAL for fewer than there are. */
-NODISCARD int controllers_prepare(const struct config *c, const char *data, const char *cluster_id, int wanted,
-                                  int *ret_count, char **ret_error);
-/* RUN_DIR/controller-ID.properties for those beside the first: 0 or -errno. */
-NODISCARD int controllers_write(const struct config *c, const char *data, const char *run_dir, int count);
-/* Who leads: lines, or a member of a JSON object. */
-void controllers_print(const char *run_dir, const struct state *s, bool json);
+/* Where nothing is asked for: as many as there are. */
+void nodes_count(const struct config *c, const char *data, struct nodes *n);
+/* Folders that are missing are made. 0, or -errno with *ret_error, -EINVAL for fewer than there are folders. */
+NODISCARD int nodes_prepare(const struct config *c, const char *data, const char *cluster_id, const struct nodes *n,
+                            char **ret_error);
+/* Writes the configuration of those beside the first, front ends too, to the run folder: 0 or -errno. */
+NODISCARD int nodes_write(const struct config *c, const char *data, const char *run_dir, const struct nodes *n);
+/* The file that a process is started with; the caller frees. */
+NODISCARD char *nodes_config(const struct config *c, const char *run_dir, const char *role, int id);
+
+/* ------------------------------------------------------------------------------------------------------- ports.c
+ * The listening ports of the front ends: for each of `listeners` its own, and with several storage nodes one a broker
+ * id, that many above. The second front end's are 100 above the first's, and so on. */
+enum { LISTENERS_MAX = 16 };
+struct ports {
+    int *fds;
+    size_t count;
+};
+/* Opens all of a front end (1, 2 ...): 0, or -errno with *ret_error. What was opened is in *ports all the same. */
+NODISCARD int ports_open(const struct config *c, const struct nodes *n, int frontend, struct ports *ports,
+                         char **ret_error);
+void ports_close(struct ports *ports);
+/* The environment of the front end that inherits them from descriptor 3 on. */
+void ports_tell(const struct config *c, const struct nodes *n, const struct ports *ports);
+int ports_shift(int frontend);
+/* A key of listeners with clients' ports shifted; the caller frees. */
+NODISCARD char *ports_shifted(const struct config *c, const char *key, int shift);
 
 /* ------------------------------------------------------------------------------------------------------- directories.c
  */
-/* The log directories of the storage node, and the partitions that it could not open: lines, or two members of a JSON
- * object. */
-void directories_print(const char *run_dir, int storage_id, bool json);
+/* The log directories of the storage nodes, and the partitions that they could not open: lines, or two members of a
+ * JSON object. */
+void directories_print(const char *run_dir, const struct state *s, bool json);
 
 /* ------------------------------------------------------------------------------------------------------- supervisor.c
  */
-enum { LISTENERS_MAX = 16 };
 struct supervisor_options {
     const struct config *config;
     const char *run_dir;
     const char *data;
-    int controllers;
+    struct nodes nodes;
     bool detached;
-    int ports[LISTENERS_MAX]; /* listening, in the order of `listeners`: the front end inherits them; closed at the stop
-                               */
-    size_t port_count;
+    struct ports ports[FRONTENDS_MAX]; /* listening, until the stop */
     int ready_fd; /* detached: a byte 1 and then text when it answers; closed otherwise. -1: none */
 };
 /* Runs the constellation until it is stopped; the exit status. */

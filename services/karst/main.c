@@ -13,13 +13,16 @@
 static const char usage[] =
     "karst " KARST_VERSION ", a Kafka-compatible streaming system\n"
     "\n"
-    "  karst up --data DIR [--listen HOST:PORT] [--config FILE] [--controllers N] [-d]\n"
+    "  karst up --data DIR [--listen HOST:PORT] [--config FILE] [-d]\n"
+    "           [--controllers N] [--storage N] [--frontends N]\n"
     "      runs a whole constellation on this machine: controller, storage, frontend, group, txn.\n"
     "      An empty DIR is formatted, an existing one is used. Ctrl-C stops in order, a second one at once.\n"
     "        --data DIR          where everything is kept, in Kafka's own format (made when missing)\n"
     "        --listen HOST:PORT  where Kafka clients connect (default: listeners of FILE, else 127.0.0.1:9092)\n"
     "        --config FILE       a Kafka server.properties; a key that has no effect yet is named in a warning\n"
     "        --controllers N     how many controllers keep the metadata, 1, 3 or 5 (default: as many as DIR has)\n"
+    "        --storage N         how many storage nodes keep the data, 1 to 16 (default: as many as DIR has)\n"
+    "        --frontends N       how many front ends serve clients, 1 to 8 (default: 1)\n"
     "        -d, --detach        return when it answers, and leave it running\n"
     "  karst format --data DIR --config FILE\n"
     "      makes new, empty folders in log.dirs of FILE directories of the cluster on DIR, which does not run\n"
@@ -41,6 +44,14 @@ struct arguments {
     bool json;
 };
 
+/* 0: no number from 1 to max. */
+static int count_of(const char *text, int max)
+{
+    char *end;
+    long n = strtol(text, &end, 10);
+    return *text >= '1' && *text <= '9' && *end == 0 && n <= max ? (int)n : 0;
+}
+
 /* NULL-terminated getopt of all commands; which of them a command takes is checked in `allowed`. */
 static int parse(int argc, char **argv, const char *allowed, struct arguments *ret)
 {
@@ -49,6 +60,8 @@ static int parse(int argc, char **argv, const char *allowed, struct arguments *r
                                             {"config", required_argument, NULL, 'c'},
                                             {"detach", no_argument, NULL, 'd'},
                                             {"controllers", required_argument, NULL, 'n'},
+                                            {"storage", required_argument, NULL, 's'},
+                                            {"frontends", required_argument, NULL, 'f'},
                                             {"json", no_argument, NULL, 'j'},
                                             {NULL, 0, NULL, 0}};
     int option;
@@ -64,7 +77,17 @@ static int parse(int argc, char **argv, const char *allowed, struct arguments *r
         case 'n':
             if (strcmp(optarg, "1") != 0 && strcmp(optarg, "3") != 0 && strcmp(optarg, "5") != 0)
                 return wrong_usage("--controllers takes 1, 3 or 5, not", optarg);
-            ret->up.controllers = optarg[0] - '0';
+            ret->up.nodes.controllers = optarg[0] - '0';
+            break;
+        case 's':
+            ret->up.nodes.storage = count_of(optarg, STORAGE_MAX);
+            if (ret->up.nodes.storage == 0)
+                return wrong_usage("--storage takes a number from 1 to 16, not", optarg);
+            break;
+        case 'f':
+            ret->up.nodes.frontends = count_of(optarg, FRONTENDS_MAX);
+            if (ret->up.nodes.frontends == 0)
+                return wrong_usage("--frontends takes a number from 1 to 8, not", optarg);
             break;
         case 'j': ret->json = true; break;
         }
@@ -90,7 +113,7 @@ int main(int argc, char **argv)
         return 0;
     }
     if (!strcmp(command, "up"))
-        return (r = parse(argc - 1, argv + 1, "Dlcdn", &a)) ? r : up_main(&a.up);
+        return (r = parse(argc - 1, argv + 1, "Dlcdnsf", &a)) ? r : up_main(&a.up);
     if (!strcmp(command, "format"))
         return (r = parse(argc - 1, argv + 1, "Dc", &a)) ? r : format_main(&a.up);
     if (!strcmp(command, "status"))

@@ -20,7 +20,7 @@ struct output_sink {
 struct follower {
     uv_pipe_t pipe;
     struct output_sink *sink;
-    const char *role;
+    const char *label;
     size_t size;
     char line[LINE_BYTES_MAX];
 };
@@ -69,10 +69,10 @@ static void rotate(struct output_sink *k)
     free(old);
 }
 
-void output_line(struct output_sink *k, const char *role, const char *text, size_t n)
+void output_line(struct output_sink *k, const char *label, const char *text, size_t n)
 {
     char line[LINE_BYTES_MAX + 32];
-    size_t size = (size_t)snprintf(line, 32, "%-10s ", role);
+    size_t size = (size_t)snprintf(line, 32, "%-10s ", label);
     memcpy(line + size, text, n);
     size += n;
     line[size++] = '\n';
@@ -106,11 +106,11 @@ static void flush_lines(struct follower *f, bool all)
         char *end = memchr(f->line + start, '\n', f->size - start);
         if (end == NULL)
             break;
-        output_line(f->sink, f->role, f->line + start, (size_t)(end - f->line) - start);
+        output_line(f->sink, f->label, f->line + start, (size_t)(end - f->line) - start);
         start = (size_t)(end - f->line) + 1;
     }
     if ((all || (start == 0 && f->size == LINE_BYTES_MAX)) && f->size > start) {
-        output_line(f->sink, f->role, f->line + start, f->size - start);
+        output_line(f->sink, f->label, f->line + start, f->size - start);
         start = f->size;
     }
     memmove(f->line, f->line + start, f->size - start);
@@ -127,11 +127,11 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b UNUSED)
         uv_close((uv_handle_t *)stream, on_closed);
 }
 
-void output_follow(struct output_sink *k, uv_loop_t *loop, const char *role, int fd)
+void output_follow(struct output_sink *k, uv_loop_t *loop, const char *label, int fd)
 {
     struct follower *f = xmalloc(sizeof(*f));
     f->sink = k;
-    f->role = role;
+    f->label = label;
     f->size = 0;
     uv_pipe_init(loop, &f->pipe, 0);
     f->pipe.data = f;

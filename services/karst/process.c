@@ -11,11 +11,13 @@ enum {
     QUICK_MS = 5000,       /* a life shorter than this counts towards the back-off */
     BACKOFF_FIRST_MS = 50, /* doubled each time; the first restart is at once */
     BACKOFF_MAX_MS = 5000,
+    DOWN_RETRY_MS = 10000,
 };
 
 void process_init(struct process *p, struct supervisor *s, const char *role, int id, int stop_stage)
 {
     *p = (struct process){.supervisor = s, .role = role, .id = id, .stop_stage = stop_stage, .state = PROCESS_WAITING};
+    snprintf(p->label, sizeof(p->label), "%s", role);
     uv_timer_init(&s->loop, &p->retry);
     p->retry.data = p;
 }
@@ -54,6 +56,36 @@ static bool is_hopeless(const struct process *p, int64_t exit_status)
            now - p->deaths_ms[p->deaths % PROCESS_DEATHS_MAX] < PROCESS_DEATHS_WINDOW_MS;
 }
 
+bool process_has_twin(const struct process *p)
+{
+    const struct supervisor *s = p->supervisor;
+    for (size_t i = 0; i < s->count; i++)
+        if (&s->processes[i] != p && strcmp(s->processes[i].role, p->role) == 0 &&
+            (s->processes[i].state == PROCESS_RUNNING || s->processes[i].state == PROCESS_WAITING))
+            return true;
+    return false;
+}
+
+/* One of several stays down alone, and is tried again now and then: what was in its way may go. Without any of its
+ * role there is nothing to go on with. */
+static void leave_down(struct process *p, const char *how, int64_t exit_status)
+{
+    struct supervisor *s = p->supervisor;
+    if (!process_has_twin(p)) {
+        supervisor_say(s, LOG_ERROR, "%s %s (%zu deaths so far): giving up, everything stops", p->label, how,
+                       p->deaths);
+        p->state = PROCESS_STOPPED;
+        supervisor_give_up(s, exit_status == STATUS_CONFIG ? STATUS_CONFIG : STATUS_FAILED);
+        return;
+    }
+    supervisor_say(s, LOG_ERROR, "%s %s (%zu deaths so far): it stays down, and is tried again each %d s", p->label,
+                   how, p->deaths, DOWN_RETRY_MS / 1000);
+    p->state = PROCESS_DOWN;
+    p->was_down = true;
+    uv_timer_start(&p->retry, on_retry, DOWN_RETRY_MS, 0);
+    supervisor_changed(s);
+}
+
 static void die(struct process *p, int64_t exit_status, int signal_number)
 {
     struct supervisor *s = p->supervisor;
@@ -65,14 +97,13 @@ static void die(struct process *p, int64_t exit_status, int signal_number)
         snprintf(how, sizeof(how), "was ended by signal %d", signal_number);
     else
         snprintf(how, sizeof(how), "ended with status %lld", (long long)exit_status);
-    if (is_hopeless(p, exit_status)) {
-        supervisor_say(s, LOG_ERROR, "%s %s (%zu deaths so far): giving up, everything stops", p->role, how, p->deaths);
-        p->state = PROCESS_STOPPED;
-        supervisor_give_up(s, exit_status == STATUS_CONFIG ? STATUS_CONFIG : STATUS_FAILED);
+    p->was_down = p->was_down && now - p->started_ms < PROCESS_DEATHS_WINDOW_MS;
+    if (p->was_down || is_hopeless(p, exit_status)) {
+        leave_down(p, how, exit_status);
         return;
     }
     uint64_t wait = back_off_ms(p);
-    supervisor_say(s, LOG_WARN, "%s %s: starting it again in %llu ms", p->role, how, (unsigned long long)wait);
+    supervisor_say(s, LOG_WARN, "%s %s: starting it again in %llu ms", p->label, how, (unsigned long long)wait);
     p->state = PROCESS_WAITING;
     p->restarts++;
     if (wait == 0)
@@ -95,7 +126,7 @@ static void on_ended(uv_process_t *handle, int64_t exit_status, int signal_numbe
     uv_update_time(&p->supervisor->loop);
     if (p->supervisor->stage >= 0) {
         if (!wanted || exit_status != 0 || signal_number != 0)
-            supervisor_say(p->supervisor, LOG_WARN, "%s ended with status %lld, signal %d while stopping", p->role,
+            supervisor_say(p->supervisor, LOG_WARN, "%s ended with status %lld, signal %d while stopping", p->label,
                            (long long)exit_status, signal_number);
         p->state = PROCESS_STOPPED;
         supervisor_process_ended(p->supervisor);
@@ -114,24 +145,23 @@ static int spawn(struct process *p, int *ret_read_fd)
     if (pipe2(fds, O_CLOEXEC) != 0)
         return -errno;
     char *program = xasprintf("%s/karst-%s", s->bin, p->role);
-    bool has_own = strcmp(p->role, "controller") == 0 && p->id != config_int(s->options->config, "node.id");
-    char *config = has_own ? xasprintf("%s/controller-%d.properties", s->options->run_dir, p->id)
-                           : xasprintf("%s/server.properties", s->options->run_dir);
+    char *config = nodes_config(s->options->config, s->options->run_dir, p->role, p->id);
     snprintf(id, sizeof(id), "%d", p->id);
     char *arguments[] = {program, "--config", config, "--id", id, NULL};
-    uv_stdio_container_t stdio[3 + LISTENERS_MAX] = {
-        {.flags = UV_IGNORE}, {.flags = UV_INHERIT_FD, .data.fd = fds[1]}, {.flags = UV_INHERIT_FD, .data.fd = fds[1]}};
-    size_t ports = strcmp(p->role, "frontend") == 0 ? s->options->port_count : 0;
-    for (size_t i = 0; i < ports; i++) {
-        stdio[3 + i].flags = UV_INHERIT_FD;
-        stdio[3 + i].data.fd = s->options->ports[i];
+    const struct ports none = {0}, *ports = strcmp(p->role, "frontend") == 0 ? &s->options->ports[p->id - 1] : &none;
+    uv_stdio_container_t *stdio = xcalloc(3 + ports->count, sizeof *stdio);
+    stdio[0].flags = UV_IGNORE;
+    for (size_t i = 1; i < 3 + ports->count; i++) {
+        stdio[i].flags = UV_INHERIT_FD;
+        stdio[i].data.fd = i < 3 ? fds[1] : ports->fds[i - 3];
     }
+    ports_tell(s->options->config, &s->options->nodes, ports);
     /* A session of its own: Ctrl-C in the terminal reaches only us, and we stop the processes in their order. */
     uv_process_options_t options = {.exit_cb = on_ended,
                                     .file = program,
                                     .args = arguments,
                                     .flags = UV_PROCESS_DETACHED,
-                                    .stdio_count = 3 + (int)ports,
+                                    .stdio_count = 3 + (int)ports->count,
                                     .stdio = stdio};
     p->handle = xcalloc(1, sizeof(*p->handle));
     p->handle->data = p;
@@ -142,6 +172,7 @@ static int spawn(struct process *p, int *ret_read_fd)
         close(fds[0]);
     }
     close(fds[1]);
+    free(stdio);
     free(config);
     free(program);
     *ret_read_fd = fds[0];
@@ -155,11 +186,10 @@ void process_start(struct process *p)
     ASSERT(p->handle == NULL);
     p->started_ms = uv_now(&s->loop);
     if (spawn(p, &fd) != 0) {
-        p->state = PROCESS_STOPPED;
-        supervisor_give_up(s, STATUS_FAILED);
+        leave_down(p, "does not start", STATUS_FAILED);
         return;
     }
     p->state = PROCESS_RUNNING;
-    output_follow(s->sink, &s->loop, p->role, fd);
+    output_follow(s->sink, &s->loop, p->label, fd);
     supervisor_changed(s);
 }

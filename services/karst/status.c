@@ -41,12 +41,33 @@ static long long memory_bytes(int pid)
     return kib * 1024;
 }
 
-static int storage_id(const struct state *s)
+/* Who leads the controllers, by what each has written: lines, or a member of a JSON object. */
+static void print_quorum(const char *run_dir, const struct state *s, bool json)
 {
-    for (size_t i = 0; i < s->count; i++)
-        if (strcmp(s->processes[i].role, "storage") == 0)
-            return s->processes[i].id;
-    return -1;
+    bool first = true;
+    if (json)
+        printf(",\"quorum\":[");
+    for (size_t i = 0; i < s->count; i++) {
+        const struct state_process *p = &s->processes[i];
+        char role[32];
+        int epoch, leader;
+        if (strcmp(p->role, "controller") != 0)
+            continue;
+        char *path = xasprintf("%s/controller-%d.quorum", run_dir, p->id);
+        FILE *f = fopen(path, "re");
+        bool known = f != NULL && fscanf(f, "%31s %d %d", role, &epoch, &leader) == 3 && p->pid > 0;
+        if (known && json)
+            printf("%s{\"id\":%d,\"role\":\"%s\",\"epoch\":%d,\"leader\":%d}", first ? "" : ",", p->id, role, epoch,
+                   leader);
+        else if (known)
+            printf("controller %d: %s in epoch %d, leader %d\n", p->id, role, epoch, leader);
+        first = first && !known;
+        if (f != NULL)
+            fclose(f);
+        free(path);
+    }
+    if (json)
+        printf("]");
 }
 
 static void print_json(const struct state *s, const char *run_dir)
@@ -64,8 +85,8 @@ static void print_json(const struct state *s, const char *run_dir)
     }
     printf("]");
     if (s) {
-        controllers_print(run_dir, s, true);
-        directories_print(run_dir, storage_id(s), true);
+        print_quorum(run_dir, s, true);
+        directories_print(run_dir, s, true);
     }
     printf("}\n");
 }
@@ -84,8 +105,8 @@ static void print_table(const struct state *s, const char *run_dir)
     printf("%-11s %3s %8d %-9s %8s %5.1f MiB\n", "karst up", "", s->supervisor, "running", "",
            (double)memory_bytes(s->supervisor) / 1048576);
     printf("all %37s %5.1f MiB\n", "", (double)(all + memory_bytes(s->supervisor)) / 1048576);
-    controllers_print(run_dir, s, false);
-    directories_print(run_dir, storage_id(s), false);
+    print_quorum(run_dir, s, false);
+    directories_print(run_dir, s, false);
 }
 
 static int say_none(const char *data)

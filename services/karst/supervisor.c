@@ -13,7 +13,7 @@
  */
 enum { STAGES = 4, STAGE_MS = 15000, STORAGE_STAGE_MS = 60000, SLOW_START_MS = 60000 };
 
-static const char *const state_names[] = {"waiting", "running", "stopping", "stopped"};
+static const char *const state_names[] = {"waiting", "running", "down", "stopping", "stopped"};
 
 static void advance(struct supervisor *s);
 
@@ -43,7 +43,7 @@ static void endpoint_of(const struct supervisor *s, const struct process *p, cha
         return;
     }
     effective_address(s->options->config, host, &port);
-    snprintf(ret, size, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, port);
+    snprintf(ret, size, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port + ports_shift(p->id));
 }
 
 void supervisor_changed(struct supervisor *s)
@@ -84,7 +84,7 @@ static void on_stage_late(uv_timer_t *timer)
     for (size_t i = 0; i < s->count; i++) {
         struct process *p = &s->processes[i];
         if (p->handle && p->state == PROCESS_STOPPING) {
-            supervisor_say(s, LOG_WARN, "%s does not end: killing it", p->role);
+            supervisor_say(s, LOG_WARN, "%s does not end: killing it", p->label);
             process_signal(p, SIGKILL);
         }
     }
@@ -135,8 +135,8 @@ static void stop(struct supervisor *s, int status)
     s->stage = 0;
     s->status = status;
     probe_stop(TAKE_PTR(s->probe));
-    while (s->options->port_count > 0) /* else clients would be let in and never answered */
-        close(s->options->ports[--s->options->port_count]);
+    for (int i = 0; i < s->options->nodes.frontends; i++) /* else clients would be let in and never answered */
+        ports_close(&s->options->ports[i]);
     advance(s);
     supervisor_changed(s);
 }
@@ -225,12 +225,30 @@ static char *own_folder(void)
     return xstrdup(path);
 }
 
+static void add(struct supervisor *s, const char *role, int first_id, int count, int stop_stage)
+{
+    for (int i = 0; i < count; i++) {
+        struct process *p = &s->processes[s->count++];
+        process_init(p, s, role, first_id + i, stop_stage);
+        if (count > 1)
+            snprintf(p->label, sizeof(p->label), "%s-%d", role, p->id);
+    }
+}
+
+/* All of them, before any can fail. */
+static void add_all(struct supervisor *s)
+{
+    const struct nodes *n = &s->options->nodes;
+    int node = config_int(s->options->config, "node.id");
+    add(s, "controller", node, n->controllers, 3);
+    add(s, "storage", node, n->storage, 2);
+    add(s, "frontend", 1, n->frontends, 0);
+    add(s, "group", 1, 1, 1);
+    add(s, "txn", 1, 1, 1);
+}
+
 static void start(struct supervisor *s)
 {
-    static const struct {
-        const char *role;
-        int stop_stage;
-    } roles[] = {{"controller", 3}, {"storage", 2}, {"frontend", 0}, {"group", 1}, {"txn", 1}};
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
     char parent[24], host[256];
     uint16_t port;
@@ -244,13 +262,7 @@ static void start(struct supervisor *s)
     uv_timer_start(&s->stage_timer, on_slow_start, SLOW_START_MS, 0);
     snprintf(parent, sizeof(parent), "%d", getpid());
     setenv("KARST_PARENT_PID", parent, 1);
-    snprintf(parent, sizeof(parent), "%zu", s->options->port_count);
-    setenv("KARST_LISTEN_FDS", parent, 1);
-    int node = config_int(s->options->config, "node.id");
-    for (size_t i = 0; i < COUNTOF(roles); i++) /* all of them before any can fail */
-        process_init(&s->processes[s->count++], s, roles[i].role, i < 2 ? node : 1, roles[i].stop_stage);
-    for (int i = 1; i < s->options->controllers; i++)
-        process_init(&s->processes[s->count++], s, roles[0].role, node + i, roles[0].stop_stage);
+    add_all(s);
     for (size_t i = 0; i < s->count && s->stage < 0; i++)
         process_start(&s->processes[i]);
     effective_address(s->options->config, host, &port);

@@ -1,6 +1,9 @@
 /* supervisor.h - shared by the rooms of the supervisor alone: processes, their output, and the probe.
  *
- *   waiting --process_start--> running --it died--> waiting (back-off), or the supervisor gives up
+ *   waiting --process_start--> running --it died--> waiting (back-off)
+ *                              running --it died, as so often before--> down, when another of its role runs; else the
+ *                                                                       supervisor gives up
+ *   down --DOWN_RETRY_MS--> running
  *                              running --the supervisor stops it--> stopping --it ended--> stopped
  */
 #ifndef KARST_KARST_SUPERVISOR_H
@@ -11,7 +14,7 @@
 
 #include <uv.h> /* last: its MIN and MAX are those of sys/param.h */
 
-enum process_state { PROCESS_WAITING, PROCESS_RUNNING, PROCESS_STOPPING, PROCESS_STOPPED };
+enum process_state { PROCESS_WAITING, PROCESS_RUNNING, PROCESS_DOWN, PROCESS_STOPPING, PROCESS_STOPPED };
 enum { PROCESS_DEATHS_MAX = 10, PROCESS_DEATHS_WINDOW_MS = 60000 };
 
 struct supervisor;
@@ -19,6 +22,7 @@ struct supervisor;
 struct process {
     struct supervisor *supervisor;
     const char *role;
+    char label[24];     /* in the log: the role, and the id when there are several of it */
     int id, stop_stage; /* stages stop one after the other, the lowest first */
     enum process_state state;
     uv_process_t *handle; /* NULL: no process */
@@ -27,6 +31,7 @@ struct process {
     size_t deaths;  /* in all; the last of them in deaths_ms, by the remainder */
     unsigned quick; /* deaths in a row, each soon after its start */
     int restarts;
+    bool was_down; /* and has not lived long since: its next death is no news */
 };
 
 struct supervisor {
@@ -48,6 +53,7 @@ struct supervisor {
 /* process.c: starting, dying, back-off. */
 void process_init(struct process *p, struct supervisor *s, const char *role, int id, int stop_stage);
 void process_start(struct process *p);
+bool process_has_twin(const struct process *p);            /* another of its role runs, or will soon */
 void process_signal(struct process *p, int signal_number); /* nothing when there is no process */
 void process_close(struct process *p);                     /* its timer; the process has ended */
 
@@ -57,14 +63,14 @@ void supervisor_give_up(struct supervisor *s, int status); /* stops everything, 
 void supervisor_process_ended(struct supervisor *s);       /* of a process that was stopped */
 void supervisor_say(struct supervisor *s, enum log_level level, const char *format, ...) PRINTF_LIKE(3, 4);
 
-/* output.c: lines of the processes, with the role in front, on stderr or in RUN_DIR/karst.log. */
+/* output.c: lines of the processes, with the label in front, on stderr or in RUN_DIR/karst.log. */
 struct output_sink;
 NODISCARD struct output_sink *output_sink_new(const char *run_dir, bool to_file);
 void output_sink_quiet(struct output_sink *k); /* from now on to the file alone */
 struct output_sink *output_sink_free(struct output_sink *k);
-void output_line(struct output_sink *k, const char *role, const char *text, size_t n);
+void output_line(struct output_sink *k, const char *label, const char *text, size_t n);
 /* Forwards what comes on fd until its end; takes fd. */
-void output_follow(struct output_sink *k, uv_loop_t *loop, const char *role, int fd);
+void output_follow(struct output_sink *k, uv_loop_t *loop, const char *label, int fd);
 
 /* probe.c: asks the listen address for Metadata until a broker is named in the answer. */
 struct probe;

@@ -5,7 +5,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "libs/loop/listen.h"
 #include "services/karst/karst.h"
 
 static int fail(int status, char *error)
@@ -15,35 +14,18 @@ static int fail(int status, char *error)
     return status;
 }
 
-/* The ports of the front end are ours, and it inherits them: they stay open while it is started again, so that clients
- * wait a moment and are not refused. Somebody else on a port is told before anything starts. */
 static int open_ports(const struct config *c, struct supervisor_options *s, char **ret_error)
 {
-    struct arena *a = arena_new(0);
-    struct config_listeners listeners;
-    int r = config_listeners(c, false, a, &listeners, ret_error);
-    if (r == 0 && listeners.count > LISTENERS_MAX) {
-        *ret_error = xasprintf("listeners: more than %d of them", LISTENERS_MAX);
-        r = -EINVAL;
-    }
-    for (size_t i = 0; r == 0 && i < listeners.count; i++) {
-        const struct config_listener *l = &listeners.items[i];
-        int fd = listen_tcp(l->host, l->port, config_int(c, "socket.listen.backlog.size"));
-        if (fd < 0) {
-            *ret_error = xasprintf("cannot listen on %s:%u: %s", l->host, l->port, strerror(-fd));
-            r = fd;
-            break;
-        }
-        s->ports[s->port_count++] = fd;
-    }
-    arena_free(a);
+    int r = 0;
+    for (int i = 0; r == 0 && i < s->nodes.frontends; i++)
+        r = ports_open(c, &s->nodes, i + 1, &s->ports[i], ret_error);
     return r;
 }
 
 static void close_ports(struct supervisor_options *s)
 {
-    while (s->port_count > 0)
-        close(s->ports[--s->port_count]);
+    for (int i = 0; i < FRONTENDS_MAX; i++)
+        ports_close(&s->ports[i]);
 }
 
 /* The child goes on as the supervisor; the parent waits for its word and gives the exit status in *ret_status. True in
@@ -84,8 +66,8 @@ static int supervise(const struct up_options *o, struct config *c, struct superv
 {
     int status = 0, r;
     const char *run_dir = s->run_dir;
-    effective_add_run_dir(c, run_dir, s->controllers);
-    if ((r = effective_write(c, run_dir)) != 0 || (r = controllers_write(c, s->data, run_dir, s->controllers)) != 0)
+    effective_add_run_dir(c, run_dir, &s->nodes);
+    if ((r = effective_write(c, run_dir)) != 0 || (r = nodes_write(c, s->data, run_dir, &s->nodes)) != 0)
         return fail(STATUS_FAILED, xasprintf("cannot write to %s: %s", run_dir, strerror(-r)));
     fflush(stdout);
     if (o->detach && !detach(&s->ready_fd, &status))
@@ -118,9 +100,10 @@ static int prepare_and_run(const struct up_options *o, struct config *c, const c
 {
     char *error = NULL, *run_dir = NULL;
     struct datadir_identity identity;
-    struct supervisor_options s = {.config = c, .data = data, .detached = o->detach, .ready_fd = -1};
+    struct supervisor_options s = {.config = c, .data = data, .nodes = o->nodes, .detached = o->detach, .ready_fd = -1};
+    nodes_count(c, data, &s.nodes);
     if (open_ports(c, &s, &error) != 0 || datadir_prepare(c, &identity, &error) != 0 ||
-        controllers_prepare(c, data, identity.cluster_id, o->controllers, &s.controllers, &error) != 0 ||
+        nodes_prepare(c, data, identity.cluster_id, &s.nodes, &error) != 0 ||
         rundir_make(data, &run_dir, &error) != 0) {
         close_ports(&s);
         return fail(STATUS_FAILED, error);

@@ -29,14 +29,14 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "tools"))
 import ask  # noqa: E402
 
 
-def free_port():
-    """Of a range below the ephemeral one; with a free neighbour, which Kafka's controller takes."""
+def free_port(offsets=(0, 1)):
+    """Of a range below the ephemeral one; with a free neighbour, which Kafka's controller takes, or with all of offsets free."""
     low = int(os.environ.get("KARST_TEST_PORTS", "19500"))
     while True:
-        port = random.randrange(low, low + 480, 2)
-        with contextlib.suppress(OSError), socket.socket() as a, socket.socket() as b:
-            a.bind(("127.0.0.1", port))
-            b.bind(("127.0.0.1", port + 1))
+        port = random.randrange(low, low + 480 - max(offsets), 2)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for offset in offsets:
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
             return port
 
 
@@ -107,17 +107,22 @@ class Cluster:
     def kcat(self, *arguments, input=None, timeout=60):
         return run(["kcat", "-b", self.address, *arguments], input=input, timeout=timeout)
 
-    def ask(self, api, version, body=None):
-        with ask.Connection("127.0.0.1", self.port) as c:
+    def ask(self, api, version, body=None, port=None):
+        with ask.Connection("127.0.0.1", port or self.port) as c:
             return c.ask(api, version, body)
 
 
 class Karst(Cluster):
+    """Karst(folder).start(): one of everything. Karst(folder, storage=3, controllers=3, frontends=2).start(): a constellation, when it
+    returns with all storage nodes known to clients and all controllers voters. Front end F is at port + 100 (F - 1), and there broker N
+    at N above that."""
     name = "karst"
 
-    def __init__(self, folder, port=None, config=None):
-        super().__init__(folder, port)
+    def __init__(self, folder, port=None, config=None, controllers=None, storage=None, frontends=None):
+        ports = [100 * f + n for f in range(frontends or 1) for n in range((storage or 1) + 1)]
+        super().__init__(folder, port or free_port(ports))
         self.data = os.path.join(folder, "data")
+        self.nodes = {"controllers": controllers, "storage": storage, "frontends": frontends}
         self.config = self.last_run_dir = None
         if SHARED is not None:
             config = {"karst.bus.shared": SHARED, **(config or {})}
@@ -128,19 +133,43 @@ class Karst(Cluster):
                 f.write("".join(f"{k}={v}\n" for k, v in config.items()))
 
     def up_command(self, *more):
-        return [KARST, "up", "--data", self.data, "--listen", self.address, *(["--config", self.config] if self.config else []), *more]
+        counts = [x for name, n in self.nodes.items() if n for x in (f"--{name}", str(n))]
+        return [KARST, "up", "--data", self.data, "--listen", self.address, *(["--config", self.config] if self.config else []), *counts, *more]
 
     def start(self):
         outcome = run(self.up_command("-d"), timeout=90)
         assert outcome.status == 0, f"{outcome}\n{self.log()}"
         self.last_run_dir = self.run_dir()
+        if any(self.nodes.values()):
+            wait_until(self.is_whole, 40, "all brokers and voters")
         return self
 
+    def is_whole(self):
+        """All storage nodes are known to clients, and all controllers lead or follow."""
+        brokers = self.ask("DescribeCluster", 0, {})["Brokers"]
+        roles = [q["role"] for q in self.whole_status()["quorum"]]
+        return len(brokers) == len(self.ids("storage")) and roles.count("leader") == 1 and \
+            roles.count("follower") == len(self.ids("controller")) - 1
+
+    def whole_status(self):
+        return json.loads(ran([KARST, "status", "--data", self.data, "--json"]))
+
     def status(self):
-        return json.loads(ran([KARST, "status", "--data", self.data, "--json"]))["processes"]
+        return self.whole_status()["processes"]
 
     def pids(self):
+        """Of the last of each role: for a constellation with one of everything."""
         return {p["role"]: p["pid"] for p in self.status()}
+
+    def ids(self, role):
+        return [p["id"] for p in self.status() if p["role"] == role]
+
+    def process(self, role, number):
+        """What karst status says of one process of several of its role."""
+        return next(p for p in self.status() if p["role"] == role and p["id"] == number)
+
+    def kill(self, role, number, how=signal.SIGKILL):
+        os.kill(self.process(role, number)["pid"], how)
 
     def run_dir(self):
         endpoint = next(p["endpoint"] for p in self.status() if p["role"] == "controller")

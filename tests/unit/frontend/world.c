@@ -23,7 +23,9 @@ static struct buf output;
 static size_t output_read;
 static uint64_t conn;
 static struct connection connection;
-static struct listener listener = {.name = "PLAINTEXT", .advertised_host = "front", .advertised_port = 9092};
+static struct listener listener = {
+    .name = "PLAINTEXT", .advertised_host = "front", .advertised_port = 9092, .broker_id = -1};
+static struct listener *listeners[] = {&listener};
 static struct arena *memory;
 static bool is_closed;
 
@@ -125,8 +127,8 @@ void world_open(void)
     world.pipeline = pipeline_new(&o);
     world.sessions = session_cache_new(10, 1000);
     world.image = make_image();
-    world.listeners = &listener;
-    world.listener_count = 1;
+    world.listeners = listeners;
+    world.listener_count = world.bootstrap_count = 1;
     open_client();
 }
 

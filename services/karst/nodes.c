@@ -1,0 +1,184 @@
+/* nodes.c - several processes of a role on one machine, and the folders of those beside the first. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "libs/config/meta_properties.h"
+#include "libs/kraft/format.h"
+#include "services/karst/karst.h"
+
+/* What belongs to a role that keeps a folder a node: DATA.FOLDERS/ID. */
+static const struct kind {
+    const char *role, *folders, *settings, *why_not_fewer;
+    int max;
+} controllers = {"controller", "controllers", "controller.quorum.auto.join.enable=true\n",
+                 "which would leave it without a majority; remove one with kafka-metadata-quorum.sh remove-controller, "
+                 "then its folder",
+                 CONTROLLERS_MAX},
+  storage = {"storage", "storage", "",
+             "whose partitions would be offline; move them with kafka-reassign-partitions.sh, then remove its folder",
+             STORAGE_MAX};
+
+static char *folder(const struct kind *k, const char *data, int id)
+{
+    return xasprintf("%s.%s/%d", data, k->folders, id);
+}
+
+static int make_folder(const struct kind *k, const char *data, int id)
+{
+    char *parent = xasprintf("%s.%s", data, k->folders), *own = folder(k, data, id);
+    int r = mkdir(parent, 0755) != 0 && errno != EEXIST ? -errno : 0;
+    if (r == 0 && mkdir(own, 0755) != 0 && errno != EEXIST)
+        r = -errno;
+    free(parent);
+    free(own);
+    return r;
+}
+
+static int format(const char *dir, const char *cluster_id, int id, char **ret_error)
+{
+    struct timespec now;
+    struct kraft_format_options o = {.dir = dir, .meta = {.node_id = id}};
+    uint8_t random[16];
+    int r = datadir_check_empty(dir, ret_error);
+    if (r)
+        return r;
+    clock_gettime(CLOCK_REALTIME, &now);
+    o.now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    snprintf(o.meta.cluster_id, sizeof o.meta.cluster_id, "%s", cluster_id);
+    do {
+        if (getrandom(random, sizeof random, 0) != sizeof random)
+            return -EIO;
+    } while (uuid_from_random(random, &o.meta.directory_id) != 0);
+    return kraft_format_data(&o, ret_error);
+}
+
+static int prepare(const struct kind *k, const char *data, const char *cluster_id, int id, char **ret_error)
+{
+    struct meta_properties meta;
+    char *dir = folder(k, data, id);
+    int r = make_folder(k, data, id);
+    if (r == 0)
+        r = datadir_refuse_kafka(dir, ret_error);
+    if (r == 0)
+        r = meta_properties_read(dir, &meta, ret_error);
+    if (r == -ENOENT)
+        r = format(dir, cluster_id, id, ret_error);
+    else if (r == 0 && (strcmp(meta.cluster_id, cluster_id) != 0 || meta.node_id != id))
+        r = -EINVAL;
+    if (r != 0 && *ret_error == NULL)
+        *ret_error = r == -EINVAL ? xasprintf("%s is not of %s %d of the cluster %s", dir, k->role, id, cluster_id)
+                                  : xasprintf("%s: %s", dir, strerror(-r));
+    free(dir);
+    return r;
+}
+
+static int count_folders(const struct kind *k, const char *data, int node)
+{
+    int n = 1;
+    for (bool there = true; there && n < k->max;) {
+        char *dir = folder(k, data, node + n);
+        there = access(dir, F_OK) == 0;
+        free(dir);
+        n += there;
+    }
+    return n;
+}
+
+void nodes_count(const struct config *c, const char *data, struct nodes *n)
+{
+    int node = config_int(c, "node.id");
+    if (n->controllers == 0)
+        n->controllers = count_folders(&controllers, data, node);
+    if (n->storage == 0)
+        n->storage = count_folders(&storage, data, node);
+    if (n->frontends == 0)
+        n->frontends = 1;
+}
+
+static int prepare_all(const struct kind *k, const struct config *c, const char *data, const char *cluster_id,
+                       int count, char **ret_error)
+{
+    int node = config_int(c, "node.id"), there = count_folders(k, data, node), r = 0;
+    if (count < there) {
+        *ret_error = xasprintf("%s has folders of %d %s nodes, and %d are asked for, %s", data, there, k->role, count,
+                               k->why_not_fewer);
+        return -EINVAL;
+    }
+    for (int i = 1; i < count && r == 0; i++)
+        r = prepare(k, data, cluster_id, node + i, ret_error);
+    return r;
+}
+
+int nodes_prepare(const struct config *c, const char *data, const char *cluster_id, const struct nodes *n,
+                  char **ret_error)
+{
+    int r = prepare_all(&controllers, c, data, cluster_id, n->controllers, ret_error);
+    return r ? r : prepare_all(&storage, c, data, cluster_id, n->storage, ret_error);
+}
+
+/* The file that all share, and what is another's here: the last of two lines of one key counts, as in Kafka's files. */
+static int write_one(const struct config *c, const char *run_dir, const char *role, int id, const char *own)
+{
+    char *path = nodes_config(c, run_dir, role, id), *text = config_print(c);
+    struct buf b = {0};
+    FILE *f = fopen(path, "we");
+    int r = f == NULL ? -errno : 0;
+    buf_printf(&b, "%s\n%s", text, own);
+    if (f != NULL && fwrite(b.data, 1, b.size, f) != b.size)
+        r = -EIO;
+    if (f != NULL && fclose(f) != 0 && r == 0)
+        r = -errno;
+    buf_free(&b);
+    free(text);
+    free(path);
+    return r;
+}
+
+static int write_node(const struct kind *k, const struct config *c, const char *data, const char *run_dir, int id)
+{
+    char *dir = folder(k, data, id);
+    char *own = xasprintf("node.id=%d\nlog.dirs=%s\nmetadata.log.dir=%s\n%s", id, dir, dir, k->settings);
+    int r = write_one(c, run_dir, k->role, id, own);
+    free(own);
+    free(dir);
+    return r;
+}
+
+static int write_frontend(const struct config *c, const char *run_dir, int id)
+{
+    char *listeners = ports_shifted(c, "listeners", ports_shift(id));
+    char *advertised = config_is_null(c, "advertised.listeners")
+                           ? xstrdup("")
+                           : ports_shifted(c, "advertised.listeners", ports_shift(id));
+    char *own = xasprintf("listeners=%s\n%s%s\n", listeners, *advertised ? "advertised.listeners=" : "", advertised);
+    int r = write_one(c, run_dir, "frontend", id, own);
+    free(own);
+    free(advertised);
+    free(listeners);
+    return r;
+}
+
+int nodes_write(const struct config *c, const char *data, const char *run_dir, const struct nodes *n)
+{
+    int node = config_int(c, "node.id"), r = 0;
+    for (int i = 1; i < n->controllers && r == 0; i++)
+        r = write_node(&controllers, c, data, run_dir, node + i);
+    for (int i = 1; i < n->storage && r == 0; i++)
+        r = write_node(&storage, c, data, run_dir, node + i);
+    for (int id = 2; id <= n->frontends && r == 0; id++)
+        r = write_frontend(c, run_dir, id);
+    return r;
+}
+
+char *nodes_config(const struct config *c, const char *run_dir, const char *role, int id)
+{
+    bool has_folder = strcmp(role, controllers.role) == 0 || strcmp(role, storage.role) == 0;
+    int first = has_folder ? config_int(c, "node.id") : 1;
+    return id != first ? xasprintf("%s/%s-%d.properties", run_dir, role, id)
+                       : xasprintf("%s/server.properties", run_dir);
+}
