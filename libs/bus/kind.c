@@ -11,7 +11,9 @@ enum {
 static const struct kind append = {LANE(BULK), ROLE(FRONTEND) | COORDINATORS, 1, BUS_RETRY_NEVER, false, true, true,
                                    false};
 static const struct kind read_records = {
-    LANE(BULK), ROLE(FRONTEND) | ROLE(STORAGE) | COORDINATORS, 1, BUS_RETRY_PURE, true, true, false, true};
+    LANE(BULK), ROLE(FRONTEND) | COORDINATORS, 1, BUS_RETRY_PURE, true, true, false, true};
+/* Copies: a follower writes what it gets to a file of its own. */
+static const struct kind replica_read = {LANE(REPLICA), ROLE(STORAGE), 1, BUS_RETRY_PURE, true, true, false, false};
 static const struct kind register_service = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_KEYED, false, false, false, false};
 static const struct kind heartbeat = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_PURE, false, false, false, false};
 static const struct kind follow = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_PURE, true, false, false, false};
@@ -59,6 +61,7 @@ const struct kind *link_kind_of(Karst__Bus__Call__BodyCase kind, int32_t api_key
     case KARST__BUS__CALL__BODY_KAFKA: return kafka_kind(api_key);
     case KARST__BUS__CALL__BODY_APPEND: return &append;
     case KARST__BUS__CALL__BODY_READ: return &read_records;
+    case KARST__BUS__CALL__BODY_REPLICA_READ: return &replica_read;
     case KARST__BUS__CALL__BODY_REGISTER: return &register_service;
     case KARST__BUS__CALL__BODY_HEARTBEAT: return &heartbeat;
     case KARST__BUS__CALL__BODY_FOLLOW: return &follow;
@@ -73,7 +76,7 @@ uint32_t link_kind_lanes_served(Karst__Bus__Role role)
 {
     switch (role) {
     case KARST__BUS__ROLE__ROLE_CONTROLLER: return 1u << LANE(CONTROL);
-    case KARST__BUS__ROLE__ROLE_STORAGE: return 1u << LANE(CONTROL) | 1u << LANE(BULK);
+    case KARST__BUS__ROLE__ROLE_STORAGE: return 1u << LANE(CONTROL) | 1u << LANE(REPLICA) | 1u << LANE(BULK);
     case KARST__BUS__ROLE__ROLE_GROUP:
     case KARST__BUS__ROLE__ROLE_TXN: return 1u << LANE(COORDINATOR);
     case KARST__BUS__ROLE__ROLE_NONE:

@@ -59,6 +59,7 @@ struct log_config {
     double min_cleanable_dirty_ratio;
     int compression;                   /* compression.type: a codec of compress.h; -1: as the producer chose */
     int compression_level;             /* Kafka's, of that codec */
+    int32_t min_insync_replicas;       /* the log itself does not look at it */
     int64_t producer_id_expiration_ms; /* the node's producer.id.expiration.ms */
 };
 void log_config_init(struct log_config *config);

@@ -23,8 +23,9 @@ struct replica_core *replica_free(struct replica_core *c)
     return NULL;
 }
 
-void replica_configure(struct replica_core *c, int32_t min_isr, uint64_t lag_max_ms)
+void replica_configure(struct replica_core *c, int32_t min_isr, uint64_t lag_max_ms, uint64_t backoff_ms)
 {
+    c->backoff_ms = backoff_ms;
     c->min_isr = min_isr;
     c->lag_max_ms = lag_max_ms;
 }
@@ -74,6 +75,8 @@ static void take_state(struct replica_core *c, const struct replica_event *e, st
     }
     c->leader_epoch = s->leader_epoch;
     c->partition_epoch = s->partition_epoch;
+    if (c->role == REPLICA_LEADER)
+        leader_expand_any(c, e, out);
 }
 
 static void step_leader(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)

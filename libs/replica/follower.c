@@ -3,12 +3,15 @@
  * more. */
 #include "libs/replica/internal.h"
 
-enum { BACKOFF_MS = 1000 }; /* replica.fetch.backoff.ms */
+enum { BACKOFF_LEAST_MS = 50, DOUBLINGS_MAX = 20 };
 
+/* Most of what is wrong is over soon: a leader whose log is not open yet, an image that is on its way. */
 static void wait_then_read(struct replica_core *c, uint64_t now_ms)
 {
+    uint64_t delay = (uint64_t)BACKOFF_LEAST_MS << MIN(c->waits, (uint32_t)DOUBLINGS_MAX);
     c->state = FOLLOWER_WAITS;
-    c->due_ms = now_ms + BACKOFF_MS;
+    c->due_ms = now_ms + MIN(delay, c->backoff_ms);
+    c->waits++;
 }
 
 static void cut(struct replica_core *c, enum replica_action_kind kind, int64_t offset, struct replica_actions *out)
@@ -28,6 +31,8 @@ void follower_begin(struct replica_core *c, const struct replica_event *e, bool 
     a->leader_epoch = e->state->leader_epoch;
     c->state = FOLLOWER_READS;
     c->due_ms = UINT64_MAX;
+    c->appends = false;
+    c->waits = 0;
     c->past++;
     /* Without epochs nothing says where it parts from the leader's but the high watermark. */
     if (e->log.latest_epoch < 0 && e->log.end > e->log.high_watermark)
@@ -72,6 +77,7 @@ static void take_records(struct replica_core *c, const struct replica_event *e, 
     if (e->log.start == e->log.end && e->first_offset < e->log.end && e->last_offset >= e->log.end)
         replica_act(out, REPLICA_DO_RESTART)->offset = e->first_offset;
     c->state = FOLLOWER_WRITES;
+    c->appends = true;
     replica_act(out, REPLICA_DO_APPEND);
 }
 
@@ -83,23 +89,30 @@ void follower_told(struct replica_core *c, const struct replica_event *e, struct
     c->leader_high_watermark = e->leader_high_watermark;
     if (e->error == KERR_OFFSET_OUT_OF_RANGE) {
         out_of_range(c, e, out);
-    } else if (e->error == KERR_FENCED_LEADER_EPOCH) {
-        c->state = FOLLOWER_STOPPED; /* until the metadata says who leads now */
-    } else if (e->error != KERR_NONE) {
-        wait_then_read(c, e->now_ms);
-    } else if (e->diverging_epoch >= 0 || e->diverging_end >= 0) {
-        cut(c, REPLICA_DO_TRUNCATE, common_end(e), out);
-    } else if (e->has_records) {
-        take_records(c, e, out);
-    } else {
-        take_bounds(c, e, out);
+        return;
     }
+    if (e->error == KERR_FENCED_LEADER_EPOCH) {
+        c->state = FOLLOWER_STOPPED; /* until the metadata says who leads now */
+        return;
+    }
+    if (e->error != KERR_NONE) {
+        wait_then_read(c, e->now_ms);
+        return;
+    }
+    c->waits = 0;
+    if (e->diverging_epoch >= 0 || e->diverging_end >= 0)
+        cut(c, REPLICA_DO_TRUNCATE, common_end(e), out);
+    else if (e->has_records)
+        take_records(c, e, out);
+    else
+        take_bounds(c, e, out);
 }
 
 void follower_written(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
 {
     if (c->state != FOLLOWER_WRITES)
         return;
+    c->appends = false;
     if (e->error == KERR_NONE) {
         c->state = FOLLOWER_READS;
         take_bounds(c, e, out);
@@ -112,8 +125,12 @@ void follower_written(struct replica_core *c, const struct replica_event *e, str
 
 void follower_cut(struct replica_core *c, const struct replica_event *e, struct replica_actions *out UNUSED)
 {
-    if (c->state == FOLLOWER_WRITES)
-        c->state = e->error == KERR_NONE ? FOLLOWER_READS : FOLLOWER_STOPPED;
+    if (c->state != FOLLOWER_WRITES)
+        return;
+    if (e->error != KERR_NONE)
+        c->state = FOLLOWER_STOPPED;
+    else if (!c->appends)
+        c->state = FOLLOWER_READS;
 }
 
 void follower_tick(struct replica_core *c, const struct replica_event *e)

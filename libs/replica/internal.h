@@ -28,7 +28,7 @@ enum follower_state { FOLLOWER_READS, FOLLOWER_WRITES, FOLLOWER_WAITS, FOLLOWER_
 struct replica_core {
     struct replica_env env;
     int32_t min_isr;
-    uint64_t lag_max_ms;
+    uint64_t lag_max_ms, backoff_ms;
 
     enum replica_role role;
     int32_t leader, leader_epoch, partition_epoch;
@@ -49,6 +49,8 @@ struct replica_core {
     /* of a follower */
     enum follower_state state;
     uint64_t due_ms;                             /* FOLLOWER_WAITS */
+    uint32_t waits;                              /* in a row */
+    bool appends;                                /* FOLLOWER_WRITES: records, perhaps behind a cut */
     uint64_t past;                               /* another one with each leader epoch and each cut */
     int64_t leader_start, leader_high_watermark; /* as told with the records that are being written */
 };
@@ -65,6 +67,7 @@ void leader_fetched(struct replica_core *c, const struct replica_event *e, struc
 void leader_unwatched(struct replica_core *c, const struct replica_event *e);
 void leader_tick(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
 void leader_altered(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
+void leader_expand_any(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
 void leader_raise(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
 struct follower *leader_follower(const struct replica_core *c, int32_t id);
 

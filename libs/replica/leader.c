@@ -81,6 +81,16 @@ static void maybe_expand(struct replica_core *c, const struct follower *f, const
     ask(c, out);
 }
 
+/* Followers that have all, and read without naming the partition, have nothing new to say of it; but what kept them out
+ * may be over: another change that was pending, a fence. */
+void leader_expand_any(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
+{
+    for (size_t i = 0; i < c->follower_count; i++) {
+        if (c->followers[i].watched && c->followers[i].end == c->log_end)
+            maybe_expand(c, &c->followers[i], &e->log, out);
+    }
+}
+
 static bool is_out_of_sync(const struct replica_core *c, int32_t id, uint64_t now_ms)
 {
     const struct follower *f = leader_follower(c, id);
@@ -232,6 +242,7 @@ void leader_tick(struct replica_core *c, const struct replica_event *e, struct r
 {
     c->log_end = e->log.end;
     maybe_shrink(c, e->now_ms, out);
+    leader_expand_any(c, e, out);
     leader_raise(c, e, out); /* somebody may hold it back no more */
 }
 
@@ -264,6 +275,7 @@ void leader_altered(struct replica_core *c, const struct replica_event *e, struc
     id_list_set(&c->isr, e->isr, e->isr_count);
     c->partition_epoch = e->partition_epoch;
     leader_raise(c, e, out);
+    leader_expand_any(c, e, out);
 }
 
 /* ---- looking at it ---- */

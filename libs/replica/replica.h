@@ -50,8 +50,8 @@ struct replica_env {
 
 NODISCARD struct replica_core *replica_new(const struct replica_env *env);
 struct replica_core *replica_free(struct replica_core *c); /* takes NULL; returns NULL */
-/* min.insync.replicas, replica.lag.time.max.ms; at once after replica_new. */
-void replica_configure(struct replica_core *c, int32_t min_isr, uint64_t lag_max_ms);
+/* min.insync.replicas, replica.lag.time.max.ms, replica.fetch.backoff.ms; at once after replica_new. */
+void replica_configure(struct replica_core *c, int32_t min_isr, uint64_t lag_max_ms, uint64_t backoff_ms);
 
 /* ---- events ---- */
 
@@ -76,12 +76,12 @@ enum replica_event_kind {
     REPLICA_FETCHED,    /* `follower` (replica_check_follower) reads from `offset` on: what is before it is in its log.
                            watched: its later Reads    mean the same offset until REPLICA_FETCHED says another */
     REPLICA_UNWATCHED,  /* they do no more */
-    REPLICA_TICK,       /* time has passed: at half of the lag, and at replica_due */
-    REPLICA_ALTERED,    /* the controller's answer to the change of the ISR with that `id` */
-    REPLICA_TOLD,       /* the leader's answer to a follower's Read */
-    REPLICA_WRITTEN,    /* what REPLICA_DO_APPEND brought is in the log, and flushed where that is asked for. With an
-                           error it is not: CORRUPT_MESSAGE and the like are tried again, a failed disk is final */
-    REPLICA_CUT,        /* REPLICA_DO_TRUNCATE or _RESTART is done */
+    REPLICA_TICK, /* time has passed: at half of the lag, and at replica_due; or brokers were fenced, or are no more */
+    REPLICA_ALTERED, /* the controller's answer to the change of the ISR with that `id` */
+    REPLICA_TOLD,    /* the leader's answer to a follower's Read */
+    REPLICA_WRITTEN, /* what REPLICA_DO_APPEND brought is in the log, and flushed where that is asked for. With an
+                        error it is not: CORRUPT_MESSAGE and the like are tried again, a failed disk is final */
+    REPLICA_CUT,     /* REPLICA_DO_TRUNCATE or _RESTART is done */
 };
 
 struct replica_event {

@@ -4,9 +4,10 @@
  *      |                 ^
  *      +-- prepare.c: compressed anew on the slow pool, or behind such a one
  *
- * acks 0 and 1 and -1 are the same to a node that keeps the only replica. Never runs twice for one call: the bus sees
+ * acks 0 and 1 and -1 are the same to a node that keeps the only replica; beside others acks=all waits for them
+ * (acks.c). Never runs twice for one call: the bus sees
  * to that. */
-#include "services/storage/storage.h"
+#include "services/storage/replication.h"
 #include <stdlib.h>
 
 enum { POOL_PARTS = 4, POOL_CALLS = 256 }; /* what of finished calls is kept for the next ones: some 200 KiB */
@@ -15,8 +16,10 @@ struct append_call {
     struct append_call *next;
     struct storage *storage;
     struct rpc *rpc;
-    size_t count, waiting; /* parts; parts that wait, to be compressed anew or for a flush */
-    bool listed;           /* in storage->appends: answered at the turn's end at the earliest */
+    size_t count, waiting; /* parts; parts that wait: to be compressed anew, for a flush, for other replicas */
+    int32_t acks;
+    uint64_t due_ms; /* of those that wait for other replicas */
+    bool listed;     /* in storage->appends: answered at the turn's end at the earliest */
     struct append_part parts[];
 };
 
@@ -115,6 +118,8 @@ static void take_part(struct storage *s, struct append_part *p, size_t i, const 
         error = KERR_NOT_LEADER_OR_FOLLOWER;
     if (error == KERR_NONE && (q->acks < -1 || q->acks > 1))
         error = KERR_INVALID_REQUIRED_ACKS;
+    if (error == KERR_NONE && r->core != NULL)
+        error = replica_may_append(r->core, q->acks);
     if (error != KERR_NONE) {
         refuse(p, error, NULL);
         return;
@@ -178,6 +183,8 @@ void append_on_call(void *ctx, struct rpc *rpc)
         return;
     }
     struct append_call *c = call_new(s, rpc, q->n_partitions);
+    c->acks = q->acks;
+    c->due_ms = loop_now_ms(s->loop) + q->timeout_ms;
     for (size_t i = 0; i < c->count; i++) {
         c->parts[i].call = c;
         take_part(s, &c->parts[i], i, q);
@@ -256,12 +263,20 @@ static void settle(struct append_part *p)
     if (!p->staged)
         return;
     p->staged = false;
-    struct log *l = p->replica->log;
+    struct replica *r = p->replica;
+    struct log *l = r->log;
     if (!log_append_written(l, &p->append)) {
         refuse(p, KERR_KAFKA_STORAGE_ERROR, "The log could not be written.");
         return;
     }
     p->log_start = log_start(l);
+    if (r->core != NULL && p->call->acks == -1) {
+        if (p->append.next_offset > log_high_watermark(l))
+            acks_wait(p);
+        else
+            refuse(p, replica_acknowledge(r->core), NULL);
+        return;
+    }
     if (log_unflushed_messages(l) < log_config(l)->flush_messages || p->append.next_offset <= log_flushed(l))
         return;
     if (log_failed(l) != 0) { /* written, but no flush will come: an index could not be written */
@@ -270,6 +285,23 @@ static void settle(struct append_part *p)
     }
     LL_PREPEND2(p->replica->waiting_flush, p, next_waiting);
     p->call->waiting++;
+}
+
+void append_waits_for_acks(struct append_call *c)
+{
+    c->waiting++;
+}
+
+void append_on_acks(struct append_part *p, enum kafka_error error)
+{
+    refuse(p, error, NULL);
+    if (--p->call->waiting == 0 && !p->call->listed)
+        answer(p->call);
+}
+
+uint64_t append_due_ms(const struct append_call *c)
+{
+    return c->due_ms;
 }
 
 void append_answer_turn(struct storage *s)

@@ -1,8 +1,11 @@
 /* delete_records.c - Kafka request DeleteRecords (21): the log start moves; the files follow with the next retention
  * check. The new start is in the checkpoint before the answer leaves, so that a crash does not bring deleted records
- * back. */
+ * back; and every replica that is alive has it, so that none of them does when it leads.
+ *
+ *   received --log starts durable--> waits for followers --their Reads say so--> answered
+ *                                                        --its time is over--> answered, with REQUEST_TIMED_OUT */
 #include "kafka/delete_records.h"
-#include "services/storage/storage.h"
+#include "services/storage/replication.h"
 
 typedef struct kafka_delete_records_request request;
 typedef struct kafka_delete_records_request_delete_records_partition question;
@@ -42,7 +45,9 @@ static enum kafka_error delete_one(struct storage *s, struct slice topic, int32_
 
 /* ---- the answer, when the starts are on the disk ---- */
 
-struct deletion { /* in the rpc's arena */
+struct deletion {                 /* in the rpc's arena */
+    struct deletion *prev, *next; /* of storage->deletions, while it waits for followers */
+    struct loop_timer *timer;
     struct storage *storage;
     struct rpc *rpc;
     struct kafka_delete_records_response response;
@@ -65,6 +70,81 @@ static void refuse_those_of(struct deletion *x, const struct directory *d)
     }
 }
 
+/* Where the replicas are; false: some are not there yet. over: that is an error then. */
+static bool settle_row(struct storage *s, struct slice topic, answer *row, bool over)
+{
+    struct replica *r;
+    if (row->error_code != KERR_NONE)
+        return true;
+    enum kafka_error error = replica_look_up(s, topic, row->partition_index, -1, &r);
+    int64_t wanted = row->low_watermark, low = wanted;
+    if (error == KERR_NONE && r->core != NULL)
+        low = replica_low_watermark(r->core, log_start(r->log));
+    if (error == KERR_NONE && low < wanted && !over)
+        return false;
+    if (error == KERR_NONE && low < wanted)
+        error = KERR_REQUEST_TIMED_OUT;
+    row->error_code = (int16_t)error;
+    row->low_watermark = error == KERR_NONE || error == KERR_REQUEST_TIMED_OUT ? low : -1;
+    return true;
+}
+
+static bool settle(struct deletion *x, bool over)
+{
+    bool all = true;
+    for (int32_t t = 0; t < x->response.topics_count; t++) {
+        topic_answer *to = &x->response.topics[t];
+        for (int32_t p = 0; p < to->partitions_count; p++)
+            all = settle_row(x->storage, to->name, &to->partitions[p], over) && all;
+    }
+    return all;
+}
+
+static void unpark(struct deletion *x)
+{
+    DL_DELETE(x->storage->deletions, x);
+    x->timer = loop_timer_stop(x->timer);
+}
+
+static void on_due(void *ctx)
+{
+    struct deletion *x = ctx;
+    unpark(x);
+    (void)settle(x, true);
+    rpc_reply_kafka(x->rpc, &x->response, 0);
+}
+
+static void on_gone(void *ctx, struct rpc *rpc)
+{
+    unpark(ctx);
+    rpc_fail(rpc, KARST__BUS__OUTCOME__OUTCOME_CANCELLED);
+}
+
+static void answer_or_park(struct deletion *x)
+{
+    struct storage *s = x->storage;
+    uint64_t now = loop_now_ms(s->loop), due = rpc_deadline_ms(x->rpc);
+    if (settle(x, s->draining || due <= now)) {
+        rpc_reply_kafka(x->rpc, &x->response, 0);
+        return;
+    }
+    DL_APPEND(s->deletions, x);
+    x->timer = loop_timer_start(s->loop, due - now, 0, on_due, x);
+    rpc_on_gone(x->rpc, on_gone, x);
+}
+
+void deletions_look(struct storage *s, bool over)
+{
+    struct deletion *x, *next;
+    DL_FOREACH_SAFE(s->deletions, x, next)
+    {
+        if (!settle(x, over))
+            continue;
+        unpark(x);
+        rpc_reply_kafka(x->rpc, &x->response, 0);
+    }
+}
+
 static void on_durable(struct starts_wait *w, int err)
 {
     struct deletion *x = CONTAINER_OF(w, struct dir_wait, wait)->deletion;
@@ -72,7 +152,7 @@ static void on_durable(struct starts_wait *w, int err)
     if (err < 0 && err != -ENOSPC)
         refuse_those_of(x, w->dir);
     if (--x->left == 0)
-        rpc_reply_kafka(x->rpc, &x->response, 0);
+        answer_or_park(x);
 }
 
 static void answer_when_durable(struct deletion *x, const bool *moved)
@@ -87,7 +167,7 @@ static void answer_when_durable(struct deletion *x, const bool *moved)
         checkpoints_make_starts_durable(&x->waits[i].wait);
     }
     if (--x->left == 0)
-        rpc_reply_kafka(x->rpc, &x->response, 0);
+        answer_or_park(x);
 }
 
 void delete_records_on_call(void *ctx, struct rpc *rpc)
@@ -106,6 +186,7 @@ void delete_records_on_call(void *ctx, struct rpc *rpc)
     struct deletion *x = arena_alloc(a, sizeof *x + s->dir_count * sizeof x->waits[0]);
     x->storage = s;
     x->rpc = rpc;
+    x->timer = NULL;
     kafka_delete_records_response_init(&x->response);
     x->response.topics = arena_calloc(a, (size_t)q->topics_count + 1, sizeof *x->response.topics);
     x->response.topics_count = q->topics_count;

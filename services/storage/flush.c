@@ -15,7 +15,7 @@
  * I1  a replica is in one list of wanted, or in one round, or in neither; one in a round may be wanted again.
  * I2  rounds under way are counted in storage->flushes: a drain waits for them.
  * I3  of a directory that has failed nothing is wanted. */
-#include "services/storage/storage.h"
+#include "services/storage/replication.h"
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -71,6 +71,7 @@ static void fail_all(struct directory *d, int err)
             continue;
         flush_unwant(r);
         append_on_flushed(r, err);
+        acks_end(r, KERR_KAFKA_STORAGE_ERROR);
     }
 }
 
@@ -88,6 +89,8 @@ static int end_item(struct flush_item *item, struct log_flush *f)
     if (err == -ENOSPC)
         turn_tell_full(r);
     append_on_flushed(r, err);
+    if (err == 0)
+        replication_flushed(r);
     read_wake(r); /* the high watermark may have waited for it */
     if (err == 0 && r->waiting_flush != NULL)
         flush_want(r, FLUSH_NOW);

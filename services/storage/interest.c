@@ -12,6 +12,7 @@
  * Bounds: SET_PARTS_MAX a set, PARTS_MAX in all; the set unused longest gives way, and one unused for IDLE_MS goes. Its
  * front end is told that the set is unknown, and names all again. */
 #include "services/storage/read.h"
+#include "services/storage/replication.h"
 #include <stdlib.h>
 
 enum { SET_PARTS_MAX = 1 << 16, PARTS_MAX = 1 << 18, IDLE_MS = 300000 };
@@ -30,6 +31,7 @@ struct interest_part {
 struct interest {
     struct storage *storage;
     uint64_t id;
+    int32_t replica_id; /* >= 0: of a follower */
     UT_hash_handle hh;
     struct interest *prev, *next; /* by use, the one used last at the end */
     struct interest_part **parts; /* by index; NULL: none */
@@ -74,6 +76,9 @@ static void remove_part(struct interest *set, uint32_t index)
     struct interest_part *ip = index < set->capacity ? set->parts[index] : NULL;
     if (ip == NULL)
         return;
+    struct replica *r = set->replica_id >= 0 ? replica_find(set->storage, ip->id, ip->request.partition) : NULL;
+    if (r != NULL)
+        replication_unwatched(r, set->replica_id);
     set_open(ip, false);
     unwatch(ip);
     set->parts[index] = NULL;
@@ -89,17 +94,20 @@ static void remove_set(struct interest *set)
     struct storage *s = set->storage;
     for (uint32_t i = 0; i < set->capacity; i++)
         remove_part(set, i);
+    if (set->replica_id >= 0)
+        peers_forget(s, set->replica_id, set);
     HASH_DEL(s->interests, set);
     DL_DELETE(s->interests_by_use, set);
     free(set->parts);
     free(set);
 }
 
-static struct interest *make_set(struct storage *s, uint64_t id)
+static struct interest *make_set(struct storage *s, uint64_t id, int32_t replica_id)
 {
     struct interest *set = xcalloc(1, sizeof *set);
     set->storage = s;
     set->id = id;
+    set->replica_id = replica_id;
     HASH_ADD(hh, s->interests, id, sizeof set->id, set);
     DL_APPEND(s->interests_by_use, set);
     return set;
@@ -200,7 +208,7 @@ static void refuse(struct rpc *rpc)
 {
     Karst__Bus__ReadReply reply = KARST__BUS__READ_REPLY__INIT;
     reply.set_unknown = true;
-    rpc_reply(rpc, KARST__BUS__REPLY__BODY_READ, &reply, NULL, 0, 0);
+    read_reply(rpc, &reply, NULL, 0);
 }
 
 /* The set of q, with what q changes; NULL: there is none. */
@@ -208,12 +216,15 @@ static struct interest *set_of(struct storage *s, const Karst__Bus__ReadRequest 
 {
     struct interest *set;
     HASH_FIND(hh, s->interests, &q->set_id, sizeof q->set_id, set);
-    if ((set != NULL && set->call != NULL) || q->replica_id != -1)
+    if ((set != NULL && (set->call != NULL || set->replica_id != q->replica_id)) || q->replica_id < -1)
         return NULL;
     if (q->set_new) {
-        if (set != NULL)
-            remove_set(set);
-        set = make_set(s, q->set_id);
+        struct interest *older = q->replica_id >= 0 ? peers_set(s, q->replica_id) : set;
+        if (older != NULL && older->call != NULL) /* of an earlier life, or link, of the follower */
+            read_drop(older->call);
+        if (older != NULL)
+            remove_set(older);
+        set = make_set(s, q->set_id, q->replica_id);
     }
     if (set != NULL && !change(set, q)) {
         remove_set(set);
@@ -222,9 +233,23 @@ static struct interest *set_of(struct storage *s, const Karst__Bus__ReadRequest 
     return set;
 }
 
+/* What a follower names it has up to there. */
+static void take_acknowledgements(struct read_call *c, const Karst__Bus__ReadRequest *q)
+{
+    peers_read(c->storage, q->replica_id, c->interest);
+    for (size_t i = 0; i < q->n_partitions; i++) {
+        struct read_part p = part_of(c->interest->parts[q->partitions[i]->index], c);
+        struct look k;
+        if (read_check(&p, &k) == KERR_NONE && k.diverging_epoch < 0)
+            replication_fetched(p.replica, q->replica_id, q->replica_epoch, p.request);
+    }
+    if (c->storage->deletions != NULL)
+        deletions_look(c->storage, false);
+}
+
 void interest_on_call(struct storage *s, struct rpc *rpc)
 {
-    const Karst__Bus__ReadRequest *q = rpc_call(rpc)->read;
+    const Karst__Bus__ReadRequest *q = read_request_of(rpc);
     struct interest *set = set_of(s, q);
     struct interest_part *ip, *next;
     if (set == NULL) {
@@ -237,6 +262,8 @@ void interest_on_call(struct storage *s, struct rpc *rpc)
     struct read_call *c = read_call_new(s, rpc, q, 0);
     c->interest = set;
     set->call = c;
+    if (set->replica_id >= 0)
+        take_acknowledgements(c, q);
     bool over = q->min_bytes == 0 || q->max_wait_ms == 0 || set->count == 0;
     for (ip = set->open; ip != NULL; ip = next) {
         next = ip->o_next;
@@ -302,11 +329,22 @@ void interest_wake(struct replica *r)
         if (!ip->is_open)
             ip->bytes = 0;
         set_open(ip, true);
-        if (c == NULL || c->state != READ_PARKED)
+        if (c == NULL || c->state != READ_PARKED) {
             unwatch(ip);
-        else if (refresh(ip, c))
+            continue;
+        }
+        bool over = refresh(ip, c);
+        if (over && ip->set->replica_id >= 0)
+            peers_answer_later(r->storage, ip->set->replica_id);
+        else if (over)
             read_answer(c);
     }
+}
+
+void interest_answer(struct interest *set)
+{
+    if (set->call != NULL && set->call->state == READ_PARKED)
+        read_answer(set->call);
 }
 
 void interest_wake_all(struct replica *r)

@@ -4,7 +4,7 @@
  *   received --all is in memory--> answered
  *            --some is not--> brought in on the slow pool, and all is looked at anew */
 #include "kafka/list_offsets.h"
-#include "services/storage/storage.h"
+#include "services/storage/replication.h"
 #include <stdlib.h>
 
 typedef struct kafka_list_offsets_request request;
@@ -20,7 +20,7 @@ enum {
     LATEST_TIERED = -5,
     EARLIEST_PENDING_UPLOAD = -6
 };
-enum { READ_COMMITTED = 1, CONSUMER = -1, LEADER_EPOCH_FROM = 4 };
+enum { READ_COMMITTED = 1, CONSUMER = -1, LEADER_EPOCH_FROM = 4, NOT_AVAILABLE_FROM = 5 };
 enum { COLD_MAX = 64, ROUNDS_MAX = 4096 }; /* then memory is so short that the loop waits itself */
 
 /* A call on its way; what it waits for, while it does. */
@@ -61,6 +61,24 @@ static enum kafka_error look_up(struct log *l, int64_t time, int64_t upper, stru
     return error;
 }
 
+/* A leader that was elected lately may not know yet how far its partition is committed: it must not send a client back
+ * behind what that has seen (KIP-207). */
+static bool is_behind(const struct offsets_call *c, const struct replica *r)
+{
+    return c->request->replica_id == CONSUMER && r->core != NULL &&
+           replica_epoch_start(r->core) > log_high_watermark(r->log);
+}
+
+static enum kafka_error check_behind(const struct offsets_call *c, const struct replica *r, int64_t time,
+                                     const struct log_offset *found)
+{
+    bool asks_for_end = time == LATEST || time == MAX_TIMESTAMP || time >= 0;
+    if (!asks_for_end || !is_behind(c, r) || (time != LATEST && found->offset >= 0))
+        return KERR_NONE;
+    return rpc_call(c->rpc)->kafka->api_version >= NOT_AVAILABLE_FROM ? KERR_OFFSET_NOT_AVAILABLE
+                                                                      : KERR_LEADER_NOT_AVAILABLE;
+}
+
 static void add_cold(struct offsets_call *c, struct replica *r)
 {
     struct log_warm *w = log_warm_begin(r->log);
@@ -90,6 +108,10 @@ static void answer_one(struct offsets_call *c, struct slice topic, const questio
             add_cold(c, r);
         if (cold && c->cold_count == before) /* no descriptor is left for it */
             error = look_up(r->log, from->timestamp, upper, &found, NULL);
+        if (error == KERR_NONE && c->cold_count == before)
+            error = check_behind(c, r, from->timestamp, &found);
+        if (error != KERR_NONE)
+            found = (struct log_offset){-1, -1, -1};
     }
     if (error == KERR_KAFKA_STORAGE_ERROR && r != NULL && log_failed(r->log) != 0)
         directory_failed(r->dir, log_failed(r->log));

@@ -13,7 +13,7 @@
  * A turn: the bus delivers Appends, which are checked and staged -> LOOP_COMMIT: one pwritev a log, replies, and the
  * parked reads that have data now -> the bus sends all of it at once. */
 #include "kafka/apis.h"
-#include "services/storage/storage.h"
+#include "services/storage/replication.h"
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,11 +110,13 @@ static void start_timers(struct storage *s)
     uint64_t marks = (uint64_t)config_long(c, "replica.high.watermark.checkpoint.interval.ms");
     uint64_t points = (uint64_t)config_int(c, "log.flush.offset.checkpoint.interval.ms");
     uint64_t starts = (uint64_t)config_int(c, "log.flush.start.offset.checkpoint.interval.ms");
+    uint64_t lag = (uint64_t)config_long(c, "replica.lag.time.max.ms") / 2;
     uint64_t first = RETENTION_FIRST_MS, least = 1;
     s->retention = loop_timer_start(s->loop, MIN(first, retention), retention, on_retention, s);
     s->housekeeping = loop_timer_start(s->loop, HOUSEKEEPING_MS, HOUSEKEEPING_MS, on_housekeeping, s);
     s->marks_timer = loop_timer_start(s->loop, marks, marks, checkpoints_on_marks, s);
     s->points_timer = loop_timer_start(s->loop, MAX(points, least), MAX(points, least), marks_on_timer, s);
+    s->lag_timer = loop_timer_start(s->loop, MAX(lag, least), MAX(lag, least), replication_on_timer, s);
     s->starts_timer = loop_timer_start(s->loop, MAX(starts, least), MAX(starts, least), checkpoints_on_starts, s);
 }
 
@@ -143,6 +145,10 @@ static void stop_timers(struct storage *s)
     s->starts_timer = loop_timer_stop(s->starts_timer);
     s->flush_timer = loop_timer_stop(s->flush_timer);
     s->parked_timer = loop_timer_stop(s->parked_timer);
+    s->lag_timer = loop_timer_stop(s->lag_timer);
+    fetchers_stop(s);
+    isr_free(s);
+    acks_free(s);
     cleaner_stop(s->cleaner);
     for (size_t i = 0; i < s->dir_count; i++)
         s->dirs[i].tell_timer = loop_timer_stop(s->dirs[i].tell_timer);
@@ -172,6 +178,8 @@ static void on_drain(void *ctx)
     opening_stop(s);
     stop_timers(s);
     read_answer_all(s);
+    acks_end_all(s);
+    deletions_look(s, true);
     /* What is staged in this turn is committed and answered before the first hook of a turn finds nothing left. */
     loop_again(s->loop);
 }
@@ -208,6 +216,7 @@ static void serve(struct storage *s)
 {
     bus_serve(s->bus, KARST__BUS__CALL__BODY_APPEND, append_on_call, s);
     bus_serve(s->bus, KARST__BUS__CALL__BODY_READ, read_on_call, s);
+    bus_serve(s->bus, KARST__BUS__CALL__BODY_REPLICA_READ, read_on_call, s);
     bus_serve_kafka(s->bus, KAFKA_API_LIST_OFFSETS, list_offsets_on_call, s);
     bus_serve_kafka(s->bus, KAFKA_API_OFFSET_FOR_LEADER_EPOCH, offset_for_leader_epoch_on_call, s);
     bus_serve_kafka(s->bus, KAFKA_API_DELETE_RECORDS, delete_records_on_call, s);
@@ -247,6 +256,8 @@ static int open_state(struct storage *s)
     loop_hook(s->loop, LOOP_COMMIT, moves_turn, s);
     loop_hook(s->loop, LOOP_COMMIT, flush_start, s);
     loop_hook(s->loop, LOOP_COMMIT, assign_turn, s);
+    loop_hook(s->loop, LOOP_COMMIT, isr_turn, s);
+    loop_hook(s->loop, LOOP_COMMIT, fetchers_turn, s);
     loop_hook(s->loop, LOOP_COMMIT, try_drained, s);
     s->cleaner = cleaner_open(s);
     start_timers(s);
@@ -261,6 +272,8 @@ static void close_state(struct storage *s)
     preferred_free(s);
     read_free(s); /* sets and given files name replicas */
     replicas_free(s);
+    fetchers_free(s);
+    peers_free(s);
     s->cleaner = cleaner_free(s->cleaner);
     prepare_free(s);
     append_free(s);

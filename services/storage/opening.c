@@ -61,6 +61,8 @@ static void fill(struct opening *o, struct unopened *u)
         .recovery_point = MAX(u->recovery_point, zero),
         .log_start_offset = MAX(u->log_start, zero),
         .compacted_to = u->clean_to,
+        .high_watermark = u->is_new ? 0 : MAX(u->high_mark, zero),
+        .hold_high_watermark = true, /* until the image says that nobody else keeps it (replication.c) */
         .now_wall_ms = loop_wall_ms(s->loop),
         .note = note,
         .note_ctx = o,

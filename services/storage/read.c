@@ -5,7 +5,7 @@
 #include "services/storage/read.h"
 #include <stdlib.h>
 
-enum { REPLICA_CONSUMER = -1, NOT_COMPARED = -2 };
+enum { REPLICA_COORDINATOR = -3, NOT_COMPARED = -2 };
 enum { POOL_PARTS = 4, POOL_CALLS = 1024 }; /* what of finished calls is kept for the next ones: some 400 KiB */
 
 /* ---- memory: calls come and go with every turn ---- */
@@ -95,9 +95,11 @@ bool read_ends_wait(const struct read_part *p, const struct look *k)
         return k->error != KERR_UNKNOWN_TOPIC_OR_PARTITION;
     if (k->diverging_epoch >= 0)
         return true;
-    if (p->call->request->replica_id == REPLICA_CONSUMER)
+    int32_t reader = p->call->request->replica_id;
+    if (reader != REPLICA_COORDINATOR && reader < 0)
         return false;
-    return (p->request->known_high_watermark != NOT_COMPARED &&
+    /* A follower learns of a high watermark with the next records, as in Kafka. */
+    return (reader == REPLICA_COORDINATOR && p->request->known_high_watermark != NOT_COMPARED &&
             p->request->known_high_watermark != k->high_watermark) ||
            (p->request->known_log_start_offset != NOT_COMPARED && p->request->known_log_start_offset != k->log_start);
 }
@@ -140,10 +142,38 @@ static bool refresh(struct read_part *p)
     return read_ends_wait(p, &k) || (p->call->total > 0 && p->call->total >= p->call->request->min_bytes);
 }
 
+void read_drop(struct read_call *c)
+{
+    rpc_fail(c->rpc, KARST__BUS__OUTCOME__OUTCOME_CANCELLED);
+    read_call_free(c);
+}
+
+static bool is_of_follower(const struct rpc *rpc)
+{
+    return rpc_call(rpc)->body_case == KARST__BUS__CALL__BODY_REPLICA_READ;
+}
+
+const Karst__Bus__ReadRequest *read_request_of(const struct rpc *rpc)
+{
+    const Karst__Bus__Call *call = rpc_call(rpc);
+    return is_of_follower(rpc) ? call->replica_read : call->read;
+}
+
+void read_reply(struct rpc *rpc, const Karst__Bus__ReadReply *reply, const struct ref *payloads, size_t payload_count)
+{
+    Karst__Bus__Reply__BodyCase kind =
+        is_of_follower(rpc) ? KARST__BUS__REPLY__BODY_REPLICA_READ : KARST__BUS__REPLY__BODY_READ;
+    rpc_reply(rpc, kind, reply, payloads, payload_count, 0);
+}
+
 void read_on_call(void *ctx, struct rpc *rpc)
 {
     struct storage *s = ctx;
-    const Karst__Bus__ReadRequest *q = rpc_call(rpc)->read;
+    const Karst__Bus__ReadRequest *q = read_request_of(rpc);
+    if (is_of_follower(rpc) != (q->replica_id >= 0) || (q->replica_id >= 0 && q->set_id == 0)) {
+        rpc_fail(rpc, KARST__BUS__OUTCOME__OUTCOME_MALFORMED);
+        return;
+    }
     if (s->draining) { /* one behind the other they would keep the slow pool busy, and with it the drain */
         rpc_fail(rpc, KARST__BUS__OUTCOME__OUTCOME_OVERLOADED);
         return;

@@ -60,12 +60,18 @@ NODISCARD struct read_call *read_call_new(struct storage *s, struct rpc *rpc, co
 void read_call_free(struct read_call *c);
 void read_park(struct read_call *c);
 void read_unpark(struct read_call *c); /* if it is parked */
+/* Nobody waits for it any more. */
+void read_drop(struct read_call *c);
+const Karst__Bus__ReadRequest *read_request_of(const struct rpc *rpc);
+void read_reply(struct rpc *rpc, const Karst__Bus__ReadReply *reply, const struct ref *payloads, size_t payload_count);
 struct uuid read_topic_of(const Karst__Bus__ReadPartition *request);
 enum kafka_error read_missing(const struct read_part *p);
 /* Does what was seen end the wait whatever the bytes? */
 bool read_ends_wait(const struct read_part *p, const struct look *k);
 
 /* ---- read_answer.c ---- */
+/* May the part be read, as far as that can be told without the disk? The error; with NONE, k has the divergence. */
+enum kafka_error read_check(const struct read_part *p, struct look *k);
 /* wait: for the disk, where something is not in memory. */
 void read_look_at(const struct read_part *p, size_t max_bytes, bool at_least_one, bool wait, struct look *k);
 /* Answers and frees the call, now or when what it needs is in memory. */
@@ -87,6 +93,8 @@ void interest_told(struct interest_part *ip, const struct look *k, Karst__Bus__R
 void interest_wake(struct replica *r);
 void interest_wake_all(struct replica *r);
 void interest_forget(struct replica *r);
+/* Of a follower: its parked Read, if there is one with enough to tell. */
+void interest_answer(struct interest *set);
 void interests_free(struct storage *s);
 
 /* ---- cold.c ---- */

@@ -3,6 +3,7 @@
  * All partitions are looked at before anything is copied. Where something is not in memory, the call waits until the
  * slow pool has brought it in, and all is looked at anew: the log may have changed. */
 #include "services/storage/read.h"
+#include "services/storage/replication.h"
 #include <stdlib.h>
 
 enum { REPLICA_CONSUMER = -1 };
@@ -35,6 +36,31 @@ static enum kafka_error check_divergence(const struct read_part *p, struct look 
     return KERR_NONE;
 }
 
+enum kafka_error read_check(const struct read_part *p, struct look *k)
+{
+    const struct read_call *c = p->call;
+    const struct replica *r = p->replica;
+    k->diverging_epoch = -1;
+    k->diverging_end = k->log_start = k->log_end = -1;
+    if (r == NULL)
+        return read_missing(p);
+    enum kafka_error error = replica_check_leader(c->storage, r, p->request->current_leader_epoch);
+    bool follows = c->request->replica_id >= 0;
+    if (error == KERR_NONE && follows)
+        error = r->core != NULL ? replica_check_follower(r->core, c->request->replica_id, c->request->replica_epoch)
+                                : KERR_UNKNOWN_LEADER_EPOCH;
+    if (error == KERR_NONE)
+        error = check_divergence(p, k);
+    int64_t offset = p->request->fetch_offset;
+    if (error == KERR_NONE && (offset < log_start(r->log) || (k->diverging_epoch < 0 && offset > log_end(r->log))))
+        error = KERR_OFFSET_OUT_OF_RANGE;
+    if (error == KERR_OFFSET_OUT_OF_RANGE && follows) { /* it finds its place by these */
+        k->log_start = log_start(r->log);
+        k->log_end = log_end(r->log);
+    }
+    return error;
+}
+
 void read_look_at(const struct read_part *p, size_t max_bytes, bool at_least_one, bool wait, struct look *k)
 {
     const struct read_call *c = p->call;
@@ -45,15 +71,16 @@ void read_look_at(const struct read_part *p, size_t max_bytes, bool at_least_one
                        .log_end = -1,
                        .diverging_epoch = -1,
                        .diverging_end = -1};
-    k->error = r != NULL ? replica_check_leader(c->storage, r, p->request->current_leader_epoch) : read_missing(p);
+    k->error = read_check(p, k);
     if (k->error != KERR_NONE)
         return;
     struct log *l = r->log;
-    k->error = check_divergence(p, k);
-    if (k->error == KERR_NONE && k->diverging_epoch < 0) {
-        int64_t offset = p->request->fetch_offset;
-        k->error = wait ? log_locate(l, offset, upper_of(c, l), max_bytes, at_least_one, &k->range)
-                        : log_locate_now(l, offset, upper_of(c, l), max_bytes, at_least_one, &k->range, &k->cold);
+    int64_t offset = p->request->fetch_offset, upper = upper_of(c, l);
+    /* Behind it, but in the log: committed, perhaps, before this leader knows of it. Nothing yet, as in Kafka, and not
+     * out of range. */
+    if (k->diverging_epoch < 0 && offset <= upper) {
+        k->error = wait ? log_locate(l, offset, upper, max_bytes, at_least_one, &k->range)
+                        : log_locate_now(l, offset, upper, max_bytes, at_least_one, &k->range, &k->cold);
     }
     if (k->error == KERR_KAFKA_STORAGE_ERROR && log_failed(l) != 0)
         directory_failed(r->dir, log_failed(l));
@@ -181,7 +208,7 @@ static void reply_with(struct read_call *c, struct look *looks, struct arena *a)
         if (p->interest != NULL)
             interest_told(p->interest, k, &results[i]);
     }
-    rpc_reply(c->rpc, KARST__BUS__REPLY__BODY_READ, &reply, payloads, payload_count, 0);
+    read_reply(c->rpc, &reply, payloads, payload_count);
     for (size_t i = 0; i < payload_count; i++)
         ref_release(&payloads[i]);
 }

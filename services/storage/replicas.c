@@ -4,7 +4,7 @@
  *
  * A folder that is there at the start and that the first image does not know is renamed to -stray and kept for people,
  * as Kafka does. */
-#include "services/storage/storage.h"
+#include "services/storage/replication.h"
 #include <stdlib.h>
 #include <sys/random.h>
 
@@ -132,7 +132,7 @@ static struct replica *add(const struct unopened *u, struct log *log)
     return r;
 }
 
-static void replica_free(struct replica *r)
+static void free_replica(struct replica *r)
 {
     HASH_DEL(r->storage->replicas, r);
     r->dir->replica_count--;
@@ -147,10 +147,11 @@ void replicas_free(struct storage *s)
     struct replica *r, *next;
     HASH_ITER (hh, s->replicas, r, next) {
         flush_forget(r);
+        replication_leave(r);
         read_forget(r);
         cleaner_forget(r);
         files_drop(r);
-        replica_free(r);
+        free_replica(r);
     }
 }
 
@@ -173,6 +174,7 @@ static void detach(struct replica *r)
     read_wake_all(r);
     prepare_forget(r);
     append_on_flushed(r, -ECANCELED);
+    replication_leave(r);
     read_forget(r);
     flush_forget(r);
     cleaner_forget(r);
@@ -193,13 +195,13 @@ void replica_leave(struct replica *r)
         directory_remove_later(r->dir, path, delay);
     }
     r->dir->names_gone = true;
-    replica_free(r);
+    free_replica(r);
 }
 
 void replica_drop(struct replica *r)
 {
     detach(r);
-    replica_free(r);
+    free_replica(r);
 }
 
 /* ---- the image ---- */
@@ -215,16 +217,15 @@ static bool is_assigned(const struct storage *s, const struct image_partition *p
 
 static void set_leader(struct replica *r, const struct image_partition *p)
 {
-    struct storage *s = r->storage;
     bool changed = r->leader != p->leader || r->leader_epoch != p->leader_epoch;
     r->known = true;
     r->leader = p->leader;
     r->leader_epoch = p->leader_epoch;
-    if (!changed || log_failed(r->log) != 0)
+    if (log_failed(r->log) != 0)
         return;
-    if (p->leader == service_id(s->service) && p->leader_epoch > log_latest_epoch(r->log) && !log_has_staged(r->log))
-        log_assign_epoch(r->log, p->leader_epoch);
-    read_wake_all(r);
+    replication_take(r, p);
+    if (changed)
+        read_wake_all(r);
 }
 
 static void set_aside(struct replica *r)
@@ -242,7 +243,7 @@ static void set_aside(struct replica *r)
         log_error("%s-%d: cannot be set aside: %s", r->topic, r->key.partition, strerror(-err));
     free(path);
     r->dir->names_gone = true;
-    replica_free(r);
+    free_replica(r);
 }
 
 /* ---- partitions whose logs are not open ---- */
@@ -360,6 +361,7 @@ void replica_opened(struct unopened *u, struct log *log)
     struct log_config config;
     settings_of_topic(s, r->topic, &config); /* they may have changed meanwhile */
     log_set_config(r->log, &config);
+    replication_configure(r, &config);
     s->settings_changed = s->settings_changed || (uint64_t)config.flush_ms < s->flush_least_ms;
     settle(r, assigned);
 }
@@ -482,12 +484,20 @@ static void on_config(void *ctx, enum image_resource type, struct slice name)
         struct log_config config;
         settings_of_topic(s, r->topic, &config);
         log_set_config(r->log, &config);
+        replication_configure(r, &config);
         if (!config.cleanup_compact)
             cleaner_abort(r);
         flush_recovered(r);
     }
     if (type == IMAGE_BROKER)
         directories_on_config(s);
+}
+
+/* It may join an ISR now that it could not before. */
+static void on_broker(void *ctx, const struct image_broker *before UNUSED, const struct image_broker *after UNUSED)
+{
+    struct storage *s = ctx;
+    s->brokers_changed = true;
 }
 
 static void set_strays_aside(struct storage *s)
@@ -506,8 +516,11 @@ void replicas_on_image(void *ctx, const struct image *old_image, const struct im
     s->image = image_retain(new_image);
     s->made_now = 0;
     if (!s->drained) {
-        const struct image_diff diff = {.topic = on_topic, .config = on_config, .ctx = s};
+        const struct image_diff diff = {.topic = on_topic, .config = on_config, .broker = on_broker, .ctx = s};
         image_diff(old_image, new_image, &diff);
+        if (s->brokers_changed)
+            replication_on_timer(s);
+        s->brokers_changed = false;
     }
     if (old_image == NULL)
         on_config(s, IMAGE_BROKER, SLICE_EMPTY);

@@ -90,6 +90,7 @@ void settings_of_topic(struct storage *s, const char *topic, struct log_config *
     l.min_compaction_lag_ms = config_topic_long(c, &layers, "min.compaction.lag.ms");
     l.max_compaction_lag_ms = config_topic_long(c, &layers, "max.compaction.lag.ms");
     l.min_cleanable_dirty_ratio = config_topic_double(c, &layers, "min.cleanable.dirty.ratio");
+    l.min_insync_replicas = (int32_t)config_topic_long(c, &layers, "min.insync.replicas");
     l.producer_id_expiration_ms = config_int(c, "producer.id.expiration.ms");
     *ret_config = l;
 }

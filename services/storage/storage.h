@@ -27,6 +27,12 @@ struct future;
 struct assignment;
 struct preferred;
 struct clean_job;
+struct replica_core;
+struct fetch_member;
+struct fetcher;
+struct isr_change;
+struct peer;
+struct deletion;
 
 /* What somebody waits for, and what should not stay unflushed for long (flush.c). */
 enum flush_lane { FLUSH_NOW, FLUSH_LATER, FLUSH_LANES };
@@ -51,6 +57,12 @@ struct replica {
     int32_t leader, leader_epoch; /* of the image; -1: none */
     bool internal;                /* only its coordinator's owner appends */
     bool known;                   /* the image assigns it to us */
+
+    struct replica_core *core; /* replication.h; NULL: it has no others beside it */
+    int32_t min_isr;
+    struct fetch_member *fetch;       /* of a follower */
+    struct isr_change *isr_change;    /* of a leader, on its way to the controller */
+    struct append_part *waiting_acks; /* parts whose answer waits for the high watermark */
 
     bool touched; /* in storage->touched */
     struct replica *next_touched;
@@ -195,6 +207,15 @@ struct storage {
     size_t moves_running;  /* steps on the slow pool */
     uint64_t moves_due_ms; /* monotonic: no step before, for the rate's sake */
     struct future *futures;
+    struct peer *peers;
+    struct fetcher *fetchers;
+    struct isr_change *isr_changes;
+    bool isr_asking;    /* a call is under way */
+    size_t isr_changed; /* by the controller's last answer */
+    bool brokers_changed;
+    struct deletion *deletions;
+    uint64_t acks_due_ms;
+    struct loop_timer *acks_timer, *isr_timer, *fetchers_timer, *lag_timer;
     struct assignment *assignments;
     bool assigning; /* a call is under way */
     struct preferred *preferred;
@@ -421,6 +442,10 @@ void append_answer_turn(struct storage *s);
 void append_on_flushed(struct replica *r, int err);
 /* A part has left its replica's list: it is staged; or, with an error set, refused. */
 void append_on_prepared(struct append_part *p);
+/* acks.c: the call's answer waits for one more part; for one less, with that error. */
+void append_waits_for_acks(struct append_call *c);
+void append_on_acks(struct append_part *p, enum kafka_error error);
+uint64_t append_due_ms(const struct append_call *c); /* the producer's timeout is over */
 
 /* ---- prepare.c ---- */
 /* Must the part wait, for its own sake or behind others? */
@@ -485,6 +510,8 @@ void flush_on_timer(void *ctx);
 void list_offsets_on_call(void *ctx, struct rpc *rpc);
 void offset_for_leader_epoch_on_call(void *ctx, struct rpc *rpc);
 void delete_records_on_call(void *ctx, struct rpc *rpc);
+/* Followers may have moved their log starts. over: whoever waits for them is answered now. */
+void deletions_look(struct storage *s, bool over);
 void alter_replica_log_dirs_on_call(void *ctx, struct rpc *rpc);
 void describe_log_dirs_on_call(void *ctx, struct rpc *rpc);
 void describe_producers_on_call(void *ctx, struct rpc *rpc);

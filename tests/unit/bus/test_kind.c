@@ -34,7 +34,7 @@ Test(kind, each_has_its_lane_and_senders)
 
 Test(kind, a_role_listens_where_it_is_called)
 {
-    cr_assert_eq(link_kind_lanes_served(ROLE(STORAGE)), 1u << LANE(CONTROL) | 1u << LANE(BULK));
+    cr_assert_eq(link_kind_lanes_served(ROLE(STORAGE)), 1u << LANE(CONTROL) | 1u << LANE(REPLICA) | 1u << LANE(BULK));
     cr_assert_eq(link_kind_lanes_served(ROLE(CONTROLLER)), 1u << LANE(CONTROL));
     cr_assert_eq(link_kind_lanes_served(ROLE(GROUP)), 1u << LANE(COORDINATOR));
     cr_assert_eq(link_kind_lanes_served(ROLE(FRONTEND)), 0);

@@ -265,7 +265,7 @@ static void start(struct node *n)
     const struct replica_env env = {.node_id = id, .broker = broker_of, .last_read_ms = last_read_of};
     n->alive = true;
     n->core = replica_new(&env);
-    replica_configure(n->core, w.min_isr, LAG_MS);
+    replica_configure(n->core, w.min_isr, LAG_MS, 100);
     n->high_watermark = MIN(n->checkpoint, n->end);
     epochs_drop_idle(&n->epochs, n->end);
     n->broker_epoch = ++w.next_broker_epoch;

@@ -67,7 +67,7 @@ static void set_up(void)
     now_log = (struct replica_log){.start = 10, .end = 100, .high_watermark = 50, .safe_end = 100, .latest_epoch = 5};
     now_ms = 1;
     core = replica_new(&env);
-    replica_configure(core, 1, 30000);
+    replica_configure(core, 1, 30000, 100);
 }
 
 static void tear_down(void)

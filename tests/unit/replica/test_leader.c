@@ -99,7 +99,7 @@ static void set_up(void)
     now_log = (struct replica_log){.latest_epoch = -1};
     now_ms = 100000;
     core = replica_new(&env);
-    replica_configure(core, 2, LAG_MS);
+    replica_configure(core, 2, LAG_MS, 100);
 }
 
 static void tear_down(void)
@@ -250,6 +250,28 @@ Test(leader, who_is_fenced_or_of_another_life_does_not_join)
     cr_assert_not_null(done(REPLICA_DO_ALTER));
 }
 
+/* They read on without naming the partition, as nothing of it changes. */
+Test(leader, what_kept_a_follower_out_is_looked_at_again)
+{
+    take_state(ME, 5, 1, ISR(1));
+    fetch(2, 0);
+    uint64_t id = done(REPLICA_DO_ALTER)->id;
+    fetch(3, 0);
+    cr_assert_null(done(REPLICA_DO_ALTER), "one at a time");
+    answer(KERR_NONE, id, 2, ISR(1, 2));
+    const struct replica_action *a = done(REPLICA_DO_ALTER);
+    cr_assert_not_null(a);
+    cr_assert_eq(a->isr_count, 3);
+    brokers[3].fenced = true;
+    take_state(ME, 5, 3, ISR(1, 2));
+    cr_assert_null(done(REPLICA_DO_ALTER));
+    brokers[3].fenced = false;
+    step((struct replica_event){.kind = REPLICA_TICK});
+    cr_assert_not_null(done(REPLICA_DO_ALTER));
+    take_state(ME, 5, 4, ISR(1, 2));
+    cr_assert_not_null(done(REPLICA_DO_ALTER));
+}
+
 Test(leader, below_min_insync_replicas_nothing_is_taken_and_nothing_committed)
 {
     take_state(ME, 5, 1, ISR(1));
@@ -258,11 +280,11 @@ Test(leader, below_min_insync_replicas_nothing_is_taken_and_nothing_committed)
     append_to(5);
     cr_assert_eq(now_log.high_watermark, 0, "KIP-966");
     cr_assert_eq(replica_acknowledge(core), KERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND);
-    replica_configure(core, 1, LAG_MS);
+    replica_configure(core, 1, LAG_MS, 100);
     step((struct replica_event){.kind = REPLICA_CONFIGURED});
     cr_assert_eq(now_log.high_watermark, 5);
     cr_assert_eq(replica_may_append(core, -1), KERR_NONE);
-    replica_configure(core, 9, LAG_MS);
+    replica_configure(core, 9, LAG_MS, 100);
     cr_assert_eq(replica_may_append(core, -1), KERR_NOT_ENOUGH_REPLICAS, "three at most");
     take_state(ME, 5, 2, ISR(1, 2, 3));
     cr_assert_eq(replica_may_append(core, -1), KERR_NONE);
@@ -282,7 +304,6 @@ Test(leader, a_change_is_asked_for_again_after_an_unexpected_error_and_left_afte
     fetch(3, 0);
     cr_assert_null(done(REPLICA_DO_ALTER), "the metadata is ahead: it comes first");
     take_state(ME, 5, 3, ISR(1, 2));
-    fetch(3, 0);
     cr_assert_not_null(done(REPLICA_DO_ALTER));
     cr_assert_eq(done(REPLICA_DO_ALTER)->partition_epoch, 3);
 }
