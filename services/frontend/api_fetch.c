@@ -5,10 +5,11 @@
  * data, an error, a change of what the session was told, or the end of max_wait. With one node, which is what clients'
  * own leader routing leads to, MaxBytes, MinBytes and MaxWaitMs are the node's to keep, exactly as Kafka's. With
  * several, each gets its share of MaxBytes and the whole MinBytes, and the first with data ends the wait: the others
- * have a few milliseconds more, as their data usually is there too.
+ * have a few milliseconds more, as their data usually is there too, and are then asked for what they have.
  *
  * A Read is `pure`: when its link is lost it is asked again until the end of max_wait; then the partitions are answered
- * with NOT_LEADER_OR_FOLLOWER, on which every client refreshes its metadata and asks again. */
+ * with NOT_LEADER_OR_FOLLOWER, on which every client refreshes its metadata and asks again. When another node leads
+ * meanwhile, the Fetch is asked there. */
 #include "services/frontend/api_common.h"
 #include "services/frontend/fetch.h"
 
@@ -19,12 +20,10 @@
 enum {
     ID_FROM = 13,
     REPLICA_STATE_FROM = 15,
-    LEADERS_TOLD_FROM = 16,
     SLACK_MS = 2000,
     RETRY_MS = 20,
     GRACE_MS = 5,
-    RESERVE_MS = 50,
-    RESERVE_MAX_BYTES = 64 << 20,
+    HURRY_MS = 50,
     RELIEVE_FROM = 500,                           /* partitions: some 200 KB */
     SET_FROM = 8,                                 /* partitions: for fewer a set is not worth its keep */
     PART_BYTES = sizeof(struct fetch_part) + 128, /* of memory for one partition, what is sent to its node included */
@@ -32,47 +31,15 @@ enum {
 
 static void send_read(struct fetch_read *read);
 static void ask_for_all(struct fetch *f);
+static void move(struct fetch *f);
 static void send_reads(struct fetch *f);
-
-/* ---- how much is asked ----
- *
- * Answers that nobody holds back would fill the memory of storage and of the bus: what Reads may bring at once is
- * bounded to RESERVE_MAX_BYTES. A Read that is not answered after RESERVE_MS is parked, and brings what has just been
- * written; it does not count any more. */
-
-static void stop_reserving(struct fetch *f)
-{
-    struct frontend *frontend = f->r->frontend;
-
-    if (!f->is_reserving)
-        return;
-    f->is_reserving = false;
-    frontend->fetch_reserved_bytes -= f->max_bytes;
-    DL_DELETE2(frontend->reserving, f, reserving_prev, reserving_next);
-}
-
-static void reserve(struct fetch *f, uint64_t wanted)
-{
-    struct frontend *frontend = f->r->frontend;
-    uint64_t now = loop_now_ms(frontend->loop);
-
-    while (frontend->reserving != NULL && frontend->reserving->reserved_until_ms <= now)
-        stop_reserving(frontend->reserving);
-    uint64_t reserved = MIN(frontend->fetch_reserved_bytes, (uint64_t)RESERVE_MAX_BYTES);
-    uint64_t room = MIN(pipeline_output_room(frontend->pipeline), (uint64_t)RESERVE_MAX_BYTES - reserved);
-    f->max_bytes = (uint32_t)MIN(wanted, MAX(room, (uint64_t)FETCH_ROOM_MIN_BYTES));
-    f->reserved_until_ms = now + RESERVE_MS;
-    f->is_reserving = true;
-    frontend->fetch_reserved_bytes += f->max_bytes;
-    DL_APPEND2(frontend->reserving, f, reserving_prev, reserving_next);
-}
 
 /* ---- the end ---- */
 
 static void finish(struct fetch *f)
 {
     f->grace = loop_timer_stop(f->grace);
-    stop_reserving(f);
+    fetch_release_room(f);
     DL_DELETE(f->r->frontend->parked, f);
     if (f->is_cancelled || request_is_gone(f->r)) {
         request_close(f->r);
@@ -86,8 +53,14 @@ static void finish(struct fetch *f)
 
 static void read_ended(struct fetch_read *read)
 {
-    if (--read->fetch->reads_left == 0)
-        finish(read->fetch);
+    struct fetch *f = read->fetch;
+
+    if (--f->reads_left > 0)
+        return;
+    if (f->is_moving && !f->has_data && !f->is_cancelled && !f->is_relieved)
+        move(f);
+    else
+        finish(f);
 }
 
 /* Ends what is still asked; done functions run later in the turn. */
@@ -139,11 +112,22 @@ void fetch_relieve(struct frontend *frontend)
     stop_reads(largest);
 }
 
+/* What the other nodes have is usually there, too: they are asked for it once, without waiting. Who does not answer
+ * that either is left out. */
 static void on_grace_over(void *ctx)
 {
     struct fetch *f = ctx;
 
     f->grace = loop_timer_stop(f->grace);
+    if (f->is_hurried) {
+        stop_reads(f);
+        return;
+    }
+    f->is_hurried = true;
+    f->wait_until_ms = 0;
+    f->grace = loop_timer_start(f->r->frontend->loop, HURRY_MS, 0, on_grace_over, f);
+    for (struct fetch_read *read = f->reads; read != NULL; read = read->next)
+        read->is_hurried = read->call != 0;
     stop_reads(f);
 }
 
@@ -186,16 +170,23 @@ static void on_read(void *ctx, const struct bus_result *result)
     read->call = 0;
     bool is_good =
         result->outcome == KARST__BUS__OUTCOME__OUTCOME_OK && result->reply->body_case == KARST__BUS__REPLY__BODY_READ;
+    if (read->is_hurried && !is_good && !f->is_cancelled && !f->is_relieved) {
+        read->is_hurried = false;
+        send_read(read);
+        return;
+    }
     if (f->set != SET_NONE && !(is_good && !result->reply->read->set_unknown)) {
         bool is_refused = is_good && f->set == SET_MADE;
         fetch_set_lost(f, is_refused);
-        if (!f->is_cancelled && !f->is_relieved && result->outcome != KARST__BUS__OUTCOME__OUTCOME_CANCELLED) {
+        if (!f->is_cancelled && !f->is_relieved && !f->is_moving &&
+            result->outcome != KARST__BUS__OUTCOME__OUTCOME_CANCELLED) {
             ask_for_all(f);
             return;
         }
         f->count = 0; /* nothing to tell */
     } else if (f->set != SET_NONE) {
         fetch_set_take(f, result);
+        f->is_moving = false; /* the node believes that the client is told */
     } else if (is_good) {
         take_reply(read, result);
     } else if (result->outcome != KARST__BUS__OUTCOME__OUTCOME_CANCELLED && !f->is_cancelled && !f->is_relieved &&
@@ -374,6 +365,44 @@ static void send_reads(struct fetch *f)
         send_read(read);
 }
 
+/* ---- other leaders ----
+ *
+ * Reads that are parked at a node which leads no more are asked of the one that does. Whether the client may read there
+ * with the epoch that it knows is that node's to say, as Kafka's does. */
+
+void fetch_leaders_changed(struct frontend *frontend)
+{
+    struct fetch *f, *next;
+
+    DL_FOREACH_SAFE(frontend->parked, f, next)
+    {
+        if (f->is_cancelled || f->is_relieved || f->is_moving || f->has_data || !fetch_has_moved(f))
+            continue;
+        f->is_moving = true;
+        stop_reads(f);
+    }
+}
+
+static void move(struct fetch *f)
+{
+    struct request *r = f->r;
+
+    f->is_moving = false;
+    image_release(r->image);
+    r->image = image_retain(r->frontend->image);
+    if (f->kind == FETCH_INCREMENTAL) {
+        ask_for_all(f);
+        return;
+    }
+    f->reads = NULL;
+    f->reads_count = 0;
+    for (uint32_t i = 0; i < f->count; i++) {
+        f->parts[i].answered = false;
+        resolve(f, i);
+    }
+    send_reads(f);
+}
+
 static void start(struct fetch *f)
 {
     const struct request *r = f->r;
@@ -381,7 +410,7 @@ static void start(struct fetch *f)
     struct frontend *frontend = r->frontend;
 
     f->read_committed = q->isolation_level == 1;
-    reserve(f, (uint64_t)MAX(MIN(q->max_bytes, frontend->fetch_max_bytes), 0));
+    fetch_reserve_room(f, (uint64_t)MAX(MIN(q->max_bytes, frontend->fetch_max_bytes), 0));
     f->min_bytes = MIN((uint32_t)MAX(q->min_bytes, 0), f->max_bytes);
     f->wait_until_ms = r->arrived_ms + (uint64_t)MAX(q->max_wait_ms, 0);
     DL_APPEND(frontend->parked, f);
@@ -519,10 +548,6 @@ static void refuse_replica(struct request *r)
             continue;
         fetch_set_error(part, KERR_NOT_LEADER_OR_FOLLOWER);
         part->data.aborted_transactions_count = -1;
-        if (r->version < LEADERS_TOLD_FROM)
-            continue;
-        part->data.current_leader.leader_id = part->partition->leader;
-        part->data.current_leader.leader_epoch = part->partition->leader_epoch;
     }
     fetch_reply(f);
 }

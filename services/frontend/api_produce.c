@@ -70,16 +70,32 @@ static void set_error(struct produce *p, partition_response *out, enum kafka_err
     p->failed = true;
 }
 
-static void tell_leader(struct produce *p, partition_response *out, int32_t leader, int32_t epoch)
+/* KIP-951: the newest of what storage says (epoch -1: nothing) and what we know. Kafka names a leader with each such
+ * error, -1 while there is none. */
+static void tell_leader(struct produce *p, const struct part *part, int32_t leader, int32_t epoch)
 {
-    if (p->r->version < LEADERS_TOLD_FROM || leader < 0)
+    partition_response *out = part->response;
+    int32_t known, known_epoch;
+
+    if (p->r->version < LEADERS_TOLD_FROM || out->error_code != KERR_NOT_LEADER_OR_FOLLOWER)
         return;
-    out->current_leader.leader_id = leader;
-    out->current_leader.leader_epoch = epoch;
-    p->leaders_changed = true;
+    api_newest_leader(p->r->frontend, part->topic->id, part->partition->partition, &known, &known_epoch);
+    bool is_newer = leader < 0 || known_epoch > epoch;
+    out->current_leader.leader_id = is_newer ? known : leader;
+    out->current_leader.leader_epoch = is_newer ? known_epoch : epoch;
+    p->leaders_changed = p->leaders_changed || out->current_leader.leader_id >= 0;
 }
 
-/* KIP-951: where the leaders named in the answer are. */
+static bool is_named(const struct produce *p, int32_t broker)
+{
+    for (int32_t i = 0; i < p->response.responses_count; i++)
+        for (int32_t j = 0; j < p->response.responses[i].partition_responses_count; j++)
+            if (p->response.responses[i].partition_responses[j].current_leader.leader_id == broker)
+                return true;
+    return false;
+}
+
+/* Where the leaders named in the answer are. */
 static void fill_endpoints(struct produce *p)
 {
     struct request *r = p->r;
@@ -90,7 +106,7 @@ static void fill_endpoints(struct produce *p)
     for (int32_t i = 0; i < count; i++) {
         struct kafka_produce_response_node_endpoint *e = &p->response.node_endpoints[p->response.node_endpoints_count];
         uint16_t port;
-        if (!request_broker_address(r, brokers[i]->id, &e->host, &port, &e->rack))
+        if (!is_named(p, brokers[i]->id) || !request_broker_address(r, brokers[i]->id, &e->host, &port, &e->rack))
             continue;
         e->node_id = brokers[i]->id;
         e->port = port;
@@ -133,8 +149,10 @@ static bool hides_log_start(int32_t error)
            error == KERR_RECORD_LIST_TOO_LARGE || error == KERR_KAFKA_STORAGE_ERROR;
 }
 
-static void take_result(struct produce *p, const Karst__Bus__AppendResult *from, partition_response *out)
+static void take_result(struct produce *p, const Karst__Bus__AppendResult *from, const struct part *part)
 {
+    partition_response *out = part->response;
+
     out->error_code = (int16_t)from->error;
     out->base_offset = from->base_offset;
     out->log_append_time_ms = from->log_append_time_ms;
@@ -146,8 +164,7 @@ static void take_result(struct produce *p, const Karst__Bus__AppendResult *from,
         out->error_message = slice_str(arena_str(p->r->arena, slice_str(from->error_message)));
         take_record_errors(p->r, from, out);
     }
-    if (from->error == KERR_NOT_LEADER_OR_FOLLOWER)
-        tell_leader(p, out, from->leader_id, from->leader_epoch);
+    tell_leader(p, part, from->leader_id, from->leader_epoch);
 }
 
 static enum kafka_error error_of(Karst__Bus__Outcome outcome)
@@ -174,10 +191,12 @@ static void on_appended(void *ctx, const struct bus_result *result)
             : NULL;
 
     for (size_t i = 0; i < a->count; i++) {
-        if (reply != NULL && i < reply->n_results)
-            take_result(p, reply->results[i], a->parts[i].response);
-        else
-            set_error(p, a->parts[i].response, reply != NULL ? KERR_UNKNOWN_SERVER_ERROR : error_of(result->outcome));
+        if (reply != NULL && i < reply->n_results) {
+            take_result(p, reply->results[i], &a->parts[i]);
+            continue;
+        }
+        set_error(p, a->parts[i].response, reply != NULL ? KERR_UNKNOWN_SERVER_ERROR : error_of(result->outcome));
+        tell_leader(p, &a->parts[i], -1, -1);
     }
     if (--p->calls == 0)
         finish(p);
@@ -286,12 +305,14 @@ static void add_part(struct produce *p, const struct image_topic *topic, enum ka
         error = check_records(p->r, in->records);
     if (error == KERR_NONE && partition->leader < 0)
         error = api_leaderless(p->r->image, partition);
+    struct part part = {out, in->records, topic, partition};
     if (error != KERR_NONE) {
         set_error(p, out, error);
+        tell_leader(p, &part, -1, -1);
         return;
     }
     struct append *a = append_to(p, partition->leader);
-    a->parts[a->count++] = (struct part){out, in->records, topic, partition};
+    a->parts[a->count++] = part;
 }
 
 static const struct image_topic *find_topic(const struct request *r,

@@ -37,7 +37,8 @@ struct fetch_read {
     int32_t node;
     uint32_t *parts; /* indexes */
     uint32_t count;
-    uint64_t call; /* 0: none in flight */
+    uint64_t call;   /* 0: none in flight */
+    bool is_hurried; /* cancelled, to be asked once more without waiting */
     struct loop_timer *retry;
     struct fetch_read *next;
 };
@@ -58,7 +59,9 @@ struct fetch {
     uint32_t min_bytes, max_bytes;
     uint64_t wait_until_ms;   /* the end of MaxWaitMs */
     struct loop_timer *grace; /* after the first node has brought data, the others get this long */
-    bool leaders_changed, has_data, is_cancelled;
+    bool has_data, is_cancelled;
+    bool is_moving;            /* a partition has another leader: asked anew once all Reads have ended */
+    bool is_hurried;           /* somebody has data: the others tell what they have, and that is it */
     bool is_relieved;          /* ended early, as it takes much memory while that is short */
     struct fetch *prev, *next; /* all that are parked */
     uint64_t reserved_until_ms;
@@ -70,6 +73,18 @@ struct fetch {
 void fetch_set_error(struct fetch_part *part, enum kafka_error error);
 void fetch_take_result(struct fetch *f, struct fetch_part *part, const Karst__Bus__ReadResult *from,
                        const struct bus_result *result);
+
+/* ---- fetch_room.c ---- */
+
+/* Sets max_bytes: wanted, or what there is room for. */
+void fetch_reserve_room(struct fetch *f, uint64_t wanted);
+void fetch_release_room(struct fetch *f);
+
+/* ---- fetch_leaders.c ---- */
+
+/* By the newest image another node leads one of the partitions that are still read. A partition without a leader has
+ * not moved: the one that led may be back. */
+bool fetch_has_moved(const struct fetch *f);
 
 /* ---- fetch_set.c ---- */
 

@@ -1,5 +1,6 @@
 /* fetch_reply.c - the answer of a Fetch out of what the nodes have said. Records go from the bus to the socket as they
  * are: bytes of a message, or a part of a file that goes to the client with sendfile. */
+#include "services/frontend/api_common.h"
 #include "services/frontend/fetch.h"
 
 #include <sys/random.h>
@@ -29,16 +30,13 @@ static void take_aborted(struct fetch *f, const Karst__Bus__ReadResult *from, pa
     }
 }
 
-/* Whether the client must be told of the leader (KIP-951). */
-static void take_leader(struct fetch *f, const Karst__Bus__ReadResult *from, partition_data *to)
+/* What storage knows of the leader, which is told with errors alone (tell_leader). */
+static void take_leader(const Karst__Bus__ReadResult *from, partition_data *to)
 {
-    if (from->error != KERR_NOT_LEADER_OR_FOLLOWER && from->error != KERR_FENCED_LEADER_EPOCH)
-        return;
-    if (f->r->version < ENDPOINTS_FROM || from->leader_id < 0)
+    if (from->leader_id < 0)
         return;
     to->current_leader.leader_id = from->leader_id;
     to->current_leader.leader_epoch = from->leader_epoch;
-    f->leaders_changed = true;
 }
 
 void fetch_take_result(struct fetch *f, struct fetch_part *part, const Karst__Bus__ReadResult *from,
@@ -49,7 +47,7 @@ void fetch_take_result(struct fetch *f, struct fetch_part *part, const Karst__Bu
     part->data.last_stable_offset = from->last_stable_offset;
     part->data.log_start_offset = from->log_start_offset;
     take_aborted(f, from, &part->data);
-    take_leader(f, from, &part->data);
+    take_leader(from, &part->data);
     if (from->diverging_epoch >= 0) {
         part->data.diverging_epoch.epoch = from->diverging_epoch;
         part->data.diverging_epoch.end_offset = from->diverging_end_offset;
@@ -138,7 +136,27 @@ struct builder {
     partition_data *partitions;
     struct ref *refs;
     size_t count;
+    bool has_leaders;
 };
+
+/* KIP-951: the newest of what storage has said and what we know. Kafka names a leader with each such error, -1 while
+ * there is none, and never else. True: there is one to be found. */
+static bool tell_leader(const struct request *r, const struct session_key *key, partition_data *data)
+{
+    int32_t known, known_epoch;
+    bool is_wanted = data->error_code == KERR_NOT_LEADER_OR_FOLLOWER || data->error_code == KERR_FENCED_LEADER_EPOCH;
+
+    if (!is_wanted || r->version < ENDPOINTS_FROM) {
+        data->current_leader.leader_id = data->current_leader.leader_epoch = -1;
+        return false;
+    }
+    api_newest_leader(r->frontend, key->topic_id, key->partition, &known, &known_epoch);
+    if (data->current_leader.leader_id < 0 || known_epoch > data->current_leader.leader_epoch) {
+        data->current_leader.leader_id = known;
+        data->current_leader.leader_epoch = known_epoch;
+    }
+    return data->current_leader.leader_id >= 0;
+}
 
 /* Parts that follow each other and are of one topic share its entry. */
 static void add_part(struct builder *b, const struct fetch_part *part)
@@ -156,8 +174,18 @@ static void add_part(struct builder *b, const struct fetch_part *part)
         t->partitions_count = 0;
     }
     b->partitions[b->count] = part->data;
+    if (part->data.error_code != KERR_NONE || part->data.current_leader.leader_id >= 0)
+        b->has_leaders = tell_leader(b->f->r, k, &b->partitions[b->count]) || b->has_leaders;
     b->refs[b->count++] = part->records;
     t->partitions_count++;
+}
+
+static bool is_named(const struct builder *b, int32_t broker)
+{
+    for (size_t i = 0; i < b->count; i++)
+        if (b->partitions[i].current_leader.leader_id == broker)
+            return true;
+    return false;
 }
 
 static void fill_endpoints(struct builder *b)
@@ -170,7 +198,7 @@ static void fill_endpoints(struct builder *b)
     for (int32_t i = 0; i < count; i++) {
         struct kafka_fetch_response_node_endpoint *e = &b->response.node_endpoints[b->response.node_endpoints_count];
         uint16_t port;
-        if (!request_broker_address(r, brokers[i]->id, &e->host, &port, &e->rack))
+        if (!is_named(b, brokers[i]->id) || !request_broker_address(r, brokers[i]->id, &e->host, &port, &e->rack))
             continue;
         e->node_id = brokers[i]->id;
         e->port = port;
@@ -192,7 +220,7 @@ void fetch_reply(struct fetch *f)
         if (f->kind != FETCH_INCREMENTAL || (f->parts[i].answered && is_told(session, &f->parts[i])))
             add_part(&b, &f->parts[i]);
     b.response.session_id = f->kind == FETCH_NEW_SESSION ? make_session(f) : f->session_id;
-    if (f->leaders_changed)
+    if (b.has_leaders)
         fill_endpoints(&b);
     request_reply_refs(r, &b.response, b.refs, b.count);
 }

@@ -103,11 +103,21 @@ static bool has_live_broker(const struct image *image)
     return false;
 }
 
-static void on_topic(void *ctx, const struct image_topic *before UNUSED, const struct image_topic *after UNUSED)
+static void on_partition(void *ctx, const struct image_partition *before, const struct image_partition *after)
+{
+    struct frontend *f = ctx;
+
+    f->leaders_changed = f->leaders_changed ||
+                         (before != NULL && after != NULL && before->leader != after->leader && after->leader >= 0);
+}
+
+static void on_topic(void *ctx, const struct image_topic *before, const struct image_topic *after)
 {
     struct frontend *f = ctx;
 
     f->leaders_number++;
+    if (f->parked != NULL && before != NULL && after != NULL)
+        image_diff_partitions(before, after, on_partition, f);
 }
 
 static void on_broker(void *ctx, const struct image_broker *before, const struct image_broker *after)
@@ -127,7 +137,9 @@ static void on_image(void *ctx, const struct image *old_image, const struct imag
     f->image = image_retain(new_image);
     if (f->brokers_changed)
         listeners_follow(f);
-    f->brokers_changed = false;
+    if (f->leaders_changed)
+        fetch_leaders_changed(f);
+    f->brokers_changed = f->leaders_changed = false;
     if (!f->is_open && has_live_broker(new_image))
         requests_open(f);
 }

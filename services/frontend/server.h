@@ -89,7 +89,7 @@ struct frontend {
     struct listener **listeners; /* those of the configuration first, then those of broker ids */
     size_t listener_count, bootstrap_count;
     bool has_broker_ports; /* each broker has a port of its own, also while only one is registered yet */
-    bool brokers_changed;  /* in the image that is being taken */
+    bool brokers_changed, leaders_changed; /* in the image that is being taken */
     struct loop_timer *listen_timer;
     struct by_slot connections, requests; /* by the low half of their pipeline ids */
     struct running *free_running;
@@ -178,6 +178,8 @@ struct ref request_frame_ref(const struct request *r, struct slice bytes);
 
 /* Long polls end: their connections are closed, as Kafka does at its end. */
 void fetch_drain(struct frontend *f);
+/* Partitions have other leaders than before. */
+void fetch_leaders_changed(struct frontend *f);
 /* Requests take all the memory that they may: the largest of the long polls is answered now, unread partitions with
  * NOT_LEADER_OR_FOLLOWER, so that nobody keeps others waiting by asking for much and waiting long. */
 void fetch_relieve(struct frontend *f);

@@ -55,7 +55,8 @@ static void reply_appends(size_t call, int64_t base_offset, int error, size_t co
         results[i].base_offset = base_offset + (int64_t)i;
         results[i].error = error;
         results[i].log_append_time_ms = -1;
-        results[i].leader_id = results[i].leader_epoch = error ? 2 : -1;
+        results[i].leader_id = error ? 2 : -1;
+        results[i].leader_epoch = error ? 5 : -1;
         list[i] = &results[i];
     }
     reply.n_results = count;
@@ -173,9 +174,43 @@ Test(hot_path, produce_tells_the_leader)
     const struct kafka_produce_response *a = world_receive(KAFKA_API_PRODUCE, 10, &got);
     cr_assert_not_null(a);
     cr_assert_eq(a->responses[0].partition_responses[0].current_leader.leader_id, 2);
-    cr_assert_eq(a->node_endpoints_count, 2);
+    cr_assert_eq(a->node_endpoints_count, 1);
+    cr_assert_eq(a->node_endpoints[0].node_id, 2);
     cr_assert(slice_eq_str(a->node_endpoints[0].host, "front"));
     cr_assert_eq(a->node_endpoints[0].port, 9092);
+}
+
+/* What was certainly not written is told with the leader that we know by now, or that there is none. */
+Test(hot_path, produce_tells_the_leader_that_the_image_names)
+{
+    static const int32_t partitions[] = {0, 2};
+    int32_t got;
+
+    send_produce(10, 1, 1, partitions, 2);
+    world_lead(0, 2);
+    world_end_call(0, KARST__BUS__OUTCOME__OUTCOME_NOT_SENT);
+    const struct kafka_produce_response *a = world_receive(KAFKA_API_PRODUCE, 10, &got);
+    cr_assert_not_null(a);
+    const struct kafka_produce_response_partition_produce_response *p = a->responses[0].partition_responses;
+    cr_assert_eq(p[0].error_code, KERR_NOT_LEADER_OR_FOLLOWER);
+    cr_assert(p[0].current_leader.leader_id == 2 && p[0].current_leader.leader_epoch == 5);
+    cr_assert_eq(p[1].error_code, KERR_NOT_LEADER_OR_FOLLOWER);
+    cr_assert(p[1].current_leader.leader_id == -1 && p[1].current_leader.leader_epoch == 4);
+    cr_assert_eq(a->node_endpoints_count, 1);
+    cr_assert_eq(a->node_endpoints[0].node_id, 2);
+}
+
+/* Perhaps written: no leader is told, and it is not sent again. */
+Test(hot_path, produce_of_unknown_outcome_is_sent_once)
+{
+    static const int32_t partition = 0;
+
+    send_produce(10, 1, 1, &partition, 1);
+    world_lead(0, 2);
+    world_end_call(0, KARST__BUS__OUTCOME__OUTCOME_UNKNOWN);
+    cr_assert_eq(produced(10, 1, 0)->error_code, KERR_REQUEST_TIMED_OUT);
+    world_pass(60000);
+    cr_assert_eq(world_call_count, 1);
 }
 
 Test(hot_path, produce_outlives_its_client)
@@ -372,8 +407,113 @@ Test(hot_path, fetch_of_two_nodes)
     world_pass(10);
     cr_assert(world_calls[1 - to_1].cancelled);
     world_end_call(1 - to_1, KARST__BUS__OUTCOME__OUTCOME_CANCELLED);
+    cr_assert_eq(world_call_count, 3, "asked for what it has");
+    q = world_calls[2].body;
+    cr_assert(world_calls[2].peer == 2 && q->max_wait_ms == 0 && q->n_partitions == 1);
+    reply_reads(2, 7, 1, NULL);
     const struct kafka_fetch_response *a = fetched(12, 1);
     cr_assert(slice_eq_str(a->responses[0].partitions[0].records, "data"));
+    cr_assert_eq(a->responses[0].partitions[1].error_code, KERR_NONE);
+    cr_assert_eq(a->responses[0].partitions[1].high_watermark, 7);
+}
+
+/* A node that does not even tell what it has keeps nobody waiting. */
+Test(hot_path, fetch_of_two_nodes_of_which_one_is_silent)
+{
+    static const struct asked two[] = {{0, 5}, {3, 5}};
+
+    send_fetch(12, 1, 0, -1, two, 2);
+    size_t to_1 = world_calls[0].peer == 1 ? 0 : 1;
+    reply_reads(to_1, 9, 1, "data");
+    world_pass(10);
+    world_end_call(1 - to_1, KARST__BUS__OUTCOME__OUTCOME_CANCELLED);
+    cr_assert_eq(world_call_count, 3);
+    cr_assert_null(world_receive(KAFKA_API_FETCH, 12, NULL));
+    world_pass(60);
+    cr_assert(world_calls[2].cancelled);
+    world_end_call(2, KARST__BUS__OUTCOME__OUTCOME_CANCELLED);
+    const struct kafka_fetch_response *a = fetched(12, 1);
+    cr_assert(slice_eq_str(a->responses[0].partitions[0].records, "data"));
+    cr_assert_eq(a->responses[0].partitions[1].error_code, KERR_NOT_LEADER_OR_FOLLOWER);
+}
+
+/* A parked Read goes to the new leader, which says whether the client may read on. */
+Test(hot_path, fetch_moves_with_the_leader)
+{
+    static const struct asked two[] = {{0, 5}, {1, 6}};
+
+    send_fetch(18, 1, 0, 0, two, 2);
+    world_lead(0, 2);
+    cr_assert(world_calls[0].cancelled && world_call_count == 1);
+    world_end_call(0, KARST__BUS__OUTCOME__OUTCOME_CANCELLED);
+    cr_assert_eq(world_call_count, 3);
+    size_t to_2 = world_calls[1].peer == 2 ? 1 : 2;
+    const Karst__Bus__ReadRequest *q = world_calls[to_2].body;
+    cr_assert(q->n_partitions == 1 && q->partitions[0]->partition == 0 && q->partitions[0]->fetch_offset == 5);
+    Karst__Bus__ReadReply reply = KARST__BUS__READ_REPLY__INIT;
+    Karst__Bus__ReadResult result = KARST__BUS__READ_RESULT__INIT, *list[] = {&result};
+    result.error = KERR_FENCED_LEADER_EPOCH;
+    result.payload = result.diverging_epoch = result.leader_id = -1;
+    reply.n_results = 1;
+    reply.results = list;
+    world_reply_read(to_2, &reply, NULL);
+    reply_reads(to_2 == 1 ? 2 : 1, 9, 1, NULL);
+    const struct kafka_fetch_response *a = fetched(18, 1);
+    const struct kafka_fetch_response_partition_data *p = a->responses[0].partitions;
+    cr_assert(p[0].error_code == KERR_FENCED_LEADER_EPOCH && p[0].current_leader.leader_id == 2);
+    cr_assert_eq(p[0].current_leader.leader_epoch, 5);
+    cr_assert(p[1].error_code == KERR_NONE && p[1].current_leader.leader_id == -1);
+    cr_assert_eq(a->node_endpoints_count, 1);
+    cr_assert_eq(a->node_endpoints[0].node_id, 2);
+}
+
+/* What waits for a dead node goes on at once when another leads; of those who are not concerned nobody notices. */
+Test(hot_path, fetch_leaves_a_dead_leader)
+{
+    static const struct asked one[] = {{0, 5}}, other[] = {{1, 5}};
+
+    send_fetch(12, 1, 0, -1, one, 1);
+    world_end_call(0, KARST__BUS__OUTCOME__OUTCOME_UNKNOWN); /* and it would be asked again */
+    world_lead(0, 2);
+    cr_assert_eq(world_call_count, 2);
+    cr_assert_eq(world_calls[1].peer, 2);
+    reply_reads(1, 9, 1, "data");
+    cr_assert(slice_eq_str(fetched(12, 1)->responses[0].partitions[0].records, "data"));
+    send_fetch(12, 2, 0, -1, other, 1);
+    world_lead(0, 1);
+    cr_assert(!world_calls[2].cancelled);
+    world_lead(1, -1); /* nobody leads: it waits on for the one that did */
+    cr_assert(!world_calls[2].cancelled);
+    reply_reads(2, 9, 1, NULL);
+    (void)fetched(12, 2);
+}
+
+/* A set that a node keeps of the session is given up with the leader of one of its partitions. */
+Test(hot_path, fetch_set_moves_with_a_leader)
+{
+    static const struct asked eight[] = {{0, 1}, {1, 1}, {4, 1}, {5, 1}, {6, 1}, {7, 1}, {8, 1}, {9, 1}};
+
+    send_fetch(18, 1, 0, 0, eight, 8);
+    reply_reads(0, 9, 8, NULL);
+    int32_t id = fetched(18, 1)->session_id;
+    send_fetch(18, 2, id, 1, NULL, 0);
+    const Karst__Bus__ReadRequest *q = world_calls[1].body;
+    cr_assert(q->set_new && q->n_partitions == 8);
+    world_lead(9, 2);
+    cr_assert(world_calls[1].cancelled);
+    world_end_call(1, KARST__BUS__OUTCOME__OUTCOME_CANCELLED);
+    cr_assert_eq(world_call_count, 4);
+    for (size_t i = 2; i < 4; i++) {
+        q = world_calls[i].body;
+        cr_assert_eq(q->set_id, 0);
+        cr_assert_eq(q->n_partitions, world_calls[i].peer == 1 ? 7 : 1);
+        reply_reads(i, 10, q->n_partitions, NULL);
+    }
+    const struct kafka_fetch_response *a = fetched(18, 2);
+    int32_t told = 0;
+    for (int32_t i = 0; i < a->responses_count; i++)
+        told += a->responses[i].partitions_count;
+    cr_assert_eq(told, 8, "the high watermark has moved");
 }
 
 Test(hot_path, fetch_ends_with_its_client)

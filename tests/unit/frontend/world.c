@@ -1,6 +1,7 @@
 /* world.c - see world.h. */
 #include "tests/unit/frontend/world.h"
 #include "kafka/apis.h"
+#include "kafka/partition_change_record.h"
 #include "kafka/partition_record.h"
 #include "kafka/register_broker_record.h"
 #include "kafka/request_header.h"
@@ -28,6 +29,8 @@ static struct listener listener = {
 static struct listener *listeners[] = {&listener};
 static struct arena *memory;
 static bool is_closed;
+
+static void turn(void);
 
 /* ---- the image ---- */
 
@@ -84,6 +87,32 @@ static struct image *make_image(void)
     image_release(empty);
     buf_free(&bytes);
     return image;
+}
+
+void world_lead(int32_t partition, int32_t leader)
+{
+    struct buf bytes = {0};
+    struct batch_builder b;
+    struct batch_options o = BATCH_OPTIONS;
+    struct kafka_partition_change_record m;
+    struct image *image;
+
+    o.leader_epoch = 1;
+    o.base_offset = image_offset(world.image) + 1;
+    batch_begin(&b, &bytes, &o);
+    kafka_partition_change_record_init(&m);
+    m.partition_id = partition;
+    m.topic_id = WORLD_TOPIC_A;
+    m.leader = leader;
+    put(&b, METARECORD_PARTITION_CHANGE, 0, &m);
+    cr_assert_eq(batch_end(&b), 0);
+    cr_assert_eq(image_apply(world.image, buf_slice(&bytes), &image, NULL), 0);
+    image_release(world.image);
+    world.image = image;
+    world.leaders_number++;
+    buf_free(&bytes);
+    fetch_leaders_changed(&world);
+    turn();
 }
 
 /* ---- the client ---- */

@@ -29,6 +29,9 @@ extern const struct uuid WORLD_TOPIC_A; /* "a": 0, 1, 4 to 11 led by broker 1, 2
 void world_open(void);
 void world_close(void);
 
+/* A new image, in which the partition of WORLD_TOPIC_A has that leader, one epoch later. */
+void world_lead(int32_t partition, int32_t leader);
+
 /* A request of that API and version from the client. */
 void world_send(int16_t key, int16_t version, int32_t correlation, const void *request);
 /* The next answer, decoded (it lives as long as the world), or NULL; *ret_correlation may be NULL. */
