@@ -9,7 +9,7 @@
  *
  * What it leads follows in the same batch (partition_change.c). A life that ended without controlled shutdown is
  * unclean: what it had may be lost, and it leaves the eligible replicas, too. Any other service is there from its
- * registration until its session ends. */
+ * registration until its session ends; that of a front end outlives an orderly stop, too. */
 #include <stdlib.h>
 
 #include "kafka/broker_registration_change_record.h"
@@ -22,6 +22,10 @@
 
 /* The lowest versions that have what these changes carry; Kafka writes them so. */
 enum { CHANGE_FENCED = 0, CHANGE_SHUTDOWN = 1, SESSIONS_MAX = 4096 };
+
+/* Brokers have their addresses at front ends, and clients know these: they move when a front end has been away for so
+ * long, not when it is started again. */
+enum { FRONTEND_SESSION_MS = 30000 };
 
 static const char *const too_many = "Too many services are registered.";
 
@@ -51,7 +55,8 @@ static struct session *touch(struct controller *c, int32_t role, int32_t id, uin
     }
     s->incarnation = incarnation;
     s->epoch = epoch;
-    s->deadline_ms = now_ms + c->session_timeout_ms;
+    s->deadline_ms = now_ms + (role == ROLE_FRONTEND ? MAX(c->session_timeout_ms, (uint32_t)FRONTEND_SESSION_MS)
+                                                     : c->session_timeout_ms);
     return s;
 }
 
@@ -431,7 +436,7 @@ enum kafka_error controller_heartbeat(struct controller *c, const struct control
         return KERR_STALE_BROKER_EPOCH;
     if (h->want_shutdown && h->role != ROLE_STORAGE) {
         ret_answer->should_shut_down = true;
-        if (s != NULL)
+        if (s != NULL && h->role != ROLE_FRONTEND)
             end_session(c, s);
         return KERR_NONE;
     }

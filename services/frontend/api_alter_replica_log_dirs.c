@@ -38,14 +38,8 @@ static void fail(struct request *r, enum kafka_error error, const char *message)
     request_reply(r, &response);
 }
 
-static void handle(struct request *r)
-{
-    int32_t broker = r->client.broker_id >= 0 ? r->client.broker_id : request_any_broker(r);
-    if (broker < 0)
-        fail(r, KERR_BROKER_NOT_AVAILABLE, NULL);
-    else
-        request_forward(r, KARST__BUS__ROLE__ROLE_STORAGE, broker, 0, NULL);
-}
-
-const struct api_handler api_alter_replica_log_dirs = {
-    .key = KAFKA_API_ALTER_REPLICA_LOG_DIRS, .version_min = 1, .version_max = 2, .handle = handle, .fail = fail};
+const struct api_handler api_alter_replica_log_dirs = {.key = KAFKA_API_ALTER_REPLICA_LOG_DIRS,
+                                                       .version_min = 1,
+                                                       .version_max = 2,
+                                                       .handle = request_forward_to_broker,
+                                                       .fail = fail};

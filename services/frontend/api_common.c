@@ -58,10 +58,10 @@ enum kafka_error api_partition_leader(const struct image *image, struct slice to
     return KERR_NONE;
 }
 
-void api_newest_leader(const struct frontend *f, struct uuid topic_id, int32_t partition, int32_t *ret_leader,
+void api_newest_leader(const struct image *newest, struct uuid topic_id, int32_t partition, int32_t *ret_leader,
                        int32_t *ret_epoch)
 {
-    const struct image_topic *t = image_topic_by_id(frontend_image(f), topic_id);
+    const struct image_topic *t = image_topic_by_id(newest, topic_id);
     const struct image_partition *p = t != NULL ? image_partition(t, partition) : NULL;
     *ret_leader = p != NULL ? p->leader : -1;
     *ret_epoch = p != NULL ? p->leader_epoch : -1;

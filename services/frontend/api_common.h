@@ -39,7 +39,7 @@ enum kafka_error api_partition_leader(const struct image *image, struct slice to
 
 /* Who leads by the newest image, for an answer that says that another one does (KIP-951); both -1: there is no such
  * partition any more. */
-void api_newest_leader(const struct frontend *f, struct uuid topic_id, int32_t partition, int32_t *ret_leader,
+void api_newest_leader(const struct image *newest, struct uuid topic_id, int32_t partition, int32_t *ret_leader,
                        int32_t *ret_epoch);
 
 /* The group service that owns the coordinator partition of a group. KERR_NONE, or COORDINATOR_NOT_AVAILABLE while the

@@ -117,11 +117,37 @@ static void fill_entry(struct describe *d, entry *e, const struct config_key *ke
     }
 }
 
+/* The file that we read is that of one node. Of another's we know its id; what else is each node's own is left out. */
+static bool is_of_other_node(const struct describe *d)
+{
+    return d->resource->resource_type == IMAGE_BROKER &&
+           strtol(d->broker, NULL, 10) != config_int(frontend_config(d->r->frontend), "node.id");
+}
+
+static bool is_nodes_own(const char *name)
+{
+    static const char *const own[] = {"broker.rack", "log.dir", "log.dirs", "metadata.log.dir"};
+    bool found = false;
+    for (size_t i = 0; i < COUNTOF(own); i++)
+        found = found || strcmp(own[i], name) == 0;
+    return found;
+}
+
+static void name_node(struct describe *d, entry *e)
+{
+    struct slice id = slice_str(arena_str(d->r->arena, slice_str(d->broker)));
+    e->value = id;
+    for (int32_t i = 0; i < e->synonyms_count; i++)
+        if (e->synonyms[i].source == CONFIG_SOURCE_STATIC)
+            e->synonyms[i].value = id;
+}
+
 /* All listed keys of a scope that were asked for; only_overridden: of these what is set dynamically. */
 static void add_scope(struct describe *d, result *row, enum config_scope scope, bool only_overridden)
 {
     size_t count;
     const struct config_key *keys = config_keys(scope, &count);
+    bool is_other = is_of_other_node(d);
     for (size_t i = 0; i < count; i++) {
         struct slice ignored;
         if (keys[i].internal || !is_asked(d, slice_str(keys[i].name)))
@@ -129,7 +155,11 @@ static void add_scope(struct describe *d, result *row, enum config_scope scope, 
         if (only_overridden && !find_override(d, CONFIG_SOURCE_BROKER, keys[i].name, &ignored) &&
             !find_override(d, CONFIG_SOURCE_DEFAULT_BROKER, keys[i].name, &ignored))
             continue;
+        if (is_other && is_nodes_own(keys[i].name))
+            continue;
         fill_entry(d, &row->configs[row->configs_count++], &keys[i]);
+        if (is_other && (strcmp(keys[i].name, "node.id") == 0 || strcmp(keys[i].name, "broker.id") == 0))
+            name_node(d, &row->configs[row->configs_count - 1]);
     }
 }
 

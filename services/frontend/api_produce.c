@@ -79,7 +79,7 @@ static void tell_leader(struct produce *p, const struct part *part, int32_t lead
 
     if (p->r->version < LEADERS_TOLD_FROM || out->error_code != KERR_NOT_LEADER_OR_FOLLOWER)
         return;
-    api_newest_leader(p->r->frontend, part->topic->id, part->partition->partition, &known, &known_epoch);
+    api_newest_leader(p->r->frontend->image, part->topic->id, part->partition->partition, &known, &known_epoch);
     bool is_newer = leader < 0 || known_epoch > epoch;
     out->current_leader.leader_id = is_newer ? known : leader;
     out->current_leader.leader_epoch = is_newer ? known_epoch : epoch;

@@ -150,7 +150,7 @@ static bool tell_leader(const struct request *r, const struct session_key *key, 
         data->current_leader.leader_id = data->current_leader.leader_epoch = -1;
         return false;
     }
-    api_newest_leader(r->frontend, key->topic_id, key->partition, &known, &known_epoch);
+    api_newest_leader(r->frontend->image, key->topic_id, key->partition, &known, &known_epoch);
     if (data->current_leader.leader_id < 0 || known_epoch > data->current_leader.leader_epoch) {
         data->current_leader.leader_id = known;
         data->current_leader.leader_epoch = known_epoch;

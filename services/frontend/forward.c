@@ -174,3 +174,13 @@ void request_forward(struct request *r, Karst__Bus__Role role, int32_t id, uint3
     *ctx = on_response;
     request_call(r, role, id, r->handler->key, r->version, r->body, timeout_ms, on_forwarded, ctx);
 }
+
+void request_forward_to_broker(struct request *r)
+{
+    int32_t broker = r->client.broker_id >= 0 ? r->client.broker_id : request_any_broker(r);
+
+    if (broker < 0)
+        request_reply_error(r, KERR_BROKER_NOT_AVAILABLE, NULL);
+    else
+        request_forward(r, KARST__BUS__ROLE__ROLE_STORAGE, broker, 0, NULL);
+}

@@ -119,6 +119,10 @@ typedef void request_response_fn(struct request *r, void *response);
 void request_forward(struct request *r, Karst__Bus__Role role, int32_t id, uint32_t timeout_ms,
                      request_response_fn *on_response);
 
+/* The same to the storage node of the broker that the connection stands for, or of any when it stands for none.
+ * BROKER_NOT_AVAILABLE when there is none. */
+void request_forward_to_broker(struct request *r);
+
 /* One call among several, of any API: for requests that scatter over nodes, or that need another API (CreateTopics for
  * FindCoordinator). done runs exactly once, never from inside request_call, with KERR_NONE and the response (as above),
  * or with KERR_NOT_LEADER_OR_FOLLOWER  certainly not executed: not sent, refused, overloaded KERR_REQUEST_TIMED_OUT

@@ -76,6 +76,26 @@ Test(services, session_timeout_fences)
     cr_assert_eq(help_take(&h), 0);
 }
 
+/* Clients know the addresses of front ends: these outlive 30 s of silence, also behind an orderly stop. */
+Test(services, front_end_is_waited_for)
+{
+    enum { FRONTEND = 3 };
+    int64_t epoch = help_register(&h, FRONTEND, 1, 11, -1);
+    h.now_ms += 10000;
+    help_beat(&h, FRONTEND, 1, 11, epoch, false);
+    cr_assert(help_beat(&h, FRONTEND, 1, 11, epoch, true).should_shut_down);
+    h.now_ms += 29999;
+    controller_tick(h.c, h.now_ms);
+    help_take(&h);
+    cr_assert_not_null(image_service(controller_image(h.c), FRONTEND, 1));
+    help_register(&h, FRONTEND, 1, 12, -1);
+    cr_assert_eq(image_service(controller_image(h.c), FRONTEND, 1)->incarnation, 12);
+    h.now_ms += 30000;
+    controller_tick(h.c, h.now_ms);
+    help_take(&h);
+    cr_assert_null(image_service(controller_image(h.c), FRONTEND, 1));
+}
+
 /* A fenced broker without its registration in its image stays fenced; asking for the log behind it is enough. */
 Test(services, follow_unfences)
 {
