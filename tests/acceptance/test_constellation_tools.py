@@ -173,3 +173,31 @@ def test_front_ends_are_killed_under_load(three):
         assert [v for _, v in acked] == values[:len(acked)] == list(range(len(acked)))
     assert three.process("frontend", 1)["restarts"] == three.process("frontend", 2)["restarts"] == 4
     assert places(three) == before
+
+
+def test_two_listeners(own_folder):
+    """Each client is told of brokers at the listener that it came by, with ports of their own there, too."""
+    port = harness.free_port([n + k for n in (0, 20, 100, 120) for k in range(4)])
+    cluster = harness.Karst(own_folder, port=port, storage=3, frontends=2, config={
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},OTHER://127.0.0.1:{port + 20}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port},OTHER://localhost:{port + 20}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,OTHER:PLAINTEXT,CONTROLLER:PLAINTEXT"})
+    command = [x for x in cluster.up_command("-d") if x not in ("--listen", cluster.address)]
+    outcome = harness.run(command, timeout=60)
+    try:
+        assert outcome.status == 0, str(outcome)
+        wait_until(cluster.is_whole, 40, "all brokers")
+        create(cluster, "t", 3, replication_factor=1)
+        for shift, host in ((0, "127.0.0.1"), (20, "localhost")):
+            for front_end in (0, 100):
+                brokers = cluster.ask("Metadata", 9, {"Topics": []}, port=port + front_end + shift)["Brokers"]
+                assert {b["Host"] for b in brokers} == {host}
+                assert all(b["Port"] - port - shift - b["NodeId"] in (0, 100) for b in brokers)
+                assert len({b["Port"] for b in brokers}) == 3
+        for address in (f"127.0.0.1:{port}", f"localhost:{port + 120}"):
+            for partition in range(3):
+                assert harness.run(["kcat", "-b", address, "-t", "t", "-p", str(partition), "-P"], input="x\n").status == 0
+                read = harness.run(["kcat", "-b", address, "-t", "t", "-p", str(partition), "-C", "-e", "-q"])
+                assert read.status == 0 and "x" in read.out
+    finally:
+        cluster.close()
