@@ -193,7 +193,7 @@ void listeners_follow(struct frontend *f)
     const struct image_broker *const *brokers = image_brokers(f->image, &count);
     bool all = true;
 
-    f->has_broker_ports = f->has_broker_ports || count > 1;
+    f->has_broker_ports = f->has_broker_ports || (count > 1 && !config_bool(f->config, "karst.one.address"));
     if (!f->has_broker_ports || f->is_draining)
         return;
     for (size_t i = 0; i < f->bootstrap_count; i++)

@@ -29,12 +29,17 @@ static int open_one(const struct config *c, const char *host, int port, struct p
     return 0;
 }
 
+static bool has_broker_ports(const struct config *c, const struct nodes *n)
+{
+    return n->storage > 1 && !config_bool(c, "karst.one.address");
+}
+
 /* A listener's own port stands for no broker when there are several; each has one of its own then, its id above. */
 static int open_listener(const struct config *c, const struct config_listener *l, const struct nodes *n, int shift,
                          struct ports *ports, char **ret_error)
 {
     int node = config_int(c, "node.id"), r = open_one(c, l->host, l->port + shift, ports, ret_error);
-    for (int id = node; r == 0 && n->storage > 1 && id < node + n->storage; id++)
+    for (int id = node; r == 0 && has_broker_ports(c, n) && id < node + n->storage; id++)
         r = open_one(c, l->host, l->port + shift + id, ports, ret_error);
     return r;
 }
@@ -67,7 +72,7 @@ void ports_tell(const struct config *c, const struct nodes *n, const struct port
     struct arena *a = arena_new(0);
     const char *brokers = "";
     int node = config_int(c, "node.id");
-    for (int id = node; n->storage > 1 && id < node + n->storage; id++)
+    for (int id = node; has_broker_ports(c, n) && id < node + n->storage; id++)
         brokers = arena_printf(a, "%s%s%d", brokers, *brokers ? "," : "", id);
     snprintf(count, sizeof(count), "%zu", ports->count);
     setenv("KARST_LISTEN_FDS", count, 1);

@@ -201,3 +201,20 @@ def test_two_listeners(own_folder):
                 assert read.status == 0 and "x" in read.out
     finally:
         cluster.close()
+
+
+def test_one_address(own_folder):
+    """All brokers at one address: enough for Java's clients."""
+    cluster = harness.Karst(own_folder, port=harness.free_port(), storage=3, config={"karst.one.address": "true"})
+    try:
+        cluster.start()
+        brokers = cluster.ask("Metadata", 9, {"Topics": []})["Brokers"]
+        assert sorted(b["NodeId"] for b in brokers) == [1, 2, 3] and {b["Port"] for b in brokers} == {cluster.port}
+        assert cluster.tool("topics", "--create", "--topic", "t", "--partitions", "3").status == 0
+        assert set(leaders(cluster, "t").values()) == {1, 2, 3}
+        lines = "".join(f"{i}\n" for i in range(90))
+        assert cluster.tool("console-producer", "--topic", "t", "--command-property", "batch.size=16", input=lines).status == 0
+        read = cluster.tool("console-consumer", "--topic", "t", "--from-beginning", "--group", "g", "--max-messages", "90", timeout=60)
+        assert sorted(map(int, read.out.split())) == list(range(90)), str(read)
+    finally:
+        cluster.close()
