@@ -332,18 +332,9 @@ def acceptance(name, tests, env=None):
     count_junit(name, report, status, output, seconds)
 
 
-# Minutes each, and sensitive to whatever else the machine does: a step of their own (scripts/test long), no part of a whole run.
-LONG = ["tests/acceptance/test_swap_ten.py", "tests/acceptance/test_full_disk.py"]
-
-
 def step_acceptance():
     if build("release"):
-        acceptance("acceptance", ["tests/acceptance", *(f"--ignore={path}" for path in LONG)])
-
-
-def step_long():
-    if build("release"):
-        acceptance("long", LONG)
+        acceptance("acceptance", ["tests/acceptance"])
 
 
 COPIED = ["bad_input", "clients", "fetch_sessions", "kill", "large_fetch", "processes", "slow_readers"]
@@ -372,7 +363,7 @@ def step_instructions():
 
 STEPS = {"format": step_format, "includes": step_includes, "compatibility": step_compatibility, "unit": step_unit, "ctest": step_ctest,
          "sim": step_sim, "torture": step_torture, "torture-short": step_torture_short, "fuzz": step_fuzz, "fuzz-short": step_fuzz_short, "asan": step_asan, "tsan": step_tsan, "wire": step_wire,
-         "acceptance": step_acceptance, "long": step_long, "copied": step_copied, "bench": step_bench, "instructions": step_instructions}
+         "acceptance": step_acceptance, "copied": step_copied, "bench": step_bench, "instructions": step_instructions}
 FULL = ["format", "includes", "compatibility", "unit", "ctest", "bench", "sim", "torture", "fuzz", "asan", "tsan", "wire", "instructions", "acceptance", "copied"]
 FAST = ["format", "includes", "compatibility", "unit", "ctest", "bench", "sim", "torture-short", "fuzz-short"]
 

@@ -33,7 +33,7 @@ struct checkpoint {
     struct logdir_offset *offsets;
     size_t count;
     uint32_t crc;
-    uint32_t *last_crc;
+    struct checkpoint_state *last;
     int err;
 };
 
@@ -56,10 +56,10 @@ static int64_t kept_line(const struct unopened *u, offset_fn *fn)
                             : u->log_start;
 }
 
-static struct checkpoint *gather(struct directory *d, const char *name, offset_fn *fn, uint32_t *last_crc)
+static struct checkpoint *gather(struct directory *d, const char *name, offset_fn *fn, struct checkpoint_state *last)
 {
     struct checkpoint *c = xcalloc(1, sizeof *c);
-    *c = (struct checkpoint){.dir = d, .name = name, .last_crc = last_crc};
+    *c = (struct checkpoint){.dir = d, .name = name, .last = last};
     c->offsets = xcalloc(d->replica_count + HASH_COUNT(d->unopened) + 1, sizeof *c->offsets);
     for (struct replica *r = d->storage->replicas; r != NULL; r = r->hh.next) {
         if (r->dir == d)
@@ -77,29 +77,29 @@ static struct checkpoint *gather(struct directory *d, const char *name, offset_f
 
 static struct checkpoint *gather_points(struct directory *d)
 {
-    return gather(d, LOGDIR_RECOVERY_POINTS, point_of, &d->points_crc);
+    return gather(d, LOGDIR_RECOVERY_POINTS, point_of, &d->points);
 }
 
 static struct checkpoint *gather_marks(struct directory *d)
 {
-    return gather(d, LOGDIR_HIGH_WATERMARKS, mark_of, &d->marks_crc);
+    return gather(d, LOGDIR_HIGH_WATERMARKS, mark_of, &d->marks);
 }
 
 static struct checkpoint *gather_starts(struct directory *d)
 {
-    return gather(d, LOGDIR_LOG_STARTS, start_of, &d->starts_crc);
+    return gather(d, LOGDIR_LOG_STARTS, start_of, &d->starts);
 }
 
 static struct checkpoint *gather_cleaned(struct directory *d)
 {
-    return gather(d, LOGDIR_CLEANED, clean_of, &d->clean_crc);
+    return gather(d, LOGDIR_CLEANED, clean_of, &d->cleaned);
 }
 
 /* It is about to be written: what of the recovery points will be on the disk then. */
 static void note_points(struct checkpoint *c, bool written)
 {
     struct directory *d = c->dir;
-    if (c->last_crc != &d->points_crc)
+    if (c->last != &d->points)
         return;
     for (struct replica *r = d->storage->replicas; r != NULL; r = r->hh.next) {
         if (r->dir != d)
@@ -125,15 +125,29 @@ static void checkpoint_free(struct checkpoint *c)
     free(c);
 }
 
+/* A full disk is told once, and its end: the next timer tries again, and what the file says meanwhile is old but true.
+ */
+static void tell(const struct checkpoint *c)
+{
+    bool no_room = c->err == -ENOSPC;
+    if (no_room && !c->last->no_room)
+        log_error("%s/%s cannot be written: the disk is full; it stays as it was until there is room", c->dir->path,
+                  c->name);
+    else if (c->err < 0 && !no_room)
+        log_error("%s/%s: %s", c->dir->path, c->name, strerror(-c->err));
+    else if (c->err == 0 && c->last->no_room)
+        log_info("%s/%s is written again", c->dir->path, c->name);
+    c->last->no_room = no_room;
+}
+
 static int finish_checkpoint(struct checkpoint *c)
 {
     struct directory *d = c->dir;
     int err = c->err;
+    tell(c);
     if (err == 0) {
-        *c->last_crc = c->crc;
+        c->last->crc = c->crc;
         note_points(c, true);
-    } else {
-        log_error("%s/%s: %s", d->path, c->name, strerror(-err));
     }
     checkpoint_free(c);
     if (err < 0 && err != -ENOSPC)
@@ -152,7 +166,7 @@ static void on_written(void *ctx)
 
 static bool is_to_be_written(const struct checkpoint *c)
 {
-    return !c->dir->storage->draining && c->dir->failed == 0 && c->crc != *c->last_crc;
+    return !c->dir->storage->draining && c->dir->failed == 0 && c->crc != c->last->crc;
 }
 
 /* On the slow pool, and only when something has changed. One at a time in a directory: the next timer brings what this
@@ -246,7 +260,7 @@ void checkpoints_write_points(struct directory *d)
 /* Kafka makes the file before there is a line; who has none yet leaves it as it is. */
 static bool is_worth_it(const struct checkpoint *c)
 {
-    return c->count > 0 || *c->last_crc != 0;
+    return c->count > 0 || c->last->crc != 0;
 }
 
 void checkpoints_cleaned(struct directory *d)
@@ -261,7 +275,7 @@ void checkpoints_cleaned(struct directory *d)
 static int write_cleaned_now(struct directory *d)
 {
     struct checkpoint *c = gather_cleaned(d);
-    if (is_worth_it(c) && c->crc != *c->last_crc)
+    if (is_worth_it(c) && c->crc != c->last->crc)
         return write_now(c);
     checkpoint_free(c);
     return 0;
@@ -272,7 +286,7 @@ int checkpoints_arrival(struct directory *d)
     struct checkpoint *starts = gather_starts(d);
     ASSERT(!d->checkpointing && !d->writing_starts);
     int err = 0;
-    if (starts->crc != d->starts_crc)
+    if (starts->crc != d->starts.crc)
         err = write_now(starts);
     else
         checkpoint_free(starts);
@@ -281,7 +295,7 @@ int checkpoints_arrival(struct directory *d)
 
 static void rewrite(struct checkpoint *c)
 {
-    if (c->crc != *c->last_crc)
+    if (c->crc != c->last->crc)
         (void)write_now(c); /* a failure takes the directory offline */
     else
         checkpoint_free(c);

@@ -126,6 +126,12 @@ struct unopened {
     int64_t size_bytes;                                     /* of its .log files, when its damage was found */
 };
 
+/* A checkpoint file of a directory, as it was last written. */
+struct checkpoint_state {
+    uint32_t crc;
+    bool no_room; /* there was none on the disk, and that was told */
+};
+
 /* A folder of log.dirs. Its files are its own: a failure of one takes the partitions in it offline, and no others. */
 struct directory {
     struct storage *storage;
@@ -142,7 +148,7 @@ struct directory {
     bool was_clean;
     int64_t previous_epoch; /* of the broker, at its last clean stop; -1: not known */
     size_t replica_count;
-    uint32_t starts_crc, marks_crc, points_crc, clean_crc; /* of the checkpoints as last written */
+    struct checkpoint_state starts, marks, points, cleaned;
     bool checkpointing;
     bool writing_starts;
     bool names_gone; /* partitions were removed since the checkpoints were last looked at for that */

@@ -80,9 +80,11 @@ def wait_until(condition, timeout=20, what="the condition"):
 
 
 def alive(pid):
+    """Also where only its main thread has ended yet: the others hold its files and locks."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+            ended = f.read().rsplit(")", 1)[1].split()[0] in "ZX"
+        return not ended or len(os.listdir(f"/proc/{pid}/task")) > 1
     except OSError:
         return False
 

@@ -1,11 +1,14 @@
-"""The same batches sent to Karst and to Apache Kafka leave the same files, byte for byte."""
+"""The same batches sent to Karst and to Apache Kafka leave the same files, byte for byte; and what Karst builds again from the records
+are the files that Kafka wrote beside them. (Compaction is compared in test_compaction.py.)"""
 import contextlib
 import glob
 import os
 import re
+import shutil
 import signal
 import struct
 
+import confluent_kafka
 import pytest
 
 import ask
@@ -27,7 +30,9 @@ TOPICS = {
     "cut": {"segment.bytes": 1048576},
     "retained": {"segment.bytes": 1048576, "retention.bytes": 1200000},
     "flushed": {"segment.bytes": 1048576, "flush.messages": 1},
+    "stamped": {"segment.bytes": 1048576, "index.interval.bytes": 1000, "message.timestamp.type": "LogAppendTime"},
 }
+CLOCKED = {"stamped"}  # each broker's own clock is in its records
 
 
 def value(i, size):
@@ -49,7 +54,7 @@ class Batches:
         for i in range(160):
             self.at_ms += 100
             sizes = [1 + (i * 37) % 900] * (1 + i % 20)
-            for topic in ("plain", "sparse", "dense"):
+            for topic in ("plain", "sparse", "dense", "stamped"):
                 self.add(topic, sizes)
             self.add("unordered", sizes, at_ms=self.at_ms - (i * 7919) % 50000)
             self.add("producers", [400] * 3, producer=1000 + i % 4, epoch=self.life, sequence=i // 4 * 3)
@@ -111,6 +116,8 @@ def entries(name, data):
         return [struct.unpack(">ii", data[i:i + 8]) for i in range(0, len(data) - 7, 8)]
     if name.endswith(".timeindex"):
         return [struct.unpack(">qi", data[i:i + 12]) for i in range(0, len(data) - 11, 12)]
+    if name.endswith(".txnindex"):
+        return [struct.unpack(">hqqqq", data[i:i + 34]) for i in range(0, len(data) - 33, 34)]
     if name.endswith(".snapshot"):
         return [data[:10].hex(), *(struct.unpack(">qhiqiqiq", data[i:i + 46]) for i in range(10, len(data) - 45, 46))]
     if name.endswith(".log"):
@@ -125,8 +132,27 @@ def entries(name, data):
     return data.decode().split("\n")
 
 
-def shape(name, data, end):
+def without_clock(batches):
+    """Batches but for their largest timestamps, and so their CRCs."""
+    return [(*start, rest[:1] + rest[5:19] + rest[27:]) for *start, rest in batches]
+
+
+def wrong_times(found, name):
+    """Of a time index whose times nobody else has: an entry that its batch does not bear out, or one that is missing at the end."""
+    base, batches = int(name[:20]), entries(".log", found[name[:20] + ".log"])
+    times = {b + struct.unpack(">i", rest[7:11])[0]: struct.unpack(">q", rest[19:27])[0] for b, _, _, rest in batches}
+    noted = entries(name, found[name])
+    if noted != sorted(set(noted)) or [t for t, _ in noted] != [times.get(base + offset) for _, offset in noted]:
+        return "entries that are not what their batches say"
+    return None if noted[-1:] == [] or noted[-1][0] == max(times.values()) else "not the largest time at its end"
+
+
+def shape(topic, name, data, end):
     """What has to be equal of a file: all of it, but for the choices that docs/storage.md tells of."""
+    if topic in CLOCKED and name.endswith(".log"):
+        return without_clock(entries(name, data))
+    if topic in CLOCKED and name.endswith(".timeindex"):
+        return None
     if name.endswith(".snapshot"):  # the order of a map is nobody's promise; a recovered log remembers more batches, the last one counts
         return sorted({e[0]: e for e in entries(name, data)[1:]}.values()) if len(data) > 10 else data
     if name == "leader-epoch-checkpoint":  # an epoch that no record is in
@@ -156,7 +182,9 @@ def same(pair, when, live=False, recovered=False):
             # The entries of the active segment's indexes are written in bunches, and its files have room ahead.
             if live and name[:20] == newest and not name.endswith(".log"):
                 continue
-            a, b = shape(name, ours[name], end), shape(name, theirs[name], end)
+            if topic in CLOCKED and name.endswith(".timeindex"):
+                wrong += [f"{topic}/{name} of {w}: {x}" for w, f in (("us", ours), ("them", theirs)) if (x := wrong_times(f, name))]
+            a, b = shape(topic, name, ours[name], end), shape(topic, name, theirs[name], end)
             if a != b:
                 x, y = entries(name, ours[name]), entries(name, theirs[name])
                 k = next((i for i, (p, q) in enumerate(zip(x, y)) if p != q), min(len(x), len(y)))
@@ -241,3 +269,58 @@ def test_same_files(two):
     harness.side_by_side(*[c.stop for c in two])
     same(two, "stopped after a kill", recovered=True)
     same_checkpoints(two)
+
+
+def write_transactions(kafka, topic):
+    """Three producers whose transactions overlap, in some segments; two in five are aborted, and the last of each stays open."""
+    producers = [confluent_kafka.Producer({"bootstrap.servers": kafka.address, "transactional.id": f"t{i}", "log_level": 2}) for i in range(3)]
+    for p in producers:
+        p.init_transactions(30)
+        p.begin_transaction()
+    count = 210
+    for n in range(count):
+        p = producers[n % 3]
+        for i in range(10):
+            p.produce(topic, value(n, 1500), b"k%d" % i, partition=0)
+        assert p.flush(30) == 0
+        if n < count - 3:
+            (p.abort_transaction if n % 5 < 2 else p.commit_transaction)(30)
+            p.begin_transaction()
+    return producers
+
+
+def test_built_again(own_folder):
+    """Karst gets records of Kafka without anything beside them, and builds what Kafka had written: all indexes, the one of aborted
+    transactions, too, and the state of producers with their open transactions."""
+    kafka, karst = harness.Kafka(os.path.join(own_folder, "r")), harness.Karst(os.path.join(own_folder, "k"))
+    os.makedirs(kafka.folder)
+    kafka.start()
+    try:
+        answer = kafka.ask("CreateTopics", 7, {"Topics": [
+            {"Name": "txns", "NumPartitions": 1, "ReplicationFactor": 1, "Assignments": [],
+             "Configs": [{"Name": "segment.bytes", "Value": "1048576"}]}], "timeoutMs": 30000, "validateOnly": False})
+        assert answer["Topics"][0]["ErrorCode"] == 0, answer
+        producers = write_transactions(kafka, "txns")
+        kafka.stop()
+        assert len(producers) == 3
+        shutil.copytree(kafka.data, karst.data)
+        os.unlink(os.path.join(karst.data, ".kafka_cleanshutdown"))
+        os.unlink(os.path.join(karst.data, "recovery-point-offset-checkpoint"))
+        for path in glob.glob(os.path.join(karst.data, "txns-0", "*")):
+            if not path.endswith((".log", "partition.metadata")):
+                os.unlink(path)
+        karst.start()
+        harness.wait_until(lambda: first_offset(karst, "txns") == 0, 30, "the log")
+        karst.stop()
+        ours, theirs = files(karst, "txns"), files(kafka, "txns")
+        built = [n for n in theirs if n.endswith((".index", ".timeindex", ".txnindex"))]
+        assert sum(len(theirs[n]) // 34 for n in built if n.endswith(".txnindex")) > 40 and len(built) >= 9
+        for name in sorted(built):
+            assert ours.get(name, b"") == theirs[name], (name, entries(name, ours.get(name, b""))[:3], entries(name, theirs[name])[:3])
+        newest, end = max(n for n in theirs if n.endswith(".snapshot")), log_end(theirs)
+        for name in (newest, "leader-epoch-checkpoint"):
+            assert shape("txns", name, ours[name], end) == shape("txns", name, theirs[name], end)
+        assert [e[7] for e in entries(newest, ours[newest])[1:] if e[7] >= 0], "open transactions"
+    finally:
+        karst.close()
+        kafka.close()
