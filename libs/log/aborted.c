@@ -181,18 +181,27 @@ size_t txn_index_staged(const struct buf *entries)
 
 /* ---- for readers ---- */
 
-/* An offset that no record of the range reaches: of the first index entry behind it, or where the segment ends. */
+/* An offset that no record of the range reaches: of the first index entry behind it, or where the segment ends. An
+ * entry that is not true might let readers have what was aborted. */
 static int upper_of(struct log *l, const struct log_range *range, int64_t *ret_upper)
 {
     size_t i = log_segment_at(l, range->segment);
     struct segment *s = l->segments[i];
     uint64_t end = range->position + range->size_bytes;
+    struct batch b;
     int64_t key;
-    int found = end <= INT32_MAX ? index_ceiling(&s->offsets, (int32_t)end, &key) : 0;
-    if (found < 0)
+    int32_t position;
+    *ret_upper = i + 1 < l->segment_count ? l->segments[i + 1]->base : l->end;
+    int found = end <= INT32_MAX ? index_ceiling(&s->offsets, (int32_t)end, &key, &position) : 0;
+    if (found <= 0)
         return found;
-    *ret_upper = found == 1 ? s->base + key : i + 1 < l->segment_count ? l->segments[i + 1]->base : l->end;
-    return 0;
+    found = (uint64_t)position >= end ? segment_entry_holds(s, key, position, &b) : 0;
+    if (found == 1)
+        *ret_upper = s->base + key;
+    if (found != 0)
+        return MIN(found, 0);
+    s->misled = true;
+    return log_tell_damage(l, s, index_distrust(&s->offsets));
 }
 
 struct wanted {

@@ -205,14 +205,13 @@ static int count_below(struct index *x, int32_t value, uint32_t *ret_count)
     return 0;
 }
 
-int index_ceiling(struct index *x, int32_t value, int64_t *ret_key)
+int index_ceiling(struct index *x, int32_t value, int64_t *ret_key, int32_t *ret_value)
 {
     uint32_t low;
-    int32_t found;
     int err = count_below(x, value, &low);
     if (err < 0 || low == x->in_file)
         return err;
-    err = index_get(x, low, ret_key, &found);
+    err = index_get(x, low, ret_key, ret_value);
     return err < 0 ? err : 1;
 }
 

@@ -74,8 +74,9 @@ NODISCARD int index_get(struct index *x, uint32_t i, int64_t *ret_key, int32_t *
 NODISCARD int index_last(struct index *x, int64_t *ret_key, int32_t *ret_value);
 /* The last entry whose key is <= key. 1; 0: there is none; -errno. */
 NODISCARD int index_floor(struct index *x, int64_t key, int64_t *ret_key, int32_t *ret_value);
-/* The first entry of the file whose second field is >= value. 1; 0: there is none; -errno. */
-NODISCARD int index_ceiling(struct index *x, int32_t value, int64_t *ret_key);
+/* The first entry of the file whose second field is >= value; of one whose fields do not rise, any. 1; 0: there is
+ * none; -errno. */
+NODISCARD int index_ceiling(struct index *x, int32_t value, int64_t *ret_key, int32_t *ret_value);
 /* Closes the descriptor unless it was used since the last call. */
 void index_idle(struct index *x);
 /* The open descriptor, or -errno. */

@@ -4,19 +4,9 @@
  * the segment of the recovery point on is checked: the first bad one and all behind it are cut, indexes, epochs and
  * producer state are built again. A bad batch before the recovery point was flushed and acknowledged: that is damage,
  * not a torn tail, and the log does not open. */
-#include "libs/base/bytes.h"
 #include "libs/log/found.h"
 #include <inttypes.h>
 #include <stdatomic.h>
-
-/* A message of magic 0 or 1 (Kafka before 0.11): a CRC-32 at byte 12 of all that follows it. Zeros where a power cut
- * left a hole behind the first bytes of a batch look like magic 0, and must not pass. */
-static bool old_crc_holds(struct slice message)
-{
-    enum { CRC_AT = 12, BODY_AT = 16 };
-    return message.size > BODY_AT &&
-           get_u32(message.data + CRC_AT) == bytes_crc32(message.data + BODY_AT, message.size - BODY_AT);
-}
 
 /* Tells how far it is; true: to be given up. */
 static bool is_stopped(const struct log *l, uint64_t checked_bytes)
@@ -63,7 +53,7 @@ static int check_batches(struct log *l, struct segment *s, struct scan *sc, bool
         }
         if ((err = scan_body(sc, &b, position, &bytes)) < 0)
             return err;
-        if (b.magic == RECORDS_MAGIC ? !batch_crc_holds(&b, bytes) : !old_crc_holds(bytes)) {
+        if (!scan_crc_holds(&b, bytes)) {
             *ret_why = "CRC mismatch";
             return 0;
         }
@@ -136,7 +126,7 @@ static int begin_rebuild(struct log *l, struct segment *s, bool replay, uint64_t
     s->max_timestamp = s->first_timestamp = RECORDS_NO_TIMESTAMP;
     s->max_offset = s->base;
     s->since_index_bytes = 0;
-    s->max_known = s->first_known = true;
+    s->max_known = s->max_proved = s->first_known = true;
     return err;
 }
 
@@ -214,18 +204,16 @@ static int find_end(struct segment *s, int64_t *ret_end)
     int err = index_last(&s->offsets, &key, &position);
     if (err < 0 && err != -ENOENT)
         return err;
-    bool indexed = err == 0, wrong = false;
-    if (indexed && (key < 0 || position <= 0 || (uint64_t)position >= s->size_bytes))
-        return 1;
+    err = err == 0 ? segment_entry_holds(s, key, position, &b) : 1;
+    if (err <= 0)
+        return err < 0 ? err : 1;
     err = scan_begin(&sc, s, (uint64_t)position, SCAN_HEADERS);
     if (err < 0)
         return err;
-    while ((err = scan_next(&sc, &b, &at)) == 1) {
-        wrong |= indexed && at == (uint64_t)position && batch_last_offset(&b) != s->base + key;
+    while ((err = scan_next(&sc, &b, &at)) == 1)
         *ret_end = batch_next_offset(&b);
-    }
     scan_end(&sc);
-    return wrong || err == -ENODATA || err == -EBADMSG ? 1 : err;
+    return err == -ENODATA || err == -EBADMSG ? 1 : err;
 }
 
 static int rebuild_epochs(struct log *l)

@@ -13,21 +13,6 @@
 #include <limits.h>
 #include <stdlib.h>
 
-/* Does the batch at position end at that offset? 1, 0, -errno. */
-static int batch_ends_at(struct segment *s, uint64_t position, int64_t offset, struct batch *ret_batch)
-{
-    struct scan sc;
-    uint64_t at;
-    int err = scan_begin(&sc, s, position, BATCH_HEADER_SIZE);
-    if (err < 0)
-        return err;
-    err = scan_next(&sc, ret_batch, &at);
-    scan_end(&sc);
-    if (err == -ENODATA || err == -EBADMSG)
-        return 0;
-    return err < 0 ? err : err == 1 && batch_last_offset(ret_batch) == offset;
-}
-
 /* The entries of batches before the mark. Keys of .index are what .timeindex has as values. */
 static int count_sound(struct segment *s, int64_t mark, uint32_t *ret_offsets, uint32_t *ret_times, int32_t *ret_key,
                        int32_t *ret_position)
@@ -68,7 +53,7 @@ int segment_resume(struct segment *s, int64_t mark, uint64_t *ret_position)
     int err = count_sound(s, mark, &offsets, &times, &key, &position);
     if (err < 0 || offsets == 0 || position <= 0)
         return err;
-    err = batch_ends_at(s, (uint64_t)position, s->base + key, &b);
+    err = segment_entry_holds(s, key, position, &b);
     if (err <= 0 || (times == 0 && b.max_timestamp >= 0))
         return MIN(err, 0);
     err = index_keep(&s->offsets, offsets);

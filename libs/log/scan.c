@@ -1,4 +1,5 @@
 /* scan.c - batch after batch of a segment file, through a buffer that holds at least a header. */
+#include "libs/base/bytes.h"
 #include "libs/log/segment.h"
 #include <stdlib.h>
 
@@ -77,4 +78,18 @@ int scan_body(struct scan *sc, const struct batch *b, uint64_t position, struct 
         return err == -ENODATA ? -EIO : err;
     *ret_bytes = slice_make(sc->data + (position - sc->data_at), b->size);
     return 0;
+}
+
+/* A message of magic 0 or 1 (Kafka before 0.11): a CRC-32 at byte 12 of all that follows it. Zeros where a power cut
+ * left a hole behind the first bytes of a batch look like magic 0, and must not pass. */
+static bool old_crc_holds(struct slice message)
+{
+    enum { CRC_AT = 12, BODY_AT = 16 };
+    return message.size > BODY_AT &&
+           get_u32(message.data + CRC_AT) == bytes_crc32(message.data + BODY_AT, message.size - BODY_AT);
+}
+
+bool scan_crc_holds(const struct batch *b, struct slice bytes)
+{
+    return b->magic == RECORDS_MAGIC ? batch_crc_holds(b, bytes) : old_crc_holds(bytes);
 }

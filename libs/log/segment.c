@@ -158,7 +158,7 @@ int segment_create(struct segment *s, uint32_t index_bytes, bool preallocate, ui
     if (fd < 0)
         return fd;
     s->used = true;
-    s->max_known = s->first_known = true;
+    s->max_known = s->max_proved = s->first_known = true;
     s->preallocated = preallocate;
     s->reserved_to = 0;
     int err = preallocate ? file_ftruncate(s->fs, fd, segment_bytes) : 0;
@@ -361,6 +361,7 @@ int segment_truncate(struct segment *s, uint64_t size_bytes, int64_t offset)
     if (err < 0)
         return err;
     s->size_bytes = size_bytes;
+    s->proved.position = 0;
     s->reserved_to = 0;
     s->since_index_bytes = 0;
     return find_times(s);
@@ -381,53 +382,6 @@ int segment_load_max(struct segment *s)
     return 0;
 }
 
-/* The time index is gone: the headers of all batches say it, too. */
-static int scan_max(struct segment *s)
-{
-    struct scan sc;
-    struct batch b;
-    uint64_t at;
-    int64_t max = RECORDS_NO_TIMESTAMP, offset = s->base;
-    int err = scan_begin(&sc, s, 0, SCAN_HEADERS);
-    if (err < 0)
-        return err;
-    while ((err = scan_next(&sc, &b, &at)) == 1) {
-        if (b.max_timestamp > max) {
-            max = b.max_timestamp;
-            offset = batch_last_offset(&b);
-        }
-    }
-    scan_end(&sc);
-    if (err < 0)
-        return err;
-    s->max_timestamp = max;
-    s->max_offset = offset;
-    s->max_known = true;
-    return 0;
-}
-
-int segment_prove_max(struct segment *s)
-{
-    struct batch b;
-    uint64_t position;
-    int err = segment_load_max(s);
-    if (err < 0 || s->max_proved || s->size_bytes == 0)
-        return err;
-    err = segment_find(s, s->max_offset, &b, &position);
-    if (err < 0)
-        return err;
-    if (err == 0 || b.max_timestamp != s->max_timestamp || batch_last_offset(&b) < s->max_offset ||
-        b.base_offset > s->max_offset) {
-        if (index_count(&s->times) > 0)
-            s->misled = true;
-        err = index_distrust(&s->times);
-        if (err == 0)
-            err = scan_max(s);
-    }
-    s->max_proved = err >= 0;
-    return MIN(err, 0);
-}
-
 int segment_load_first(struct segment *s)
 {
     if (s->first_known)
@@ -445,44 +399,6 @@ int segment_load_first(struct segment *s)
     s->first_timestamp = err == 1 ? b.max_timestamp : RECORDS_NO_TIMESTAMP;
     s->first_known = true;
     return 0;
-}
-
-/* Goes through the batches from a position on. key: the index has the position for it; -ESTALE: it is not there. */
-static int find_from(struct segment *s, int64_t offset, uint64_t from, const int64_t *key, struct batch *ret_batch,
-                     uint64_t *ret_position)
-{
-    struct scan sc;
-    int err = scan_begin(&sc, s, from, SCAN_HEADERS);
-    if (err < 0)
-        return err;
-    bool prove = key != NULL;
-    while ((err = scan_next(&sc, ret_batch, ret_position)) == 1) {
-        if (prove && (ret_batch->base_offset > s->base + *key || batch_last_offset(ret_batch) < s->base + *key))
-            break;
-        prove = false;
-        if (batch_last_offset(ret_batch) >= offset)
-            break;
-    }
-    scan_end(&sc);
-    return prove && (err >= 0 || err == -EBADMSG || err == -ENODATA) ? -ESTALE : err;
-}
-
-int segment_find(struct segment *s, int64_t offset, struct batch *ret_batch, uint64_t *ret_position)
-{
-    int64_t key;
-    int32_t from = 0;
-    int err = index_floor(&s->offsets, offset - s->base, &key, &from);
-    if (err < 0)
-        return err;
-    if (err == 0)
-        return find_from(s, offset, 0, NULL, ret_batch, ret_position);
-    /* No entry is of the first batch: zeroes are none. */
-    err = from > 0 ? find_from(s, offset, (uint64_t)from, &key, ret_batch, ret_position) : -ESTALE;
-    if (err != -ESTALE)
-        return err;
-    s->misled = true;
-    err = index_distrust(&s->offsets);
-    return err < 0 ? err : find_from(s, offset, 0, NULL, ret_batch, ret_position);
 }
 
 static int doom_file(const struct segment *s, const char *path)

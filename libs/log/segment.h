@@ -30,6 +30,10 @@ struct segment {
     bool damaged; /* bytes that are no batch were met, and that was told */
     /* The largest timestamp so far, and the last offset of its batch; the timestamp is -1 in an empty segment. */
     bool max_known, max_proved;
+    struct {
+        int64_t key;
+        int32_t position;
+    } proved; /* the entry of .index that was found to be true last; position 0: none */
     int64_t max_timestamp, max_offset;
     /* The first batch's maxTimestamp, which segment.ms counts from; -1: none. */
     bool first_known;
@@ -95,6 +99,8 @@ NODISCARD int segment_load_max(struct segment *s);
 NODISCARD int segment_prove_max(struct segment *s);
 NODISCARD int segment_load_first(struct segment *s);
 
+/* Is that entry of .index true of the records? 1 with the batch at its position, 0, -errno. */
+NODISCARD int segment_entry_holds(struct segment *s, int64_t key, int32_t position, struct batch *ret_batch);
 /* The first batch whose last offset is >= offset. 1 with its header and position; 0: none; -EBADMSG, -ENODATA: what is
  * there is no batch; -errno. */
 NODISCARD int segment_find(struct segment *s, int64_t offset, struct batch *ret_batch, uint64_t *ret_position);
@@ -121,6 +127,8 @@ void scan_end(struct scan *sc);
 /* The next batch's header: 1 with *ret_position; 0 at the end; -ENODATA: cut short; -EBADMSG: no batch; -errno. Batches
  * of magic 0 and 1 (Kafka before 0.11) come with an offset, a size and no timestamp. */
 NODISCARD int scan_next(struct scan *sc, struct batch *ret_batch, uint64_t *ret_position);
+/* Does its CRC hold, of either kind? bytes: all of the batch. */
+bool scan_crc_holds(const struct batch *b, struct slice bytes);
 /* The whole bytes of the batch that scan_next just gave; valid until the next call. 0 or -errno. */
 NODISCARD int scan_body(struct scan *sc, const struct batch *b, uint64_t position, struct slice *ret_bytes);
 

@@ -31,7 +31,8 @@ static int find_in_batch(struct scan *sc, const struct batch *b, uint64_t positi
 }
 
 /* Where to begin: before an entry of the time index no record of the segment is later than it. 1 with the position; 0:
- * nothing of the segment is left; -errno. An entry is believed when the batch that it names has that time. */
+ * nothing of the segment is left; -errno. An entry is believed when the batch that it names has that time, and the
+ * segment's first batch no later one. */
 static int find_start(struct log *l, struct segment *s, int64_t time_ms, uint64_t *ret_position)
 {
     int64_t key;
@@ -40,8 +41,10 @@ static int find_start(struct log *l, struct segment *s, int64_t time_ms, uint64_
     int err = index_floor(&s->times, time_ms, &key, &value);
     int64_t from = err == 1 ? s->base + value : s->base;
     if (err == 1 && from >= l->start) {
-        err = segment_find(s, from, &b, ret_position);
-        if (err < 0 || (err == 1 && b.max_timestamp == key && b.base_offset <= from))
+        err = segment_load_first(s);
+        if (err == 0)
+            err = segment_find(s, from, &b, ret_position);
+        if (err < 0 || (err == 1 && b.max_timestamp == key && b.base_offset <= from && s->first_timestamp <= key))
             return err;
         s->misled = true;
         err = index_distrust(&s->times);

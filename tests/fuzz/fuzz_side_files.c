@@ -1,7 +1,8 @@
 // link: log records base
 /* fuzz_side_files.c - .index, .timeindex and .txnindex of any bytes: each by itself, compared with a look at all its
  * entries one after the other, and beside a good log, which opens after a clean stop and after a crash in the middle
- * of the segment (resume.c), and is then readable from each of its offsets. On a file system in memory. */
+ * of the segment (resume.c), is then readable from each of its offsets, and finds its times. On a file system in
+ * memory. */
 #include "libs/log/internal.h"
 #include "tests/fuzz/mem_files.h"
 #include "tests/fuzz/seeded.h"
@@ -136,20 +137,20 @@ static void check_sound(struct index *x, struct slice bytes, const struct entry 
 /* Of one whose entries rise a search finds what is there; of any other it ends, with an entry of it. */
 static void check_searches(struct index *x, struct slice bytes, struct entry wanted, bool sound)
 {
-    struct entry floor, ceiling = {0};
+    struct entry floor, ceiling = {0, 0};
     size_t n = bytes.size / x->entry_size, below = 0, less = 0;
     for (size_t i = 0; i < n; i++) {
         below += entry_at(bytes, x->entry_size, i).key <= wanted.key;
         less += entry_at(bytes, x->entry_size, i).value < wanted.value;
     }
     int has_floor = index_floor(x, wanted.key, &floor.key, &floor.value),
-        has_ceiling = index_ceiling(x, wanted.value, &ceiling.key);
+        has_ceiling = index_ceiling(x, wanted.value, &ceiling.key, &ceiling.value);
     ASSERT(has_floor >= 0 && has_floor <= 1 && has_ceiling >= 0 && has_ceiling <= 1);
     ASSERT(has_floor == 0 || floor.key <= wanted.key);
     if (sound) {
         ASSERT(has_floor == (below > 0) && has_ceiling == (less < n));
         ASSERT(below == 0 || floor.key == entry_at(bytes, x->entry_size, below - 1).key);
-        ASSERT(less == n || ceiling.key == entry_at(bytes, x->entry_size, less).key);
+        ASSERT(less == n || (ceiling.key == entry_at(bytes, x->entry_size, less).key && ceiling.value >= wanted.value));
     }
     ASSERT(index_truncate(x, wanted.value) == 0 && index_count(x) <= n);
     ASSERT(!sound || index_count(x) == less);
@@ -227,6 +228,17 @@ static int check_readable(struct log *l)
     return aborted;
 }
 
+/* Times of records rise, markers between them are of long ago. */
+static void check_times(struct log *l)
+{
+    struct log_offset found;
+    for (int i = 0; i < BATCHES - 1; i++) {
+        int64_t wanted = i % TXN_BATCHES == TXN_BATCHES - 1 ? i + 1 : i;
+        ASSERT(log_offset_by_time(l, 1000 + i, &found, NULL) == KERR_NONE && found.offset == wanted);
+    }
+    ASSERT(log_offset_of_max_time(l, &found, NULL) == KERR_NONE && found.offset == BATCHES - 2);
+}
+
 /* May the .txnindex that is there be the segment's, as far as one can see without the segment? */
 static bool txns_seem_right(void)
 {
@@ -243,7 +255,6 @@ static void beside_good_log(struct slice rest)
         return;
     uint8_t flags = rest.data[0];
     struct log_options o = options();
-    struct log_offset found;
     struct log *l;
     rest = slice_make(rest.data + 1, rest.size - 1);
     put_side(LOG, buf_slice(&good[LOG]));
@@ -254,24 +265,17 @@ static void beside_good_log(struct slice rest)
     bool whole = !(flags >> TXNS & 1) || !txns_seem_right();
     o.clean = flags & 1;
     o.recovery_point = o.clean ? good_end : mark;
-    /* After a clean stop indexes are taken as they are, and a wrong entry is met by who looks something up. */
-    bool trusted = o.clean && (flags >> INDEX & 1 || flags >> TIMES & 1);
-    int err = log_open(&o, &l);
-    ASSERT(trusted || err == 0);
-    if (err < 0)
-        return;
-    ASSERT(trusted || (log_start(l) == 0 && log_end(l) == good_end));
-    int aborted = trusted ? 0 : check_readable(l);
-    ASSERT(trusted || !whole || aborted == BATCHES / TXN_BATCHES);
+    ASSERT(log_open(&o, &l) == 0);
+    ASSERT(log_start(l) == 0 && log_end(l) == good_end);
+    if (flags >> FILES & 1)
+        check_times(l); /* before look-ups by offset did without a wrong index */
+    int aborted = check_readable(l);
+    ASSERT(!whole || aborted == BATCHES / TXN_BATCHES);
     ASSERT(o.clean || flags >> INDEX & 1 || flags >> TIMES & 1 || flags >> TXNS & 1 || l->marked);
-    enum kafka_error by_time = log_offset_by_time(l, 1000 + mark, &found, NULL);
-    ASSERT(trusted || (by_time == KERR_NONE && found.offset < good_end));
-    by_time = log_offset_of_max_time(l, &found, NULL);
-    ASSERT(trusted || (by_time == KERR_NONE && found.offset < good_end));
-    if (!trusted)
-        append(l, BATCHES);
-    ASSERT(trusted || log_end(l) == good_end + 1);
-    ASSERT(trusted || check_readable(l) == aborted);
+    check_times(l);
+    append(l, BATCHES);
+    ASSERT(log_end(l) == good_end + 1);
+    ASSERT(check_readable(l) == aborted);
     log_abandon(l);
 }
 

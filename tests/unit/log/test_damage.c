@@ -1,6 +1,8 @@
 /* test_damage.c - bytes that changed in files no start checks: whoever reads them is told, nobody else is hurt, and an
  * index that is wrong never decides what is read or removed. */
+#include "clean_help.h"
 #include "help.h"
+#include "libs/base/bytes.h"
 #include <criterion/criterion.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -34,7 +36,7 @@ static char *path_of(const char *dir, int64_t base, const char *kind)
 static void put(const char *dir, int64_t base, const char *kind, uint64_t at, const void *bytes, size_t size)
 {
     char *path = path_of(dir, base, kind);
-    int fd = file_open(&file_system_real, path, O_RDWR);
+    int fd = file_open(&file_system_real, path, O_RDWR | O_CREAT);
     cr_assert_geq(fd, 0);
     cr_assert_eq(file_write(&file_system_real, fd, bytes, size, at), 0);
     file_close(&file_system_real, fd);
@@ -158,18 +160,142 @@ Test(damage, indexes_that_were_never_cut_to_size_are_found_at_the_start)
     }
 }
 
-Test(damage, retention_does_not_believe_a_time_index)
+static void shorten(const char *dir, int64_t base, const char *kind, uint64_t size)
 {
-    struct log_options o = help_options(help_dir("damage-retention"));
+    char *path = path_of(dir, base, kind);
+    int fd = file_open(&file_system_real, path, O_RDWR);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(file_ftruncate(&file_system_real, fd, size), 0);
+    file_close(&file_system_real, fd);
+    free(path);
+}
+
+/* A record of 100 bytes that look like a message of magic 0 at offset 1, which ends where the record does. */
+static void append_like_a_message(struct log *l)
+{
+    static const uint8_t like[100] = {[7] = 1, [11] = 88, [12] = 1};
+    struct buf out = {0};
+    struct batch_builder b;
+    struct batch_options options = BATCH_OPTIONS;
+    batch_begin(&b, &out, &options);
+    batch_add(&b, HELP_NOW_MS, SLICE_OF("key"), slice_make(like, sizeof like), NULL, 0);
+    cr_assert_eq(batch_end(&b), 0);
+    struct log_append a = {.bytes = out.data, .size = out.size, .origin = LOG_FROM_CLIENT, .now_wall_ms = HELP_NOW_MS};
+    cr_assert_eq(log_stage(l, &a), KERR_NONE);
+    cr_assert_eq(log_commit(l), 0);
+    buf_free(&out);
+}
+
+Test(damage, an_entry_that_leads_into_a_batch_is_not_believed)
+{
+    struct log_options o = help_options(help_dir("damage-inside"));
+    o.config.index_interval_bytes = 1;
+    struct log *l = help_open(&o);
+    for (int i = 0; i < 4; i++)
+        append_like_a_message(l);
+    uint64_t size = log_size_bytes(l) / 4;
+    cr_assert_eq(log_close(l, HELP_NOW_MS), 0);
+    o.clean = true;
+    o.recovery_point = 4;
+    struct buf right = content(o.dir, 0, "index");
+    cr_assert_eq(right.size, 3 * 8);             /* of all but the first */
+    for (uint32_t at = 1; at < 4 * size; at++) { /* the first entry leads there, under each of the offsets */
+        for (uint8_t key = 0; key < 4; key++) {
+            uint8_t entry[8] = {0, 0, 0, key};
+            put_i32(entry + 4, (int32_t)at);
+            put(o.dir, 0, "index", 0, entry, sizeof entry);
+            l = help_open(&o);
+            for (int64_t i = 0; i < 4; i++) {
+                struct log_range r;
+                cr_assert_eq(log_locate(l, i, 4, 1, true, &r), KERR_NONE);
+                cr_assert_eq(r.position, (uint64_t)i * size, "offset %" PRId64 ", an entry %u to %u", i, key, at);
+            }
+            log_abandon(l);
+            put(o.dir, 0, "index", 0, right.data, right.size);
+        }
+    }
+    buf_free(&right);
+}
+
+static void count(void *ctx, int64_t producer_id UNUSED, int64_t first UNUSED)
+{
+    ++*(int *)ctx;
+}
+
+Test(damage, an_entry_that_is_not_true_hides_no_aborted_transaction)
+{
+    struct log_options o = help_options(help_dir("damage-aborted"));
+    o.config.index_interval_bytes = 1;
+    struct log *l = help_open(&o);
+    for (int i = 0; i < 10; i++) { /* 2i: records of a transaction, 2i + 1: its abort marker */
+        struct help_batch spec = HELP_BATCH;
+        spec.producer_id = 7;
+        spec.producer_epoch = 0;
+        spec.sequence = i;
+        spec.attributes = BATCH_ATTR_TRANSACTIONAL;
+        struct buf b = help_batch(&spec);
+        struct log_append a = {
+            .bytes = b.data, .size = b.size, .origin = LOG_FROM_COORDINATOR, .now_wall_ms = HELP_NOW_MS};
+        cr_assert_eq(log_stage(l, &a), KERR_NONE);
+        cr_assert_eq(log_commit(l), 0);
+        buf_free(&b);
+        (void)clean_append_marker(l, 7, 0, false, HELP_NOW_MS);
+    }
+    cr_assert_eq(log_close(l, HELP_NOW_MS), 0);
+    o.clean = true;
+    o.recovery_point = 20;
+    struct buf right = content(o.dir, 0, "index");
+    for (size_t i = 8; i + 16 < right.size; i += 8) {
+        uint8_t entry[8] = {0, 0, 0, 1};
+        memcpy(entry + 4, right.data + i + 4, 4); /* says of a later batch that it ends at offset 1 */
+        put(o.dir, 0, "index", i, entry, sizeof entry);
+    }
+    l = help_open(&o);
+    struct log_range r;
+    int n = 0;
+    cr_assert_eq(log_locate(l, 0, 20, (size_t)log_size_bytes(l) / 2, true, &r), KERR_NONE);
+    cr_assert_eq(log_aborted(l, 0, &r, count, &n, NULL), KERR_NONE);
+    cr_assert_geq(n, 5);
+    log_abandon(l);
+    buf_free(&right);
+}
+
+Test(damage, a_time_index_without_its_end_is_found_out)
+{
+    struct log_options o = help_options(help_dir("damage-short"));
+    make(&o);
+    for (int64_t base = 0; base < RECORDS; base += 41)
+        shorten(o.dir, base, "timeindex", 12);
+    struct log *l = help_open(&o);
+    all_is_found(l);
+    log_abandon(l);
+    l = help_open(&o); /* the files are gone */
+    all_is_found(l);
+    log_abandon(l);
+}
+
+static void retention_is_not_misled(const char *name, bool by_missing)
+{
+    struct log_options o = help_options(help_dir(name));
     make(&o);
     o.config.retention_ms = 1000000;
     static const uint8_t old[12] = {0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 40};
     struct buf times = content(o.dir, 0, "timeindex");
-    put(o.dir, 0, "timeindex", times.size - sizeof old, old, sizeof old);
+    if (by_missing)
+        shorten(o.dir, 0, "timeindex", 12);
+    else
+        put(o.dir, 0, "timeindex", times.size - sizeof old, old, sizeof old);
     buf_free(&times);
     struct log *l = help_open(&o);
-    cr_assert_eq(log_retain(l, HELP_NOW_MS + 500000), 0, "nothing is that old");
+    /* By the first entry that is left of a shortened one the first segment would be old enough. */
+    cr_assert_eq(log_retain(l, HELP_NOW_MS + (by_missing ? 1030000 : 500000)), 0, "nothing is that old");
     cr_assert_eq(log_start(l), 0);
     cr_assert_gt(log_retain(l, HELP_NOW_MS + 1300000), 0);
     log_abandon(l);
+}
+
+Test(damage, retention_does_not_believe_a_time_index)
+{
+    retention_is_not_misled("damage-retention", false);
+    retention_is_not_misled("damage-retention-short", true);
 }
