@@ -541,6 +541,7 @@ static void refuse_replica(struct request *r)
 {
     struct fetch *f = new_fetch(r);
 
+    f->is_replica = true;
     add_asked(f);
     for (uint32_t i = 0; i < f->count; i++) {
         struct fetch_part *part = &f->parts[i];

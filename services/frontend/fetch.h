@@ -62,6 +62,7 @@ struct fetch {
     bool has_data, is_cancelled;
     bool is_moving;            /* a partition has another leader: asked anew once all Reads have ended */
     bool is_hurried;           /* somebody has data: the others tell what they have, and that is it */
+    bool is_replica;           /* refused: it is told leaders, but, as by Kafka, not where they are */
     bool is_relieved;          /* ended early, as it takes much memory while that is short */
     struct fetch *prev, *next; /* all that are parked */
     uint64_t reserved_until_ms;

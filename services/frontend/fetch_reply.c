@@ -220,7 +220,7 @@ void fetch_reply(struct fetch *f)
         if (f->kind != FETCH_INCREMENTAL || (f->parts[i].answered && is_told(session, &f->parts[i])))
             add_part(&b, &f->parts[i]);
     b.response.session_id = f->kind == FETCH_NEW_SESSION ? make_session(f) : f->session_id;
-    if (b.has_leaders)
+    if (b.has_leaders && !f->is_replica)
         fill_endpoints(&b);
     request_reply_refs(r, &b.response, b.refs, b.count);
 }
