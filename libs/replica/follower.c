@@ -31,7 +31,7 @@ void follower_begin(struct replica_core *c, const struct replica_event *e, bool 
     a->leader_epoch = e->state->leader_epoch;
     c->state = FOLLOWER_READS;
     c->due_ms = UINT64_MAX;
-    c->appends = false;
+    c->appends = c->told = false;
     c->waits = 0;
     c->past++;
     /* Without epochs nothing says where it parts from the leader's but the high watermark. */
@@ -85,6 +85,7 @@ void follower_told(struct replica_core *c, const struct replica_event *e, struct
 {
     if (e->id != c->past || e->offset != e->log.end || c->state != FOLLOWER_READS)
         return; /* said of another past of ours */
+    c->told = c->told || e->error == KERR_NONE;
     c->leader_start = e->leader_start;
     c->leader_high_watermark = e->leader_high_watermark;
     if (e->error == KERR_OFFSET_OUT_OF_RANGE) {
@@ -149,6 +150,11 @@ bool replica_reads(const struct replica_core *c)
 uint64_t replica_past(const struct replica_core *c)
 {
     return c->past;
+}
+
+int64_t replica_lag(const struct replica_core *c, int64_t log_end)
+{
+    return c->told ? MAX(c->leader_high_watermark - log_end, (int64_t)0) : 1;
 }
 
 uint64_t replica_due(const struct replica_core *c)

@@ -51,6 +51,7 @@ struct replica_core {
     uint64_t due_ms;                             /* FOLLOWER_WAITS */
     uint32_t waits;                              /* in a row */
     bool appends;                                /* FOLLOWER_WRITES: records, perhaps behind a cut */
+    bool told;                                   /* what the leader has, in its epoch */
     uint64_t past;                               /* another one with each leader epoch and each cut */
     int64_t leader_start, leader_high_watermark; /* as told with the records that are being written */
 };

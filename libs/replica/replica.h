@@ -188,6 +188,8 @@ bool replica_reads(const struct replica_core *c);
 /* What its log was cut from since, and in which leader epoch it reads: an answer to a Read that left in another past
  * counts no more, or one that came late would cut what was read again since. */
 uint64_t replica_past(const struct replica_core *c);
+/* How many offsets of what is committed it lacks, as far as it was told; before it was told at all: 1. */
+int64_t replica_lag(const struct replica_core *c, int64_t log_end);
 /* When REPLICA_TICK lets it read again; UINT64_MAX: nothing waits for the time. */
 uint64_t replica_due(const struct replica_core *c);
 

@@ -1,6 +1,6 @@
 /* checkpoints.c - the checkpoint files of a log directory, and the clean stop. */
 #include "libs/base/bytes.h"
-#include "services/storage/storage.h"
+#include "services/storage/replication.h"
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -365,6 +365,7 @@ static int close_logs(struct directory *d, bool settled)
     HASH_ITER (hh, s->replicas, r, next) {
         if (r->dir != d)
             continue;
+        replication_leave(r);
         HASH_DEL(s->replicas, r);
         int failed = settled ? 0 : log_close(r->log, loop_wall_ms(s->loop));
         if (settled)

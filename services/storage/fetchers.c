@@ -108,6 +108,8 @@ static void lose_set(struct fetcher *f)
 
 /* ---- members ---- */
 
+static void look_again_later(struct storage *s);
+
 static struct fetcher *fetcher_of(struct storage *s, int32_t leader)
 {
     struct fetcher *f;
@@ -142,10 +144,47 @@ void fetchers_follow(struct replica *r, int32_t leader)
     fetchers_look(r);
 }
 
+/* follower.replication.throttled.*: as in Kafka not while it has all that is committed, or the throttle would put it
+ * out of the ISR. */
+static bool is_throttled(const struct replica *r)
+{
+    struct storage *s = r->storage;
+    return r->follower_throttled && replica_lag(r->core, log_end(r->log)) > 0 &&
+           throttle_exceeded(&s->follower_throttle, loop_now_ms(s->loop), s->follower_rate);
+}
+
 static bool may_read(const struct replica *r)
 {
     return r->core != NULL && replica_reads(r->core) && log_failed(r->log) == 0 && r->dir->failed == 0 &&
-           log_safe_end(r->log) == log_end(r->log);
+           log_safe_end(r->log) == log_end(r->log) && !is_throttled(r);
+}
+
+static bool waits_for_time(const struct replica *r)
+{
+    return r->core != NULL && (replica_due(r->core) != UINT64_MAX || (replica_reads(r->core) && is_throttled(r)));
+}
+
+static void on_timer(void *ctx)
+{
+    struct storage *s = ctx;
+    struct fetcher *f, *next;
+    s->fetchers_timer = loop_timer_stop(s->fetchers_timer);
+    HASH_ITER (hh, s->fetchers, f, next) {
+        struct fetch_member *m;
+        DL_FOREACH (f->members, m) {
+            if (waits_for_time(m->replica) || m->place == NO_PLACE)
+                replication_tick(m->replica);
+        }
+        if (f->not_before_ms > loop_now_ms(s->loop))
+            look_again_later(s);
+    }
+    loop_again(s->loop);
+}
+
+static void look_again_later(struct storage *s)
+{
+    if (s->fetchers_timer == NULL && !s->draining)
+        s->fetchers_timer = loop_timer_start(s->loop, LOOK_MS, 0, on_timer, s);
 }
 
 void fetchers_look(struct replica *r)
@@ -156,6 +195,8 @@ void fetchers_look(struct replica *r)
     if (!may_read(r)) {
         leave_set(m);
         set_dirty(m, false);
+        if (waits_for_time(r))
+            look_again_later(r->storage);
     } else if (m->place == NO_PLACE || m->offset != log_end(r->log) || m->log_start != log_start(r->log) ||
                m->past != replica_past(r->core)) {
         set_dirty(m, true);
@@ -171,6 +212,7 @@ static void back_off(struct fetcher *f)
     f->failures++;
     f->not_before_ms = loop_now_ms(f->storage->loop) + MIN((uint64_t)AGAIN_LEAST_MS << doublings, most);
     lose_set(f);
+    look_again_later(f->storage);
 }
 
 static void take_result(struct fetcher *f, const Karst__Bus__ReadResult *from, const struct bus_result *result)
@@ -278,43 +320,16 @@ static void send_read(struct fetcher *f)
     arena_free(a);
 }
 
-/* Those that wait for the time: the core says whether it is over. */
-static void look_at_waiting(struct fetcher *f, bool *left)
-{
-    struct fetch_member *m;
-    DL_FOREACH (f->members, m) {
-        if (replica_due(m->replica->core) == UINT64_MAX)
-            continue;
-        replication_tick(m->replica);
-        *left = *left || replica_due(m->replica->core) != UINT64_MAX;
-    }
-}
-
-static void on_timer(void *ctx)
-{
-    struct storage *s = ctx;
-    s->fetchers_timer = loop_timer_stop(s->fetchers_timer);
-    loop_again(s->loop);
-}
-
 void fetchers_turn(void *ctx)
 {
     struct storage *s = ctx;
     struct fetcher *f, *next;
-    bool waits = false;
-    if (s->fetchers == NULL || s->draining || !service_is_ready(s->service) || s->fetchers_timer != NULL)
+    if (s->fetchers == NULL || s->draining || !service_is_ready(s->service))
         return;
     HASH_ITER (hh, s->fetchers, f, next) {
-        look_at_waiting(f, &waits);
-        if (f->call != 0 || f->members == NULL)
-            continue;
-        if (f->not_before_ms > loop_now_ms(s->loop))
-            waits = true;
-        else
+        if (f->call == 0 && f->members != NULL && f->not_before_ms <= loop_now_ms(s->loop))
             send_read(f);
     }
-    if (waits)
-        s->fetchers_timer = loop_timer_start(s->loop, LOOK_MS, 0, on_timer, s);
 }
 
 void fetchers_stop(struct storage *s)

@@ -183,7 +183,7 @@ static struct read_part part_of(struct interest_part *ip, struct read_call *c)
 
 static bool is_quiet(const struct interest_part *ip, const struct look *k)
 {
-    return k->error == KERR_NONE && !k->cold && k->diverging_epoch < 0 && k->range.size_bytes == 0 &&
+    return k->error == KERR_NONE && !k->cold && !k->throttled && k->diverging_epoch < 0 && k->range.size_bytes == 0 &&
            k->high_watermark == ip->request.known_high_watermark && k->log_start == ip->request.known_log_start_offset;
 }
 

@@ -45,7 +45,8 @@ struct read_call {
 /* What one partition would give now. */
 struct look {
     enum kafka_error error;
-    bool cold; /* it cannot be told without waiting for the disk: nothing else is set */
+    bool throttled; /* there are records, but not now */
+    bool cold;      /* it cannot be told without waiting for the disk: nothing else is set */
     int64_t high_watermark, last_stable, log_start, log_end;
     int32_t diverging_epoch;
     int64_t diverging_end;

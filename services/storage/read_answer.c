@@ -82,6 +82,11 @@ void read_look_at(const struct read_part *p, size_t max_bytes, bool at_least_one
         k->error = wait ? log_locate(l, offset, upper, max_bytes, at_least_one, &k->range)
                         : log_locate_now(l, offset, upper, max_bytes, at_least_one, &k->range, &k->cold);
     }
+    if (c->request->replica_id >= 0 && !k->cold && k->range.size_bytes > 0 &&
+        replication_throttles(r, c->request->replica_id)) {
+        k->throttled = true;
+        k->range.size_bytes = 0;
+    }
     if (k->error == KERR_KAFKA_STORAGE_ERROR && log_failed(l) != 0)
         directory_failed(r->dir, log_failed(l));
     if (k->error != KERR_NONE || k->cold)
@@ -201,6 +206,8 @@ static void reply_with(struct read_call *c, struct look *looks, struct arena *a)
         fill_result(p, k, &results[i]);
         if (given && k->error == KERR_NONE)
             results[i].payload = (int32_t)payload_count++;
+        if (given && c->request->replica_id >= 0)
+            replication_given(p->replica, k->range.size_bytes);
         if (given && k->error == KERR_NONE && k->aborted != NULL) {
             results[i].aborted = k->aborted->at;
             results[i].n_aborted = k->aborted->count;

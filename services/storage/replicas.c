@@ -489,8 +489,10 @@ static void on_config(void *ctx, enum image_resource type, struct slice name)
             cleaner_abort(r);
         flush_recovered(r);
     }
-    if (type == IMAGE_BROKER)
+    if (type == IMAGE_BROKER) {
         directories_on_config(s);
+        replication_on_rates(s);
+    }
 }
 
 /* It may join an ISR now that it could not before. */

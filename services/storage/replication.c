@@ -50,6 +50,8 @@ static enum kafka_error stage_batches(struct replica *r, struct slice records)
 
 static void append_as_follower(struct replica *r, struct slice records)
 {
+    if (r->follower_throttled)
+        throttle_record(&r->storage->follower_throttle, loop_now_ms(r->storage->loop), records.size);
     enum kafka_error error = stage_batches(r, records);
     int err = log_commit(r->log);
     if (err == -ENOSPC)
@@ -135,9 +137,37 @@ static void configure_core(struct replica *r)
                       (uint64_t)config_int(c, "replica.fetch.backoff.ms"));
 }
 
+static bool is_named(const struct replica *r, const char *key)
+{
+    const struct storage *s = r->storage;
+    struct slice list = image_config(s->image, IMAGE_TOPIC, slice_str(r->topic), key);
+    return throttle_names(list, r->key.partition, service_id(s->service));
+}
+
+void replication_on_rates(struct storage *s)
+{
+    s->leader_rate = settings_of_node(s, "leader.replication.throttled.rate", INT64_MAX);
+    s->follower_rate = settings_of_node(s, "follower.replication.throttled.rate", INT64_MAX);
+}
+
+bool replication_throttles(const struct replica *r, int32_t follower)
+{
+    struct storage *s = r->storage;
+    return r->leader_throttled && r->core != NULL && !replica_is_in_sync(r->core, follower) &&
+           throttle_exceeded(&s->leader_throttle, loop_now_ms(s->loop), s->leader_rate);
+}
+
+void replication_given(struct replica *r, size_t bytes)
+{
+    if (r->leader_throttled)
+        throttle_record(&r->storage->leader_throttle, loop_now_ms(r->storage->loop), bytes);
+}
+
 void replication_configure(struct replica *r, const struct log_config *config)
 {
     r->min_isr = config->min_insync_replicas;
+    r->leader_throttled = is_named(r, "leader.replication.throttled.replicas");
+    r->follower_throttled = is_named(r, "follower.replication.throttled.replicas");
     if (r->core == NULL)
         return;
     configure_core(r);

@@ -17,6 +17,11 @@ void replication_take(struct replica *r, const struct image_partition *p);
 /* It goes: nobody waits for it any more, and it reads no more. */
 void replication_leave(struct replica *r);
 void replication_configure(struct replica *r, const struct log_config *config);
+void replication_on_rates(struct storage *s); /* they may have changed */
+/* Does the follower get no records now (leader.replication.throttled.*)? */
+bool replication_throttles(const struct replica *r, int32_t follower);
+/* It got so many. */
+void replication_given(struct replica *r, size_t bytes);
 /* The leader's log has grown, or more of it is flushed. */
 void replication_appended(struct replica *r);
 /* A flush has ended. */

@@ -12,6 +12,7 @@
 #include "libs/log/log.h"
 #include "libs/log/logdir.h"
 #include "libs/metadata/image.h"
+#include "libs/replica/throttle.h"
 #include "libs/service/service.h"
 #include <uthash.h>
 #include <utlist.h>
@@ -60,9 +61,10 @@ struct replica {
 
     struct replica_core *core; /* replication.h; NULL: it has no others beside it */
     int32_t min_isr;
-    struct fetch_member *fetch;       /* of a follower */
-    struct isr_change *isr_change;    /* of a leader, on its way to the controller */
-    struct append_part *waiting_acks; /* parts whose answer waits for the high watermark */
+    bool leader_throttled, follower_throttled; /* the topic's lists name it */
+    struct fetch_member *fetch;                /* of a follower */
+    struct isr_change *isr_change;             /* of a leader, on its way to the controller */
+    struct append_part *waiting_acks;          /* parts whose answer waits for the high watermark */
 
     bool touched; /* in storage->touched */
     struct replica *next_touched;
@@ -219,6 +221,8 @@ struct storage {
     bool isr_asking;    /* a call is under way */
     size_t isr_changed; /* by the controller's last answer */
     bool brokers_changed;
+    struct throttle leader_throttle, follower_throttle;
+    int64_t leader_rate, follower_rate; /* bytes a second */
     struct deletion *deletions;
     uint64_t acks_due_ms;
     struct loop_timer *acks_timer, *isr_timer, *fetchers_timer, *lag_timer;
