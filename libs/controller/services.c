@@ -223,13 +223,15 @@ static struct uuid incarnation_uuid(uint64_t incarnation)
     return u;
 }
 
-/* What an earlier life of the broker leads is led by nobody until the new one is ready. */
+/* What an earlier life of the broker leads is led by nobody until the new one is ready. One that was silent for too
+ * long and registers again is no other life: it has lost nothing. */
 static void end_former_life(struct controller *c, const struct controller_registration *r)
 {
     const struct image_broker *old = image_broker(c->image, r->id);
     if (old == NULL)
         return;
-    bool unclean = r->previous_epoch != old->epoch;
+    bool same_life = uuid_eq(old->incarnation, incarnation_uuid(r->incarnation));
+    bool unclean = !same_life && r->previous_epoch != old->epoch;
     struct partition_change change = PARTITION_CHANGE;
     change.leaving = r->id;
     change.unclean = unclean;

@@ -8,7 +8,7 @@
 #include "libs/base/log.h"
 #include "libs/service/service_internal.h"
 
-enum { REGISTER_TIMEOUT_MS = 5000, REGISTER_RETRY_MS = 100, HEARTBEAT_MS = 2000, HEARTBEAT_TIMEOUT_MS = 2000 };
+enum { REGISTER_TIMEOUT_MS = 5000, REGISTER_RETRY_MS = 100, HEARTBEAT_TIMEOUT_MS = 2000 };
 enum { LEAVE_RETRY_MS = 50 };
 enum { BUSY_PERCENT = 5 }; /* of a core */
 
@@ -175,12 +175,17 @@ void service_heartbeat_soon(struct service *s)
     heartbeat(s);
 }
 
+static uint64_t heartbeat_ms(const struct service *s)
+{
+    return (uint64_t)MAX(config_int(s->config, "broker.heartbeat.interval.ms"), 1);
+}
+
 /* After work the heap keeps pages for more of it, most of them between pieces in use, where glibc does not give them
  * back by itself: they go as soon as there is little to do. */
 static void rest(struct service *s)
 {
     uint64_t cpu_ms = base_cpu_ms();
-    bool busy = cpu_ms - s->cpu_ms > HEARTBEAT_MS * BUSY_PERCENT / 100;
+    bool busy = cpu_ms - s->cpu_ms > heartbeat_ms(s) * BUSY_PERCENT / 100;
 
     s->cpu_ms = cpu_ms;
     if (!busy && s->worked)
@@ -196,7 +201,9 @@ static void on_heartbeat_timer(void *ctx)
 
 void service_member_start(struct service *s)
 {
-    s->heartbeat_timer = loop_timer_start(s->loop, HEARTBEAT_MS, HEARTBEAT_MS, on_heartbeat_timer, s);
+    uint64_t interval_ms = heartbeat_ms(s);
+
+    s->heartbeat_timer = loop_timer_start(s->loop, interval_ms, interval_ms, on_heartbeat_timer, s);
     register_now(s);
 }
 
@@ -206,7 +213,7 @@ void service_member_drain(struct service *s)
                s->heartbeat_call); /* its answer comes as well, but must not stand for the one that says we go */
     s->heartbeat_call = 0;
     if (s->leaving)
-        s->leave_again = loop_timer_start(s->loop, HEARTBEAT_MS, HEARTBEAT_MS, heartbeat, s);
+        s->leave_again = loop_timer_start(s->loop, HEARTBEAT_TIMEOUT_MS, HEARTBEAT_TIMEOUT_MS, heartbeat, s);
     heartbeat(s);
 }
 

@@ -112,6 +112,34 @@ Test(brokers, who_leads_when_the_leader_dies)
     help_expect(&h, "u", "leader 1 epoch 1 isr 1 elr - known - state 1");
 }
 
+/* A node that stood still for longer than its session has all that it had: it is eligible as before, and recovers
+ * nothing. */
+Test(brokers, a_pause_loses_nothing)
+{
+    help_create_at(&h, "c", "2", NULL, NULL);
+    help_create_at(&h, "a", "2:3", "min.insync.replicas", "2");
+    lose(2);
+    help_expect(&h, "c", "leader -1 epoch 1 isr - elr 2 known 2 state 0");
+    help_expect(&h, "a", "leader 3 epoch 1 isr 3 elr 2 known - state 0");
+    help_register(&h, STORAGE, 2, 10, -1);
+    help_expect(&h, "a", "leader 3 epoch 1 isr 3 elr 2 known - state 0");
+    help_storage(&h, 2, 10, -1);
+    help_expect(&h, "c", "leader 2 epoch 2 isr 2 elr - known - state 0");
+}
+
+/* While one is away who has all records, the last known leader, who lost his, waits for him. */
+Test(brokers, the_eligible_one_is_waited_for)
+{
+    help_create_at(&h, "e", "2:3", "min.insync.replicas", "2");
+    lose(3);
+    lose(2);
+    help_expect(&h, "e", "leader -1 epoch 1 isr - elr 2,3 known 2 state 0");
+    help_storage(&h, 2, 11, -1);
+    help_expect(&h, "e", "leader -1 epoch 1 isr - elr 3 known 2 state 0");
+    help_storage(&h, 3, 10, -1);
+    help_expect(&h, "e", "leader 3 epoch 2 isr 3 elr - known - state 0");
+}
+
 static struct kafka_alter_partition_request_broker_state states[3];
 
 static enum kafka_error alter(int32_t broker, int64_t broker_epoch, int32_t leader_epoch, int32_t partition_epoch,
