@@ -83,6 +83,8 @@ struct controller_registration {
     int32_t address_count;
     const struct image_endpoint *listeners;
     int32_t listener_count;
+    const struct image_feature *features; /* that it understands, levels from min to max; none: those of this build */
+    int32_t feature_count;
     const struct uuid *log_dirs; /* storage */
     int32_t log_dir_count;
     const struct slice *log_dir_paths; /* storage: all that it is configured with */
@@ -92,8 +94,9 @@ struct controller_registration {
 
 /* A life of a service makes itself known; the same life may do it again. A later life replaces the former at once: the
  * lock of its role on the data directory keeps twins out. NONE with the epoch that goes into each heartbeat, or with
- * *ret_message (static) INVALID_REGISTRATION; DUPLICATE_BROKER_REGISTRATION: a storage node of that id, with other
- * directories, is alive. */
+ * *ret_message (static, or until the next controller_take) INVALID_REGISTRATION; DUPLICATE_BROKER_REGISTRATION: a
+ * storage node of that id, with other directories, is alive; UNSUPPORTED_VERSION: it does not understand the features
+ * that are finalized. */
 enum kafka_error controller_register(struct controller *c, const struct controller_registration *r, uint64_t now_ms,
                                      int64_t *ret_epoch, const char **ret_message);
 

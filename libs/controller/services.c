@@ -183,6 +183,40 @@ static bool is_twin(const struct controller *c, const struct controller_registra
     return true;
 }
 
+/* The features of a registration; one that names none is of a build that has what this one has. */
+static struct image_feature *features_of(const struct controller *c, const struct controller_registration *r,
+                                         int32_t *ret_count)
+{
+    *ret_count = r->feature_count > 0 ? r->feature_count : METADATA_FEATURES;
+    struct image_feature *f = arena_calloc(c->scratch, (size_t)*ret_count, sizeof *f);
+    for (int32_t i = 0; i < *ret_count; i++)
+        f[i] = r->feature_count > 0 ? r->features[i]
+                                    : (struct image_feature){slice_str(metadata_features[i].name),
+                                                             metadata_features[i].min, metadata_features[i].max};
+    return f;
+}
+
+/* In Kafka's words; NULL: it understands all that is finalized. */
+static const char *not_understood(const struct controller *c, const struct controller_registration *r)
+{
+    int32_t finalized_count, count;
+    const struct image_feature *finalized = image_features(c->image, &finalized_count);
+    const struct image_feature *has = features_of(c, r, &count);
+    for (int32_t i = 0; i < finalized_count; i++) {
+        struct image_feature range = {.min = 0, .max = 0};
+        for (int32_t n = 0; n < count; n++)
+            if (slice_eq(has[n].name, finalized[i].name))
+                range = has[n];
+        if (finalized[i].max < range.min || finalized[i].max > range.max)
+            return arena_printf(
+                c->scratch,
+                "Unable to register because the broker does not support finalized version %d of " SLICE_F
+                ". The broker wants a version between %d and %d, inclusive.",
+                finalized[i].max, SLICE_A(finalized[i].name), range.min, range.max);
+    }
+    return NULL;
+}
+
 static enum kafka_error check_registration(const struct controller *c, const struct controller_registration *r,
                                            const char **ret_message)
 {
@@ -205,6 +239,9 @@ static enum kafka_error check_registration(const struct controller *c, const str
     }
     if (*ret_message != NULL)
         return KERR_INVALID_REGISTRATION;
+    *ret_message = not_understood(c, r);
+    if (*ret_message != NULL)
+        return KERR_UNSUPPORTED_VERSION;
     if (!is_twin(c, r))
         return KERR_NONE;
     *ret_message = "Another broker is registered with that broker id.";
@@ -242,10 +279,8 @@ static void end_former_life(struct controller *c, const struct controller_regist
 static bool put_broker(struct controller *c, const struct controller_registration *r, struct arena *arena,
                        int64_t *ret_epoch)
 {
-    struct image_feature features[METADATA_FEATURES];
-    for (size_t i = 0; i < METADATA_FEATURES; i++)
-        features[i] = (struct image_feature){slice_str(metadata_features[i].name), metadata_features[i].min,
-                                             metadata_features[i].max};
+    int32_t feature_count;
+    struct image_feature *features = features_of(c, r, &feature_count);
     *ret_epoch = controller_next_offset(c);
     struct image_broker b = {
         .id = r->id,
@@ -256,7 +291,7 @@ static bool put_broker(struct controller *c, const struct controller_registratio
         .endpoints = r->listeners,
         .endpoint_count = r->listener_count,
         .features = features,
-        .feature_count = METADATA_FEATURES,
+        .feature_count = feature_count,
         .log_dirs = r->log_dirs,
         .log_dir_count = r->log_dir_count,
     };

@@ -6,6 +6,7 @@
 
 #include "libs/base/kafka_error.h"
 #include "libs/base/log.h"
+#include "libs/metadata/levels.h"
 #include "libs/service/service_internal.h"
 
 enum { REGISTER_TIMEOUT_MS = 5000, REGISTER_RETRY_MS = 100, HEARTBEAT_TIMEOUT_MS = 2000 };
@@ -73,11 +74,23 @@ static void on_registered(void *ctx, const struct bus_result *result)
     check_ready(s);
 }
 
+static void fill_features(Karst__Bus__FeatureRange *ranges, Karst__Bus__FeatureRange **list)
+{
+    for (size_t i = 0; i < METADATA_FEATURES; i++) {
+        karst__bus__feature_range__init(&ranges[i]);
+        ranges[i].name = text(metadata_features[i].name);
+        ranges[i].min = metadata_features[i].min;
+        ranges[i].max = metadata_features[i].max;
+        list[i] = &ranges[i];
+    }
+}
+
 static void register_now(void *ctx)
 {
     struct service *s = ctx;
     Karst__Bus__RegisterRequest body = KARST__BUS__REGISTER_REQUEST__INIT;
     Karst__Bus__BusEndpoint endpoint = KARST__BUS__BUS_ENDPOINT__INIT, *endpoints[] = {&endpoint};
+    Karst__Bus__FeatureRange ranges[METADATA_FEATURES], *features[METADATA_FEATURES];
 
     s->register_timer = loop_timer_stop(s->register_timer);
     if (s->register_call != 0)
@@ -91,6 +104,9 @@ static void register_now(void *ctx)
     body.n_endpoints = 1;
     body.endpoints = endpoints;
     body.previous_broker_epoch = -1;
+    fill_features(ranges, features);
+    body.n_features = METADATA_FEATURES;
+    body.features = features;
     body.karst_version = text(KARST_VERSION);
     if (s->options.on_register != NULL)
         s->options.on_register(s->options.ctx, &body);

@@ -1,7 +1,7 @@
 /* register.c - bus request Register: one life of a service makes itself known. */
 #include "services/controller/quorum.h"
 
-enum { ENDPOINTS_MAX = 64, LISTENERS_MAX = 64, LOG_DIRS_MAX = 1024 };
+enum { ENDPOINTS_MAX = 64, LISTENERS_MAX = 64, LOG_DIRS_MAX = 1024, FEATURES_MAX = 256 };
 
 static struct slice text(const char *s)
 {
@@ -46,6 +46,20 @@ static bool take_endpoints(const Karst__Bus__RegisterRequest *m, struct arena *a
     return true;
 }
 
+static bool take_features(const Karst__Bus__RegisterRequest *m, struct arena *a, struct controller_registration *r)
+{
+    struct image_feature *features = arena_calloc(a, m->n_features + 1, sizeof *features);
+    for (size_t i = 0; i < m->n_features; i++) {
+        const Karst__Bus__FeatureRange *f = m->features[i];
+        if (f->min < 0 || f->min > f->max || f->max > INT16_MAX)
+            return false;
+        features[i] = (struct image_feature){text(f->name), (int16_t)f->min, (int16_t)f->max};
+    }
+    r->features = features;
+    r->feature_count = (int32_t)m->n_features;
+    return true;
+}
+
 static bool take_request(const Karst__Bus__RegisterRequest *m, struct arena *a, struct controller_registration *r)
 {
     *r = (struct controller_registration){
@@ -58,7 +72,8 @@ static bool take_request(const Karst__Bus__RegisterRequest *m, struct arena *a, 
         .previous_epoch = m->previous_broker_epoch,
     };
     return m->n_endpoints <= ENDPOINTS_MAX && m->n_listeners <= LISTENERS_MAX && m->n_log_dirs <= LOG_DIRS_MAX &&
-           m->n_log_dir_paths <= LOG_DIRS_MAX && take_dirs(m, a, r) && take_endpoints(m, a, r);
+           m->n_log_dir_paths <= LOG_DIRS_MAX && take_dirs(m, a, r) && take_endpoints(m, a, r) &&
+           m->n_features <= FEATURES_MAX && take_features(m, a, r);
 }
 
 void register_on_call(void *ctx, struct rpc *rpc)
@@ -78,7 +93,7 @@ void register_on_call(void *ctx, struct rpc *rpc)
         error = controller_register(q->controller, &r, loop_now_ms(q->loop), &body->epoch, &message);
     body->error = error;
     if (error != KERR_NONE)
-        body->error_message = (char *)(uintptr_t)message;
+        body->error_message = arena_str(rpc_arena(rpc), slice_str(message));
     quorum_record(q);
     body->metadata_offset = image_offset(controller_image(q->controller));
     quorum_answer(q, rpc, KARST__BUS__REPLY__BODY_REGISTER, body);

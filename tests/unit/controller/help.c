@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "kafka/alter_partition.h"
+#include "kafka/update_features.h"
 
 void help_open(struct help *h)
 {
@@ -203,6 +204,20 @@ enum kafka_error help_alter_isr(struct help *h, const char *topic, const char *i
                   memcmp(to->isr, p->isr, (size_t)p->isr_count * sizeof *p->isr) == 0 &&
                   to->leader_recovery_state == p->leader_recovery_state);
     return (enum kafka_error)to->error_code;
+}
+
+void help_finalize(struct help *h, const char *feature, int16_t level, const char *error)
+{
+    bool down = level < image_feature_level(controller_image(h->c), feature);
+    struct kafka_update_features_request_feature_update_key u = {
+        .feature = slice_str(feature), .max_version_level = level, .upgrade_type = down ? 2 : 1};
+    struct kafka_update_features_request q = {.feature_updates = &u, .feature_updates_count = 1};
+    struct kafka_update_features_response p;
+    controller_update_features(h->c, &q, 2, h->arena, &p);
+    help_take(h);
+    cr_assert_eq(p.error_code != 0, error != NULL);
+    if (error != NULL)
+        cr_assert_str_eq(arena_str(h->arena, p.error_message), error);
 }
 
 static void put_ids(struct buf *b, const char *what, const int32_t *ids, int32_t count)

@@ -41,6 +41,8 @@ enum kafka_error help_alter_isr(struct help *h, const char *topic, const char *i
 void help_expect(const struct help *h, const char *topic, const char *text);
 /* The same of its replicas: "1,2 adding - removing -". */
 void help_expect_replicas(const struct help *h, const char *topic, const char *text);
+/* UpdateFeatures up or down; error: the text that refuses it, or NULL. */
+void help_finalize(struct help *h, const char *feature, int16_t level, const char *error);
 const struct image_partition *help_partition(const struct help *h, const char *topic, int32_t partition);
 
 #endif

@@ -250,6 +250,45 @@ Test(brokers, a_twin_with_other_directories)
     help_take(&h);
 }
 
+/* A build that does not understand what is finalized stays out; and nothing is finalized that a node does not
+ * understand. */
+Test(brokers, features_of_other_builds)
+{
+    struct slice address = SLICE_OF("ipc:///run/y");
+    struct uuid dir = {{88, 4}};
+    struct image_feature features[] = {{SLICE_OF("metadata.version"), 7, 29}, {SLICE_OF("group.version"), 0, 1}};
+    struct controller_registration r = {.role = STORAGE,
+                                        .id = 4,
+                                        .incarnation = 99,
+                                        .addresses = &address,
+                                        .address_count = 1,
+                                        .log_dirs = &dir,
+                                        .log_dir_count = 1,
+                                        .features = features,
+                                        .feature_count = 2,
+                                        .previous_epoch = -1};
+    int64_t epoch;
+    const char *message;
+    cr_assert_eq(controller_register(h.c, &r, h.now_ms, &epoch, &message), KERR_UNSUPPORTED_VERSION);
+    cr_assert_str_eq(message, "Unable to register because the broker does not support finalized version 1 of "
+                              "eligible.leader.replicas.version. The broker wants a version between 0 and 0, "
+                              "inclusive.");
+    cr_assert_eq(help_take(&h), 0);
+    help_finalize(&h, "share.version", 0, NULL);
+    struct image_feature most[] = {
+        {SLICE_OF("metadata.version"), 7, 30},   {SLICE_OF("eligible.leader.replicas.version"), 0, 1},
+        {SLICE_OF("group.version"), 0, 1},       {SLICE_OF("streams.version"), 0, 1},
+        {SLICE_OF("transaction.version"), 0, 2}, {SLICE_OF("kraft.version"), 0, 1}};
+    r.features = most;
+    r.feature_count = 6;
+    cr_assert_eq(controller_register(h.c, &r, h.now_ms, &epoch, &message), KERR_NONE, "%s", message);
+    help_take(&h);
+    cr_assert_eq(image_broker(controller_image(h.c), 4)->feature_count, 6);
+    help_finalize(&h, "share.version", 1,
+                  "The update failed for all features since the following feature had an error: Invalid update version "
+                  "1 for feature share.version. Broker 4 does not support this feature.");
+}
+
 /* A live one that was unregistered hears so with its next heartbeat; its replicas stay listed. */
 Test(brokers, unregistered_alive)
 {
