@@ -102,9 +102,9 @@ class Cluster:
 
     def tool(self, name, *arguments, input=None, timeout=90):
         """Kafka's own tool against this cluster."""
-        with_bootstrap = ["--bootstrap-server", self.address] if name not in ("producer-perf-test",) else \
-            ["--bootstrap-server", self.address]
-        return run([KAFKA, name, *with_bootstrap, *arguments], input=input, timeout=timeout)
+        bootstrap = ["--bootstrap-server", self.address]
+        words = [*arguments, *bootstrap] if name == "cluster" else [*bootstrap, *arguments]  # its subcommands take it
+        return run([KAFKA, name, *words], input=input, timeout=timeout)
 
     def kcat(self, *arguments, input=None, timeout=60):
         return run(["kcat", "-b", self.address, *arguments], input=input, timeout=timeout)
