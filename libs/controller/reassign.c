@@ -3,6 +3,10 @@
  *   replicas [1,2], wanted [2,3] -> replicas [2,3,1], adding [3], removing [1]
  *   -> 3 is in sync (AlterPartition, partition_change.c) -> replicas [2,3]
  *
+ * A request while one is under way takes its place: who is to stay is not removed any more, and who was being added and
+ * is not wanted any more goes. (Kafka 4.3.1 leaves a list of such a move as it was where the new one is empty, so that
+ * [1,2] -> [2] -> [1,2] removes 1 all the same.)
+ *
  * A new order of the same replicas, and fewer of them, need nobody to catch up: they end in the record that begins
  * them. A cancel takes away what was being added. Tools send a request also to move replicas between the directories of
  * a node, with the replicas as they are: that changes nothing. */
@@ -84,14 +88,13 @@ static enum kafka_error begin(const struct reassigning *k, const struct image_to
     if (error != KERR_NONE)
         return error;
     struct id_list target = {q->replicas, q->replicas_count}, now = replicas_of(p);
-    struct id_list removing = difference(c, now, target), adding = difference(c, target, now);
+    struct id_list removing = difference(c, now, target);
+    struct id_list adding = difference(c, target, id_list_without(now, adding_of(p), c->scratch));
     struct id_list replicas = joined(c, target, removing);
     struct partition_change change = PARTITION_CHANGE;
     change.replicas = &replicas;
-    if (removing.count > 0)
-        change.removing = &removing;
-    if (adding.count > 0)
-        change.adding = &adding;
+    change.removing = &removing;
+    change.adding = &adding;
     controller_change_partition(c, t, p, &change, NULL);
     return KERR_NONE;
 }

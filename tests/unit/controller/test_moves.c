@@ -160,6 +160,24 @@ Test(moves, fewer_and_another_order_at_once)
     help_expect(&h, "t", "leader 3 epoch 1 isr 2,3 elr - known - state 0");
 }
 
+/* The last request counts. */
+Test(moves, another_mind)
+{
+    help_create_at(&h, "t", "1:2", NULL, NULL);
+    cr_assert_eq(help_alter_isr(&h, "t", "1", 0), KERR_NONE);
+    cr_assert_eq(reassign("t", "2", true), KERR_NONE);
+    help_expect_replicas(&h, "t", "2,1 adding - removing 1");
+    cr_assert_eq(reassign("t", "1,2", true), KERR_NONE);
+    help_expect_replicas(&h, "t", "1,2 adding - removing -");
+    cr_assert_eq(reassign("t", "1,2,3", true), KERR_NONE);
+    cr_assert_eq(reassign("t", "1,2,3,4", true), KERR_NONE);
+    help_expect_replicas(&h, "t", "1,2,3,4 adding 3,4 removing -");
+    cr_assert_eq(reassign("t", "1,2,4", true), KERR_NONE);
+    help_expect_replicas(&h, "t", "1,2,4,3 adding 4 removing 3");
+    cr_assert_eq(help_alter_isr(&h, "t", "1,2,4", 0), KERR_NONE);
+    help_expect_replicas(&h, "t", "1,2,4 adding - removing -");
+}
+
 Test(moves, cancel)
 {
     help_create_at(&h, "t", "1:2", NULL, NULL);
