@@ -488,7 +488,7 @@ Test(replay, tells_what_changed_alone)
     help_storage(&h, 1, 1, -1);
     help_storage(&h, 2, 1, -1);
     for (int n = 0; n < 10; n++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "t%d", n);
         cr_assert_eq(help_create(&h, name, 1000, 2)->error_code, 0);
     }
@@ -498,7 +498,7 @@ Test(replay, tells_what_changed_alone)
     const struct image_partition *neighbour = image_partition(before, 1), *far = image_partition(before, 999);
     const struct image_topic *other = image_topic_by_name(image, SLICE_OF("t5"));
     struct image *old = image_retain(image);
-    char isr[8];
+    char isr[16];
     snprintf(isr, sizeof isr, "%d", help_partition(&h, "t4", 0)->leader);
     cr_assert_eq(help_alter_isr(&h, "t4", isr, 0), KERR_NONE);
     image = follow(image, &at, &l);
