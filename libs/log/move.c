@@ -21,7 +21,7 @@ struct step {
     uint64_t from, to;  /* bytes of its records */
     bool fresh;         /* the first of all: the folder is emptied, and gets what is there once */
     bool closes, settles;
-    int64_t end;   /* of the log: what is flushed when a step settles */
+    int64_t end;   /* what is before it is flushed when a step settles */
     int64_t *gone; /* bases of copied segments that the log has no more */
     size_t gone_count;
     uint64_t index_to, time_to; /* bytes of the active segment's indexes */
@@ -190,7 +190,7 @@ int log_move_begin(struct log_move *m, size_t max_bytes)
     st->to = c->bytes + MIN(s->size_bytes - c->bytes, (uint64_t)max_bytes);
     st->closes = !active && st->to == s->size_bytes;
     st->settles = active && s->size_bytes - st->to <= NEAR_BYTES;
-    st->end = l->end;
+    st->end = st->to == s->size_bytes ? l->end : s->base; /* what is behind `to` is not in the copy yet */
     int err = 0;
     if (st->settles) {
         err = index_write(&s->offsets);
@@ -449,10 +449,13 @@ static int sync_parent(const struct file_system *fs, const char *path)
     return err;
 }
 
-/* The old name goes first: a start that finds neither knows that the copy is whole. */
+/* The old name goes first: a start that finds neither knows that the copy is whole. So the copy's own has to be durable
+ * before. */
 static int change_names(struct log_move *m, struct log *l, const char *doomed)
 {
-    int err = file_rename(m->fs, l->dir, doomed);
+    int err = write_side(m, sync_parent(m->fs, m->folder));
+    if (err == 0)
+        err = file_rename(m->fs, l->dir, doomed);
     if (err < 0)
         return err;
     err = sync_parent(m->fs, doomed);
@@ -463,6 +466,8 @@ static int change_names(struct log_move *m, struct log *l, const char *doomed)
             if (err == 0)
                 return 0;
             (void)file_rename(m->fs, m->target, m->folder);
+            (void)sync_parent(m->fs,
+                              m->target); /* before the old name is there again: a power cut must not show both */
         }
     }
     int back = file_rename(m->fs, doomed, l->dir);

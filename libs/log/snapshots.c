@@ -45,15 +45,17 @@ static int list_snapshots(struct log *l, struct snapshot_list *ret)
     return err;
 }
 
-static void remove_snapshot(struct log *l, int64_t offset)
+/* 0 or -errno. */
+static int remove_snapshot(struct log *l, int64_t offset)
 {
     char *path = xasprintf("%s/%020" PRId64 ".snapshot", l->dir, offset);
-    (void)file_unlink(l->fs, path);
+    int err = file_unlink(l->fs, path);
     free(path);
     for (size_t i = 0; l->listed != NULL && i < l->listed->count; i++) {
         if (l->listed->at[i] == offset)
             l->listed->at[i--] = l->listed->at[--l->listed->count];
     }
+    return err == -ENOENT ? 0 : err;
 }
 
 static int write_snapshot(struct log *l, int64_t offset, bool every_batch)
@@ -88,7 +90,7 @@ int log_write_mark(struct log *l)
 
 void log_drop_snapshot_at(struct log *l, int64_t offset)
 {
-    remove_snapshot(l, offset);
+    (void)remove_snapshot(l, offset);
     if (l->snapshot_offset == offset)
         l->snapshot_offset = -1;
 }
@@ -98,7 +100,7 @@ void log_clear_snapshots(struct log *l)
     struct snapshot_list o;
     if (list_snapshots(l, &o) == 0) {
         for (size_t i = 0; i < o.count; i++)
-            remove_snapshot(l, o.at[i]);
+            (void)remove_snapshot(l, o.at[i]);
     }
     free(o.at);
     l->snapshot_offset = -1;
@@ -116,7 +118,7 @@ void log_drop_snapshots(struct log *l)
             bool keep = o.at[i] <= l->end && (newest || s->base == o.at[i]);
             newest = newest && o.at[i] > l->end;
             if (!keep)
-                remove_snapshot(l, o.at[i]);
+                (void)remove_snapshot(l, o.at[i]);
         }
     }
     free(o.at);
@@ -153,7 +155,8 @@ static int replay_segment(struct log *l, struct segment *s, int64_t from)
     return err;
 }
 
-/* Snapshots above trusted go, those above most stay and are not used. */
+/* Snapshots above trusted go: one that stayed would be taken, later, for what other records left. Those above most stay
+ * and are not used. */
 static int load_producers(struct log *l, int64_t offset, int64_t trusted, int64_t most, int64_t now_wall_ms)
 {
     struct snapshot_list o;
@@ -164,7 +167,7 @@ static int load_producers(struct log *l, int64_t offset, int64_t trusted, int64_
     l->snapshot_offset = -1;
     for (size_t i = 0; err == 0 && i < o.count; i++) {
         if (o.at[i] > trusted) {
-            remove_snapshot(l, o.at[i]);
+            err = remove_snapshot(l, o.at[i]);
             continue;
         }
         if (o.at[i] > most)
@@ -184,7 +187,7 @@ static int load_producers(struct log *l, int64_t offset, int64_t trusted, int64_
         }
         log_notef(l, LOG_WARN, "%s: producer snapshot %" PRId64 " is damaged; building it again from the log", l->dir,
                   o.at[i]);
-        remove_snapshot(l, o.at[i]);
+        err = remove_snapshot(l, o.at[i]);
     }
     free(o.at);
     if (err == 0 && from < offset) {

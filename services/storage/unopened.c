@@ -182,6 +182,10 @@ int directory_list(struct directory *d)
     struct checkpoints c = {0};
     struct names n = {0};
     int err = read_checkpoints(d, &c);
+    /* What is missing here may decide what becomes of a copy in another directory: a power cut must not bring it back.
+     */
+    if (err == 0)
+        err = file_sync_dir(&file_system_real, d->path);
     if (err == 0)
         err = file_list(&file_system_real, d->path, note_name, &n);
     if (err == 0 && n.count > 0)

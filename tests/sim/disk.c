@@ -255,6 +255,27 @@ static int disk_fdatasync(void *ctx, int fd)
     return error;
 }
 
+static void forget_changes(struct disk *d, const char *folder);
+
+/* One call: all of what was named is durable, or, when it fails, some of it. */
+static int disk_sync_all(void *ctx, const struct file_sync *what, size_t count)
+{
+    struct disk *d = ctx;
+    int error = disk_below(d, 4) == 0 ? -EOPNOTSUPP : admit(d, CALL_CHANGES);
+    size_t done = error == 0 ? count : error == -EOPNOTSUPP || d->dead ? 0 : disk_below(d, count);
+    sim_cover(error == 0 ? "many files were made durable at once" : "many files were not made durable at once");
+    for (size_t i = 0; i < done; i++) {
+        struct node *f = what[i].dir == NULL ? disk_node_of(d, what[i].fd) : NULL;
+        if (f != NULL)
+            disk_sync_bytes(f);
+        else if (what[i].dir != NULL)
+            forget_changes(d, what[i].dir);
+        else
+            return -EBADF;
+    }
+    return error;
+}
+
 /* Which a full disk refuses, and no power cut shows: bytes that were never written are not read. */
 static int disk_allocate(void *ctx, int fd, uint64_t at UNUSED, uint64_t n UNUSED)
 {
@@ -481,6 +502,7 @@ static const struct file_ops disk_ops = {
     .mkdir = disk_mkdir,
     .rmdir = disk_rmdir,
     .sync_dir = disk_sync_dir,
+    .sync_all = disk_sync_all,
     .list = disk_list,
 };
 

@@ -31,7 +31,10 @@ struct change {
     struct change *prev, *next;
     char folder[PATH_MAX_BYTES], path[PATH_MAX_BYTES];
     struct node *before;
-    uint32_t step; /* the two halves of a rename share it */
+    uint32_t step; /* the two halves of a rename share it, and what is in a folder that is renamed */
+    /* at a power cut */
+    const struct change *first; /* of its step */
+    bool decided, lost;
 };
 
 struct disk {

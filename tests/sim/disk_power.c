@@ -27,40 +27,46 @@ static void tear(struct disk *d, struct node *f)
     disk_sync_bytes(f);
 }
 
+/* The changes of a step follow each other; the folder of its first one decides. What a renamed folder holds goes the
+ * way of its name. */
+static void find_firsts(struct disk *d)
+{
+    struct change *c, *first = NULL;
+    DL_FOREACH (d->changes_undone, c) {
+        first = first != NULL && first->step == c->step ? first : c;
+        c->first = first;
+    }
+}
+
+/* A random suffix of the steps of a folder is lost. */
+static void choose_lost(struct disk *d, const char *folder)
+{
+    struct change *c;
+    uint64_t steps = 0, seen = 0;
+    DL_FOREACH (d->changes_undone, c)
+        steps += c->first == c && strcmp(c->folder, folder) == 0;
+    uint64_t kept = steps - disk_below(d, steps + 1);
+    DL_FOREACH (d->changes_undone, c)
+        if (strcmp(c->first->folder, folder) == 0) {
+            seen += c->first == c;
+            c->decided = true;
+            c->lost = seen > kept;
+        }
+}
+
 static void undo_names(struct disk *d)
 {
-    /* Folder by folder: how many of its oldest changes survive. A step keeps or loses all its halves, as its first half
-     * says. */
-    while (d->changes_undone != NULL) {
-        struct change *c, *before;
-        char folder[PATH_MAX_BYTES];
-        uint64_t steps = 0, last = 0;
-
-        memcpy(folder, d->changes_undone->folder, sizeof folder);
-        DL_FOREACH (d->changes_undone, c) {
-            if (strcmp(c->folder, folder) == 0 && c->step != last) {
-                last = c->step;
-                steps++;
-            }
-        }
-        uint64_t lost = disk_below(d, steps + 1), seen = 0;
-        uint32_t step = 0;
-        for (c = d->changes_undone->prev;; c = before) {
-            bool is_first = c == d->changes_undone;
-            before = c->prev;
-            if (strcmp(c->folder, folder) == 0) {
-                if (c->step != step) {
-                    step = c->step;
-                    seen++;
-                }
-                if (seen <= lost)
-                    disk_set_name(d, c->path, c->before);
-                DL_DELETE(d->changes_undone, c);
-                free(c);
-            }
-            if (is_first)
-                break;
-        }
+    struct change *c, *before;
+    find_firsts(d);
+    DL_FOREACH (d->changes_undone, c)
+        if (!c->decided)
+            choose_lost(d, c->first->folder);
+    for (c = d->changes_undone ? d->changes_undone->prev : NULL; c != NULL; c = before) {
+        before = c == d->changes_undone ? NULL : c->prev;
+        if (c->lost)
+            disk_set_name(d, c->path, c->before);
+        DL_DELETE(d->changes_undone, c);
+        free(c);
     }
 }
 

@@ -188,6 +188,11 @@ static int do_sync_dir(void *ctx UNUSED, const char *path)
     ON_DISK(int, disk_to_change, sync_dir(d.ctx, path));
 }
 
+static int do_sync_all(void *ctx UNUSED, const struct file_sync *what, size_t count)
+{
+    ON_DISK(int, disk_to_change, sync_all(d.ctx, what, count));
+}
+
 struct listing {
     struct process *process;
     file_list_fn *fn;
@@ -208,8 +213,24 @@ static int do_list(void *ctx UNUSED, const char *path, file_list_fn *fn, void *a
     ON_DISK(int, disk_of, list(d.ctx, path, on_name, &l));
 }
 
-static const struct file_ops ops = {do_open,  do_dup,  do_close,  do_pread,    do_pwritev, do_fdatasync, do_ftruncate,
-                                    do_fstat, do_stat, do_rename, do_unlink,   do_mkdir,   do_rmdir,     do_sync_dir,
-                                    do_list,  NULL,    NULL,      do_allocate, NULL,       NULL};
+static const struct file_ops ops = {
+    .open = do_open,
+    .dup = do_dup,
+    .close = do_close,
+    .pread = do_pread,
+    .pwritev = do_pwritev,
+    .fdatasync = do_fdatasync,
+    .ftruncate = do_ftruncate,
+    .allocate = do_allocate,
+    .fstat = do_fstat,
+    .stat = do_stat,
+    .rename = do_rename,
+    .unlink = do_unlink,
+    .mkdir = do_mkdir,
+    .rmdir = do_rmdir,
+    .sync_dir = do_sync_dir,
+    .sync_all = do_sync_all,
+    .list = do_list,
+};
 
 const struct file_system file_system_real = {&ops, NULL};

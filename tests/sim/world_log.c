@@ -1,12 +1,12 @@
 /* world_log.c - one partition log on the simulated disk: a producer that knows what was acknowledged, a reader that
- * checks every byte, and a machine that is killed, loses power, runs full, or whose disk fails.
+ * checks every byte, and a machine that is killed, loses power, runs full, or whose disk fails. The log is cut as a
+ * follower's is, and moves between two directories while it is written.
  *
  * Promises: what log_commit acknowledged survives kill -9 at any call; what log_flush made durable survives a power cut
  * at any call; nothing appears that was not sent, nothing twice, nothing out of order; a log always opens again. */
 #include "libs/log/log.h"
 #include "libs/log/logdir.h"
-#include "tests/sim/disk.h"
-#include "tests/sim/sim.h"
+#include "tests/sim/log_mover.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +31,10 @@ struct world {
     size_t count, room;
     struct sent *flying; /* staged and not acknowledged when the process died */
     size_t flying_count, flying_room;
+    struct sent *cut; /* by truncations and power cuts since the last flush: another power cut may bring it back */
+    size_t cut_count, cut_room;
+    bool cut_failed; /* the last one: what it was to cut may be there without a power cut, too */
+    struct log_mover mover;
     int64_t start;        /* the log start that was acknowledged */
     int64_t durable;      /* everything before it survives a power cut */
     int64_t checkpointed; /* the recovery point that the node has written down */
@@ -56,7 +60,7 @@ static void push(struct sent **list, size_t *count, size_t *room, struct sent s)
 static void open_log(struct world *w, bool clean)
 {
     struct log_options o = {.fs = &w->fs,
-                            .dir = "/data/topic-0",
+                            .dir = mover_dir(&w->mover),
                             .config = w->config,
                             .topic_id = {{1, 2, 3}},
                             .clean = clean,
@@ -100,6 +104,7 @@ static void check_content(struct world *w)
             if (!batch_crc_holds(&b, whole))
                 sim_fail(w->sim, "the CRC at offset %lld is wrong", (long long)b.base_offset);
             if (i == w->count) {
+                flying = w->cut_count > 0 ? 0 : flying; /* old and new bytes side by side have no order */
                 while (flying < w->flying_count && w->flying[flying].crc != b.crc)
                     flying++;
                 if (flying == w->flying_count)
@@ -134,9 +139,11 @@ static void forget_lost(struct world *w)
 
     if (end < w->durable && log_start(w->log) < w->durable)
         sim_fail(w->sim, "the log ends at %lld, but %lld was flushed", (long long)end, (long long)w->durable);
-    while (w->count > 0 && w->sent[w->count - 1].next_offset > MAX(end, w->durable)) {
+    /* Where something was cut, older bytes may be in the place of later ones. */
+    int64_t known = w->cut_count > 0 ? MAX(w->durable, w->start) : MAX(end, w->durable);
+    while (w->count > 0 && w->sent[w->count - 1].next_offset > known) {
         /* What is gone may come again as what was in flight. */
-        push(&w->flying, &w->flying_count, &w->flying_room, w->sent[--w->count]);
+        push(&w->cut, &w->cut_count, &w->cut_room, w->sent[--w->count]);
         sim_cover("a batch was lost in a power cut, unflushed");
     }
 }
@@ -160,7 +167,7 @@ static void note_name(void *arg, const char *name)
     struct file_stat st = {0};
     char path[2 * FOLDER_BYTES];
 
-    snprintf(path, sizeof path, "/data/topic-0/%.60s", name);
+    snprintf(path, sizeof path, "%s/%.60s", mover_dir(&w->mover), name);
     (void)file_stat(&w->fs, path, &st);
     sim_note(w->sim, "  %s %llu", name, (unsigned long long)st.size_bytes);
 }
@@ -169,20 +176,25 @@ static void revive(struct world *w)
 {
     bool power = sim_chance(w->sim, 400);
 
+    mover_stop(&w->mover);
     log_abandon(w->log);
     if (power)
         disk_power_cut(w->disk);
     else
         disk_restart(w->disk);
     disk_set_capacity(w->disk, 0);
+    mover_find(&w->mover, w->durable > 0);
     sim_note(w->sim, "%s, disk %016llx", power ? "power cut" : "kill", (unsigned long long)disk_hash(w->disk));
     sim_cover(power ? "power cut" : "kill -9");
-    (void)file_list(&w->fs, "/data/topic-0", note_name, w);
+    (void)file_list(&w->fs, mover_dir(&w->mover), note_name, w);
     open_log(w, false);
     if (power)
         forget_lost(w);
+    for (size_t i = 0; i < w->cut_count && (power || w->cut_failed); i++)
+        push(&w->flying, &w->flying_count, &w->flying_room, w->cut[i]);
     recount_sequences(w);
     check_content(w);
+    w->cut_failed = false;
     w->start = log_start(w->log);
 }
 
@@ -289,6 +301,7 @@ static void step_flush(struct world *w)
 
     if (error == 0) {
         w->durable = end;
+        w->cut_count = 0;
         if (sim_chance(w->sim, 500))
             w->checkpointed = log_recovery_point(w->log);
     }
@@ -298,6 +311,9 @@ static void step_flush(struct world *w)
 static void step_delete(struct world *w)
 {
     int64_t low = log_start(w->log), high = log_high_watermark(w->log);
+    if (w->cut_count >
+        0) /* what is before the start is not read again: nobody could tell what a power cut leaves there */
+        high = MIN(high, MAX(low, w->durable));
     int64_t to = low + (int64_t)sim_below(w->sim, (uint64_t)(high - low) + 1);
     int error = log_delete_before(w->log, to);
 
@@ -306,6 +322,41 @@ static void step_delete(struct world *w)
         w->start = to; /* the node writes it to its checkpoint before it answers */
         sim_cover("records deleted");
     }
+}
+
+/* As a follower whose leader has other records: what is cut is nobody's any more. The node writes the recovery points
+ * down before it goes on. */
+static void step_truncate(struct world *w)
+{
+    int64_t end = log_end(w->log), low = MAX(log_start(w->log), end - 40);
+    int64_t to = low + (int64_t)sim_below(w->sim, (uint64_t)(end - low) + 1);
+    int error = log_truncate(w->log, to);
+
+    sim_note(w->sim, "truncate to %lld: %d, end %lld", (long long)to, error, (long long)log_end(w->log));
+    if (error != 0 && !disk_is_dead(w->disk) && log_failed(w->log) == 0) {
+        check_content(w);
+        return;
+    }
+    if (error == 0 && log_end(w->log) > to)
+        sim_fail(w->sim, "truncated to %lld, the log ends at %lld", (long long)to, (long long)log_end(w->log));
+    size_t kept = w->count;
+    w->cut_failed = error != 0;
+    while (kept > 0 && w->sent[kept - 1].next_offset > to)
+        kept--;
+    for (size_t i = kept; i < w->count; i++)
+        push(&w->cut, &w->cut_count, &w->cut_room, w->sent[i]);
+    sim_cover(kept < w->count ? "a log was truncated" : "a log was truncated at its end");
+    w->count = kept;
+    w->durable = MIN(w->durable, kept > 0 ? w->sent[kept - 1].next_offset : w->start);
+    w->checkpointed = MIN(w->checkpointed, w->durable);
+    recount_sequences(w);
+    if (error == 0)
+        check_content(w);
+}
+
+static void step_move(struct world *w)
+{
+    mover_step(&w->mover, w->log);
 }
 
 static void step_time_lookup(struct world *w)
@@ -324,16 +375,19 @@ static void step_time_lookup(struct world *w)
 static void step_reopen(struct world *w)
 {
     int64_t end = log_end(w->log);
+    mover_stop(&w->mover);
     int error = log_close(w->log, sim_wall_ms(w->sim));
 
     sim_note(w->sim, "close %d", error);
     if (error == 0) {
+        w->cut_count = 0;
         w->durable = end;
         w->checkpointed = end;
         sim_cover("clean stop");
     }
     disk_restart(w->disk);
     disk_set_capacity(w->disk, 0);
+    mover_find(&w->mover, w->durable > 0);
     open_log(w, error == 0);
     check_content(w);
 }
@@ -358,8 +412,9 @@ static void step_fault(struct world *w)
 
 static void step(struct world *w)
 {
-    static void (*const steps[])(struct world *) = {step_flush, step_delete, step_time_lookup, step_fault, step_reopen};
-    static const uint64_t weights[] = {80, 10, 60, 40, 15};
+    static void (*const steps[])(struct world *) = {step_flush, step_delete,   step_time_lookup, step_fault,
+                                                    step_move,  step_truncate, step_reopen};
+    static const uint64_t weights[] = {80, 10, 60, 40, 350, 15, 15};
     uint64_t dice = sim_below(w->sim, 1000);
 
     sim_pass(w->sim, 1 + sim_below(w->sim, 400));
@@ -386,9 +441,7 @@ static void run(struct sim *sim, uint64_t steps)
     struct world w = {.sim = sim, .disk = disk_new(sim_random(sim))};
 
     w.fs = disk_fs(w.disk);
-    if (file_mkdir(&w.fs, "/data"))
-        sim_fail(sim, "no folder");
-    (void)file_sync_dir(&w.fs, "");
+    mover_init(&w.mover, sim, w.disk);
     log_config_init(&w.config);
     w.config.segment_bytes = 5000 + (int32_t)sim_below(sim, 20000);
     w.config.index_interval_bytes = 200 + (int32_t)sim_below(sim, 4000);
@@ -404,9 +457,11 @@ static void run(struct sim *sim, uint64_t steps)
     }
     disk_set_capacity(w.disk, 0);
     check_content(&w);
+    mover_stop(&w.mover);
     log_abandon(w.log);
     free(w.sent);
     free(w.flying);
+    free(w.cut);
     disk_free(w.disk);
 }
 
