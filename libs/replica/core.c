@@ -65,7 +65,7 @@ static void take_state(struct replica_core *c, const struct replica_event *e, st
     case REPLICA_LEADER:
         if (was == REPLICA_FOLLOWER)
             replica_act(out, REPLICA_DO_REST);
-        leader_begin(c, e, out);
+        leader_take_over(c, e, out);
         break;
     case REPLICA_FOLLOWER: follower_begin(c, e, new_epoch || was != REPLICA_FOLLOWER, out); break;
     case REPLICA_IDLE:

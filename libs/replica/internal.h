@@ -61,7 +61,7 @@ void id_list_set(struct id_list *l, const int32_t *from, int32_t count);
 struct replica_action *replica_act(struct replica_actions *out, enum replica_action_kind kind);
 
 /* leader.c */
-void leader_begin(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
+void leader_take_over(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
 void leader_end(struct replica_core *c);
 void leader_appended(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
 void leader_fetched(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);

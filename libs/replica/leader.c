@@ -161,7 +161,7 @@ static void reset_times(struct replica_core *c, uint64_t now_ms)
         c->followers[i].caught_up_ms = id_list_has(&c->isr, c->followers[i].id) ? now_ms : 0;
 }
 
-void leader_begin(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
+void leader_take_over(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
 {
     bool new_epoch = e->state->leader_epoch > c->leader_epoch || c->epoch_start < 0;
     c->log_end = e->log.end;
