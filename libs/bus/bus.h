@@ -52,7 +52,7 @@ void bus_goodbye(struct bus *b);
 void bus_set_arena(struct bus *b, int fd, uint64_t id, size_t size);
 
 /* Names a peer's address and life; incarnation 0: not known, take who answers. A changed incarnation or address ends
- * the old link. NULL address: the peer is gone. */
+ * the old link. NULL address: the peer is gone, and what waits for it ends as OUTCOME_NOT_SENT. */
 void bus_set_peer(struct bus *b, Karst__Bus__Role role, int32_t id, uint64_t incarnation, const char *address);
 
 /* The offset that our image has reached: goes into every Batch, and lets batches in that waited for it. */

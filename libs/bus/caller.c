@@ -281,6 +281,8 @@ void link_caller_reset_peer(struct link_core *l, struct peer *p, bool same_addre
         c->attempts = 0;
         if (!goes_on)
             link_caller_end(l, c, 0);
+        if (p->address == NULL) /* others do its work by now, whom its callers do not find as long as they wait */
+            end_queued(l, c);
     }
 }
 

@@ -189,6 +189,8 @@ static void on_read(void *ctx, const struct bus_result *result)
         f->is_moving = false; /* the node believes that the client is told */
     } else if (is_good) {
         take_reply(read, result);
+    } else if (f->is_moving) {
+        /* asked elsewhere, however this has ended */
     } else if (result->outcome != KARST__BUS__OUTCOME__OUTCOME_CANCELLED && !f->is_cancelled && !f->is_relieved &&
                loop_now_ms(frontend->loop) + RETRY_MS < f->wait_until_ms) {
         read->retry = loop_timer_start(frontend->loop, RETRY_MS, 0, on_retry, read);

@@ -9,16 +9,18 @@
 #include "libs/base/log.h"
 #include "services/karst/karst.h"
 
-/* What the file does not say. The replication factors default to 3 in Kafka, which one node cannot give. */
+/* What the file does not say. */
 static const char *const for_one_node[][2] = {
     {"process.roles", "broker,controller"},
     {"node.id", "1"},
     {"controller.listener.names", "CONTROLLER"},
-    {"offsets.topic.replication.factor", "1"},
-    {"transaction.state.log.replication.factor", "1"},
-    {"transaction.state.log.min.isr", "1"},
-    {"share.coordinator.state.topic.replication.factor", "1"},
-    {"share.coordinator.state.topic.min.isr", "1"},
+};
+
+/* Kafka's defaults are 3 replicas, of which 2 have to be in sync, and fewer nodes cannot give that. */
+static const char *const replicated_topics[][2] = {
+    {"offsets.topic.replication.factor", NULL},
+    {"transaction.state.log.replication.factor", "transaction.state.log.min.isr"},
+    {"share.coordinator.state.topic.replication.factor", "share.coordinator.state.topic.min.isr"},
 };
 
 /* Without a file the first consumer of a new user waits for nothing, as with the configuration that Kafka's quick start
@@ -280,6 +282,18 @@ int effective_load(const struct up_options *o, const char *data, struct config *
     return r;
 }
 
+static void fit_replication(struct config *c, const struct nodes *n)
+{
+    enum { FULL = 3 };
+    char factor[16];
+    snprintf(factor, sizeof factor, "%d", n->storage);
+    for (size_t i = 0; n->storage < FULL && i < COUNTOF(replicated_topics); i++) {
+        set_missing(c, replicated_topics[i][0], factor);
+        if (replicated_topics[i][1] != NULL)
+            set_missing(c, replicated_topics[i][1], "1");
+    }
+}
+
 void effective_add_run_dir(struct config *c, const char *run_dir, const struct nodes *n)
 {
     int node = config_int(c, "node.id");
@@ -287,6 +301,7 @@ void effective_add_run_dir(struct config *c, const char *run_dir, const struct n
     const char *all = "";
     for (int id = node; id < node + n->controllers; id++)
         all = arena_printf(a, "%s%s%d@ipc://%s/controller-%d", all, *all ? "," : "", id, run_dir, id);
+    fit_replication(c, n);
     config_set(c, "karst.run.dir", run_dir);
     config_set(c, "karst.controllers", all);
     arena_free(a);

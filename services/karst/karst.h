@@ -71,6 +71,7 @@ NODISCARD int datadir_prepare(const struct config *c, struct datadir_identity *r
  * Warnings go to the log. 0 with *ret_config, or -EINVAL with *ret_error. */
 NODISCARD int effective_load(const struct up_options *o, const char *data, struct config **ret_config,
                              char **ret_error);
+/* What depends on how many nodes run, and where. */
 void effective_add_run_dir(struct config *c, const char *run_dir, const struct nodes *n);
 /* Writes it to RUN_DIR/server.properties: 0 or -errno. */
 NODISCARD int effective_write(const struct config *c, const char *run_dir);

@@ -123,6 +123,27 @@ Test(link, a_new_life_ends_the_old_session)
     net_free(&net);
 }
 
+/* What waits for one that is gone is told so at once: another may have its work. */
+Test(link, a_peer_that_is_gone_keeps_nobody_waiting)
+{
+    begin(NULL, NULL);
+    link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 4, "ipc:///there"); /* a life that never answers */
+    size_t waiting = net_call(&net, APPEND, 5000, 0);
+    net_pass(&net, 50);
+    link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 0, NULL);
+    net_settle(&net);
+    ended(waiting, IS(NOT_SENT));
+    cr_assert_eq(net.calls[waiting].executed, 0);
+    size_t later = net_call(&net, APPEND, 1000, 0); /* it may come back */
+    net_pass(&net, 50);
+    link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 5, "ipc:///there");
+    net_settle(&net);
+    net_answer_all(&net);
+    net_settle(&net);
+    ended(later, IS(OK));
+    net_free(&net);
+}
+
 Test(link, another_cluster_is_refused_at_once)
 {
     struct link_options other = {.cluster_id = "anotherclusteranotherc"};

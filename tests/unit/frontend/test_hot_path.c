@@ -488,6 +488,20 @@ Test(hot_path, fetch_leaves_a_dead_leader)
     (void)fetched(12, 2);
 }
 
+/* The end of the call to the old leader may have been on its way already. */
+Test(hot_path, fetch_moves_however_its_read_ends)
+{
+    static const struct asked one[] = {{0, 5}};
+
+    send_fetch(12, 1, 0, -1, one, 1);
+    world_lead(0, 2);
+    world_end_call(0, KARST__BUS__OUTCOME__OUTCOME_NOT_SENT);
+    cr_assert_eq(world_call_count, 2);
+    cr_assert_eq(world_calls[1].peer, 2);
+    reply_reads(1, 9, 1, "data");
+    cr_assert(slice_eq_str(fetched(12, 1)->responses[0].partitions[0].records, "data"));
+}
+
 /* A set that a node keeps of the session is given up with the leader of one of its partitions. */
 Test(hot_path, fetch_set_moves_with_a_leader)
 {
