@@ -56,7 +56,7 @@ void log_doom(struct log *l, struct segment *s, int64_t now_wall_ms)
 int log_doom_first(struct log *l, size_t n, int64_t now_wall_ms)
 {
     ASSERT(n < l->segment_count);
-    bool records_deleted = l->start > l->segments[0]->base;
+    bool records_deleted = l->start > l->segments[0]->base, unflushed = l->recovery_point < l->segments[n]->base;
     if (n > 0)
         log_clean_interrupt(l);
     for (size_t i = 0; i < n; i++) {
@@ -70,8 +70,9 @@ int log_doom_first(struct log *l, size_t n, int64_t now_wall_ms)
         l->dir_dirty = true;
     }
     /* What DeleteRecords took must not come back: the checkpoint of log starts says no more of it when the log's first
-     * segment begins there. */
-    int err = n > 0 && records_deleted ? file_sync_dir(l->fs, l->dir) : 0;
+     * segment begins there. Nor must what was never flushed: torn by a power cut that undid its removal, it would lie
+     * before the recovery point, and the log would not open. */
+    int err = n > 0 && (records_deleted || unflushed) ? file_sync_dir(l->fs, l->dir) : 0;
     if (err < 0)
         return log_fail(l, err, "removing a segment");
     if (n > 0) {

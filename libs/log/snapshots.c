@@ -76,8 +76,9 @@ int log_write_snapshot(struct log *l, int64_t offset)
 {
     if (l->snapshot_offset == offset && !l->marked)
         return 0;
-    l->marked = false;
-    return write_snapshot(l, offset, false);
+    int err = write_snapshot(l, offset, false);
+    l->marked = l->marked && err < 0;
+    return err;
 }
 
 int log_write_mark(struct log *l)
