@@ -52,11 +52,12 @@ int32_t producer_partition(int32_t index)
     return index < CLIENTS_PARTITIONS ? index : 0;
 }
 
-/* A snapshot holds the last batch of a producer, as Kafka's, and every roll writes one: of several that a crash let in
- * unanswered behind a roll, the older ones are not known again as duplicates. With small segments that is no rarity. */
+/* A snapshot holds the last batch of a producer, as Kafka's, and every roll and recovery writes one: of several that a
+ * crash let in unanswered behind it, the older ones are not known again as duplicates. With small segments that is no
+ * rarity, and neither is it where a follower that was started twice becomes the leader. */
 static size_t flying_most(const struct producer *p)
 {
-    return p->clients->compacted ? 1 : FLYING_MAX;
+    return p->clients->compacted || p->clients->replicas > 1 ? 1 : FLYING_MAX;
 }
 
 bool producer_is_done(const struct producer *p)

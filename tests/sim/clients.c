@@ -94,7 +94,7 @@ static void admin_tick(void *ctx)
     kafka_create_topics_request_creatable_topic_init(&t);
     t.name = SLICE_OF(CLIENTS_TOPIC);
     t.num_partitions = CLIENTS_PARTITIONS;
-    t.replication_factor = 1;
+    t.replication_factor = c->replicas;
     /* Under readers, in every second run: segments are replaced again and again by what compaction makes of them. */
     struct kafka_create_topics_request_creatable_topic_config compacted[] = {
         {SLICE_OF("cleanup.policy"), SLICE_OF("compact,delete")},
@@ -114,11 +114,12 @@ static void admin_tick(void *ctx)
 
 /* ---- all of them ---- */
 
-struct clients *clients_new(struct sim *s, struct tcp *t)
+struct clients *clients_new(struct sim *s, struct tcp *t, int16_t replicas)
 {
     struct clients *c = xcalloc(1, sizeof *c);
     c->sim = s;
     c->tcp = t;
+    c->replicas = replicas;
     c->compacted = sim_seed(s) % 2 == 0;
     c->admin = kclient_new(t, s, "admin");
     c->admin_event = sim_at(s, 0, admin_tick, c);

@@ -17,7 +17,7 @@
 
 struct clients;
 
-NODISCARD struct clients *clients_new(struct sim *s, struct tcp *t);
+NODISCARD struct clients *clients_new(struct sim *s, struct tcp *t, int16_t replicas);
 struct clients *clients_free(struct clients *c);
 /* Nothing new is begun: what is open is finished. */
 void clients_finish(struct clients *c);
@@ -56,7 +56,8 @@ struct clients {
     bool finishing;
     struct kclient *admin;
     bool has_topic;
-    bool compacted; /* the topic is, and its segments are small */
+    int16_t replicas; /* of each partition */
+    bool compacted;   /* the topic is, and its segments are small */
     uint64_t admin_event;
     struct producer *producers[CLIENTS_PRODUCERS];
     struct consumer *consumer;

@@ -62,5 +62,7 @@ void cluster_heal(struct cluster *c);
 
 /* Some time after that, without clients: nothing that is shared is held for ever. */
 void cluster_check(struct cluster *c);
+/* And all replicas of the folder (TOPIC-PARTITION, not compacted) have the same bytes, as far back as all have them. */
+void cluster_check_replicas(struct cluster *c, const char *folder);
 
 #endif

@@ -4,14 +4,14 @@
  * controller that begins to decide (controller_activate). Promises:
  *
  *   W1  at one offset of the committed log every program, in every life, has the same image
- *   W2  one controller an epoch decides, and epochs of those who decide rise
- *   W3  what a program has of the log never goes back in a life; what is committed is never behind an answer
- *   W4  a broker's epoch never goes down, is never that of two lives, and a life of a broker has one
- *   W5  leader epochs and partition epochs never go down; a partition that changes has another partition epoch; a
- * leader epoch has one leader W6  the leader is in the ISR and active; the ISR is of replicas, each once, and without
- * fenced brokers but for a last one; nobody is in ISR and ELR at once W7  a topic that is deleted, and its id, never
- * come back W8  the next producer id never goes down W9  the owner of a coordinator's partition changes only with a
- * higher epoch
+ *   W2  one controller an epoch decides
+ *   W3  what a program has of the log never goes back in a life
+ *   W4  a broker's epoch never goes down, and is never that of two lives
+ *   W5  leader epochs and partition epochs never go down, and rise with what they stand for
+ *   W6  a leader is in the ISR and active; of an ISR of several no broker is fenced, none is in the ELR
+ *   W7  a topic that is deleted, and its id, never come back
+ *   W8  the next producer id never goes down
+ *   W9  the owner of a coordinator's partition changes only with a higher epoch
  *
  * Threading: one. One at a time. */
 #ifndef KARST_TESTS_SIM_METAWATCH_H

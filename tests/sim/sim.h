@@ -17,7 +17,8 @@ struct sim_world {
     void (*run)(struct sim *s, uint64_t steps);
     uint64_t check_more; /* seeds that a check runs once, behind those that it runs twice */
 };
-extern const struct sim_world world_log, world_clean, world_bus, world_kraft, world_quorum, world_cluster;
+extern const struct sim_world world_log, world_clean, world_bus, world_kraft, world_quorum, world_cluster,
+    world_replicas;
 
 NODISCARD struct sim *sim_new(uint64_t seed, bool verbose);
 struct sim *sim_free(struct sim *s); /* takes NULL, returns NULL */

@@ -6,9 +6,10 @@
 #include "libs/metadata/image.h"
 #include "tests/sim/platform.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
-enum { OWNERS_MAX = 4096, FOLLOW_MS = 4000, AGAIN_MS = 3000 };
+enum { OWNERS_MAX = 4096, FOLLOW_MS = 4000, AGAIN_MS = 3000, CONTROLLERS_MAX = 8 };
 
 /* Who appended to a coordinator's partition in an epoch. */
 struct owner {
@@ -24,9 +25,11 @@ struct watch {
     size_t owner_count;
     struct process *process;
     struct bus *bus;
-    struct image *kept, *fresh; /* fresh NULL: it is not read at present */
-    int64_t compared;           /* the offset at which both were the same; -1: never */
-    int64_t high_watermark;     /* that the controller last told; it never goes back */
+    struct image *kept, *fresh;    /* fresh NULL: it is not read at present */
+    int64_t compared;              /* the offset at which both were the same; -1: never */
+    int64_t high_watermark;        /* the highest that a controller told */
+    int64_t told[CONTROLLERS_MAX]; /* the last by each of them: that of an only one never goes back */
+    int32_t controllers, asks;
     bool calling, asked_fresh;
     uint64_t event;
 };
@@ -101,19 +104,25 @@ static void on_followed(void *ctx, const struct bus_result *result)
 {
     struct watch *w = ctx;
     w->calling = false;
+    bool refused = result->outcome == KARST__BUS__OUTCOME__OUTCOME_OK && result->reply->follow->error != 0;
+    int32_t asked = w->asks;
+    if (result->outcome != KARST__BUS__OUTCOME__OUTCOME_OK || refused)
+        w->asks = 1 + (int32_t)sim_below(w->sim, (uint64_t)w->controllers);
     if (result->outcome != KARST__BUS__OUTCOME__OUTCOME_OK)
         return;
     const Karst__Bus__FollowReply *reply = result->reply->follow;
-    if (reply->error == 0 && result->payload_count == 1 && ref_bytes(&result->payloads[0]).size > 0) {
+    if (reply->error == 0 && reply->next_offset > image_offset(w->asked_fresh ? w->fresh : w->kept) &&
+        result->payload_count == 1 && ref_bytes(&result->payloads[0]).size > 0) {
         struct slice bytes = ref_bytes(&result->payloads[0]);
         apply(w, w->asked_fresh ? &w->fresh : &w->kept, reply, bytes);
         compare(w);
     }
     if (reply->error == 0) {
-        if (reply->high_watermark < w->high_watermark)
+        if (w->controllers == 1 && reply->high_watermark < w->told[asked])
             sim_fail(w->sim, "the high watermark of the metadata log went back from %lld to %lld",
-                     (long long)w->high_watermark, (long long)reply->high_watermark);
-        w->high_watermark = reply->high_watermark;
+                     (long long)w->told[asked], (long long)reply->high_watermark);
+        w->told[asked] = reply->high_watermark;
+        w->high_watermark = MAX(w->high_watermark, reply->high_watermark);
     }
 }
 
@@ -127,7 +136,7 @@ static void follow(struct watch *w)
     struct bus_request request = {.kind = KARST__BUS__CALL__BODY_FOLLOW, .body = &body, .timeout_ms = FOLLOW_MS};
     w->calling = true;
     struct process *before = process_enter(w->process);
-    bus_call(w->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, 1, &request, on_followed, w);
+    bus_call(w->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, w->asks, &request, on_followed, w);
     loop_ask_turn(process_loop(w->process));
     process_leave(before);
 }
@@ -147,7 +156,7 @@ static void on_death(void *ctx)
     (void)ctx;
 }
 
-struct watch *watch_new(struct machine *m)
+struct watch *watch_new(struct machine *m, int controllers)
 {
     struct watch *w = xcalloc(1, sizeof *w);
     struct bus_options o = {
@@ -155,6 +164,8 @@ struct watch *watch_new(struct machine *m)
     w->machine = m;
     w->sim = machine_sim(m);
     w->compared = -1;
+    w->controllers = controllers;
+    w->asks = 1;
     w->kept = image_empty(PLATFORM_CLUSTER_ID);
     w->process = process_new(m, "watch", NULL, on_death, w);
     process_protect(w->process);
@@ -162,7 +173,13 @@ struct watch *watch_new(struct machine *m)
     if (bus_new(process_loop(w->process), &o, &w->bus))
         sim_fail(w->sim, "no bus");
     process_leave(before);
-    bus_set_peer(w->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, 1, 0, "ipc:///run/karst/controller-1");
+    for (int32_t id = 1; id <= controllers; id++) {
+        char address[64];
+        snprintf(address, sizeof address, "ipc:///run/karst/controller-%d", id);
+        before = process_enter(w->process);
+        bus_set_peer(w->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, id, 0, address);
+        process_leave(before);
+    }
     machine_watch(m, on_call, w);
     w->event = sim_at(w->sim, 100, tick, w);
     return w;

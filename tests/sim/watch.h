@@ -8,7 +8,7 @@
 struct watch;
 
 /* Watches every call of m, and follows the metadata log from its start with a process of its own, again and again. */
-NODISCARD struct watch *watch_new(struct machine *m);
+NODISCARD struct watch *watch_new(struct machine *m, int controllers);
 struct watch *watch_free(struct watch *w); /* takes NULL, returns NULL */
 /* At the end: has followed what the controller has, and a second reading of the log gives the same image. */
 bool watch_is_done(const struct watch *w);

@@ -9,8 +9,12 @@
 
 enum { HEALED_MS = 60000, STEP_MS = 50, QUIET_MS = 40000 };
 
-static void step(struct sim *s, struct cluster *c, uint64_t power_cuts)
+static void step(struct sim *s, struct cluster *c, uint64_t power_cuts, uint64_t cuts)
 {
+    if (sim_chance(s, cuts))
+        cluster_cut(c);
+    if (sim_chance(s, cuts / 4))
+        cluster_jump_clock(c);
     if (sim_chance(s, 2))
         cluster_kill_one(c);
     if (sim_chance(s, 1))
@@ -40,7 +44,6 @@ static struct cluster_options mix(struct sim *s)
                                                .deaths = one_of(s, (const uint64_t[]){0, 60, 300, 1000}),
                                                .stalls = one_of(s, (const uint64_t[]){0, 20, 100, 400})},
                                     .client_breaks = one_of(s, (const uint64_t[]){0, 2, 2, 20}),
-                                    .count = {1, 1, 2, 2, 1},
                                     .restart_ms = 1500,
                                     .config = "",
                                     .shares = sim_chance(s, 500),
@@ -66,30 +69,55 @@ static void stop_cleanly(struct sim *s, struct cluster *c, struct clients *clien
     }
 }
 
-static void run(struct sim *s, uint64_t steps)
+static void run_shape(struct sim *s, uint64_t steps, struct cluster_options o, uint64_t cuts)
 {
-    struct cluster_options o = mix(s);
     sim_note(s, o.shares ? "memory and files are shared" : "nothing is shared");
     uint64_t power_cuts = o.durable ? one_of(s, (const uint64_t[]){0, 1, 1, 10}) : 0; /* per thousand steps */
     struct metawatch *meta = metawatch_new(s);
     struct cluster *c = cluster_new(s, &o);
     cluster_watch_lives(c, metawatch_life, meta);
-    struct clients *clients = clients_new(s, cluster_tcp(c));
-    struct watch *watch = watch_new(cluster_machine(c));
+    int replicas = MIN(o.count[CLUSTER_STORAGE], 3);
+    struct clients *clients = clients_new(s, cluster_tcp(c), (int16_t)replicas);
+    struct watch *watch = watch_new(cluster_machine(c), o.count[CLUSTER_CONTROLLER]);
     for (uint64_t i = 0; i < steps; i++)
-        step(s, c, power_cuts);
+        step(s, c, power_cuts, cuts);
     cluster_heal(c);
     clients_finish(clients);
     until_done(s, clients, watch);
     clients_check(clients);
+    bool compacted = clients->compacted;
     stop_cleanly(s, c, clients, watch);
     watch_check(watch);
     watch_free(watch);
     clients_free(clients);
     sim_until(s, sim_now_ms(s) + QUIET_MS);
     cluster_check(c);
+    if (replicas > 1 && !compacted) {
+        cluster_check_replicas(c, "orders-0");
+        cluster_check_replicas(c, "orders-1");
+    }
     cluster_free(c);
     metawatch_free(meta);
 }
 
+static void run(struct sim *s, uint64_t steps)
+{
+    struct cluster_options o = mix(s);
+    const int count[CLUSTER_ROLES] = {1, 1, 2, 2, 1};
+    memcpy(o.count, count, sizeof count);
+    run_shape(s, steps, o, 0);
+}
+
+/* Three of everything that keeps something; a record is there when two have it. */
+static void run_replicas(struct sim *s, uint64_t steps)
+{
+    struct cluster_options o = mix(s);
+    const int count[CLUSTER_ROLES] = {3, 3, 2, 2, 1};
+    memcpy(o.count, count, sizeof count);
+    o.config = "default.replication.factor=3\nmin.insync.replicas=2\noffsets.topic.replication.factor=3\n";
+    o.restart_ms = sim_chance(s, 500) ? 20000 : 1500; /* with and without the end of a session */
+    run_shape(s, steps, o, o.shares ? 0 : one_of(s, (const uint64_t[]){0, 5, 20, 40}));
+}
+
 const struct sim_world world_cluster = {"cluster", run, 0};
+const struct sim_world world_replicas = {"replicas", run_replicas, 0};
