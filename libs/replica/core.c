@@ -17,7 +17,7 @@ struct replica_core *replica_free(struct replica_core *c)
 {
     if (c == NULL)
         return NULL;
-    leader_end(c);
+    replica_lead_end(c);
     free(c->replicas.at);
     free(c);
     return NULL;
@@ -38,7 +38,7 @@ struct replica_action *replica_act(struct replica_actions *out, enum replica_act
     return a;
 }
 
-void id_list_set(struct id_list *l, const int32_t *from, int32_t count)
+void replica_ids_set(struct replica_ids *l, const int32_t *from, int32_t count)
 {
     l->at = xrealloc(l->at, (size_t)MAX(count, 1) * sizeof *l->at);
     if (count > 0)
@@ -56,18 +56,18 @@ static void take_state(struct replica_core *c, const struct replica_event *e, st
     bool new_epoch = s->leader_epoch > c->leader_epoch || s->leader != c->leader;
     c->role = s->leader == c->env.node_id ? REPLICA_LEADER : s->leader >= 0 ? REPLICA_FOLLOWER : REPLICA_IDLE;
     c->leader = s->leader;
-    id_list_set(&c->replicas, s->replicas, s->replica_count);
+    replica_ids_set(&c->replicas, s->replicas, s->replica_count);
     if (was == REPLICA_LEADER && c->role != REPLICA_LEADER) {
-        leader_end(c);
+        replica_lead_end(c);
         replica_act(out, REPLICA_DO_END_WAITS);
     }
     switch (c->role) {
     case REPLICA_LEADER:
         if (was == REPLICA_FOLLOWER)
             replica_act(out, REPLICA_DO_REST);
-        leader_take_over(c, e, out);
+        replica_lead_begin(c, e, out);
         break;
-    case REPLICA_FOLLOWER: follower_begin(c, e, new_epoch || was != REPLICA_FOLLOWER, out); break;
+    case REPLICA_FOLLOWER: replica_follow_begin(c, e, new_epoch || was != REPLICA_FOLLOWER, out); break;
     case REPLICA_IDLE:
         if (was == REPLICA_FOLLOWER)
             replica_act(out, REPLICA_DO_REST);
@@ -76,18 +76,18 @@ static void take_state(struct replica_core *c, const struct replica_event *e, st
     c->leader_epoch = s->leader_epoch;
     c->partition_epoch = s->partition_epoch;
     if (c->role == REPLICA_LEADER)
-        leader_expand_any(c, e, out);
+        replica_lead_expand_any(c, e, out);
 }
 
 static void step_leader(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
 {
     switch (e->kind) {
-    case REPLICA_CONFIGURED: leader_raise(c, e, out); break;
-    case REPLICA_APPENDED: leader_appended(c, e, out); break;
-    case REPLICA_FETCHED: leader_fetched(c, e, out); break;
-    case REPLICA_UNWATCHED: leader_unwatched(c, e); break;
-    case REPLICA_TICK: leader_tick(c, e, out); break;
-    case REPLICA_ALTERED: leader_altered(c, e, out); break;
+    case REPLICA_CONFIGURED: replica_lead_raise(c, e, out); break;
+    case REPLICA_APPENDED: replica_lead_appended(c, e, out); break;
+    case REPLICA_FETCHED: replica_lead_fetched(c, e, out); break;
+    case REPLICA_UNWATCHED: replica_lead_unwatched(c, e); break;
+    case REPLICA_TICK: replica_lead_tick(c, e, out); break;
+    case REPLICA_ALTERED: replica_lead_altered(c, e, out); break;
     case REPLICA_STATE:
     case REPLICA_TOLD:
     case REPLICA_WRITTEN:
@@ -98,10 +98,10 @@ static void step_leader(struct replica_core *c, const struct replica_event *e, s
 static void step_follower(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
 {
     switch (e->kind) {
-    case REPLICA_TICK: follower_tick(c, e); break;
-    case REPLICA_TOLD: follower_told(c, e, out); break;
-    case REPLICA_WRITTEN: follower_written(c, e, out); break;
-    case REPLICA_CUT: follower_cut(c, e, out); break;
+    case REPLICA_TICK: replica_follow_tick(c, e); break;
+    case REPLICA_TOLD: replica_follow_told(c, e, out); break;
+    case REPLICA_WRITTEN: replica_follow_written(c, e, out); break;
+    case REPLICA_CUT: replica_follow_cut(c, e, out); break;
     case REPLICA_STATE:
     case REPLICA_CONFIGURED:
     case REPLICA_APPENDED:
@@ -149,7 +149,7 @@ int64_t replica_epoch_start(const struct replica_core *c)
 
 bool replica_is_assigned(const struct replica_core *c, int32_t id)
 {
-    return id_list_has(&c->replicas, id);
+    return replica_ids_has(&c->replicas, id);
 }
 
 void replica_check(const struct replica_core *c, const struct replica_log *log)
@@ -160,6 +160,6 @@ void replica_check(const struct replica_core *c, const struct replica_log *log)
     ASSERT(c->change == ISR_COMMITTED || c->proposed_count > 0);
     for (size_t i = 0; i < c->follower_count; i++) {
         const struct follower *f = &c->followers[i];
-        ASSERT(f->id != c->env.node_id && id_list_has(&c->replicas, f->id));
+        ASSERT(f->id != c->env.node_id && replica_ids_has(&c->replicas, f->id));
     }
 }

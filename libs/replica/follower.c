@@ -21,8 +21,8 @@ static void cut(struct replica_core *c, enum replica_action_kind kind, int64_t o
     replica_act(out, kind)->offset = offset;
 }
 
-void follower_begin(struct replica_core *c, const struct replica_event *e, bool is_new_epoch,
-                    struct replica_actions *out)
+void replica_follow_begin(struct replica_core *c, const struct replica_event *e, bool is_new_epoch,
+                          struct replica_actions *out)
 {
     if (!is_new_epoch)
         return;
@@ -81,7 +81,7 @@ static void take_records(struct replica_core *c, const struct replica_event *e, 
     replica_act(out, REPLICA_DO_APPEND);
 }
 
-void follower_told(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
+void replica_follow_told(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
 {
     if (e->id != c->past || e->offset != e->log.end || c->state != FOLLOWER_READS)
         return; /* said of another past of ours */
@@ -109,7 +109,7 @@ void follower_told(struct replica_core *c, const struct replica_event *e, struct
         take_bounds(c, e, out);
 }
 
-void follower_written(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
+void replica_follow_written(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
 {
     if (c->state != FOLLOWER_WRITES)
         return;
@@ -124,7 +124,7 @@ void follower_written(struct replica_core *c, const struct replica_event *e, str
     }
 }
 
-void follower_cut(struct replica_core *c, const struct replica_event *e, struct replica_actions *out UNUSED)
+void replica_follow_cut(struct replica_core *c, const struct replica_event *e, struct replica_actions *out UNUSED)
 {
     if (c->state != FOLLOWER_WRITES)
         return;
@@ -134,7 +134,7 @@ void follower_cut(struct replica_core *c, const struct replica_event *e, struct 
         c->state = FOLLOWER_READS;
 }
 
-void follower_tick(struct replica_core *c, const struct replica_event *e)
+void replica_follow_tick(struct replica_core *c, const struct replica_event *e)
 {
     if (c->state != FOLLOWER_WAITS || e->now_ms < c->due_ms)
         return;

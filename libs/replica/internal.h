@@ -17,7 +17,7 @@ struct follower {
     bool watched;
 };
 
-struct id_list {
+struct replica_ids {
     int32_t *at;
     int32_t count;
 };
@@ -32,14 +32,14 @@ struct replica_core {
 
     enum replica_role role;
     int32_t leader, leader_epoch, partition_epoch;
-    struct id_list replicas;
+    struct replica_ids replicas;
 
     /* of a leader */
     int64_t epoch_start;
     int64_t log_end; /* as of the last event */
     struct follower *followers;
     size_t follower_count;
-    struct id_list isr; /* committed */
+    struct replica_ids isr; /* committed */
     enum isr_change change;
     int32_t joining; /* ISR_EXPANDS: who */
     struct replica_member *proposed;
@@ -57,30 +57,30 @@ struct replica_core {
 };
 
 /* core.c */
-void id_list_set(struct id_list *l, const int32_t *from, int32_t count);
+void replica_ids_set(struct replica_ids *l, const int32_t *from, int32_t count);
 struct replica_action *replica_act(struct replica_actions *out, enum replica_action_kind kind);
 
 /* leader.c */
-void leader_take_over(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
-void leader_end(struct replica_core *c);
-void leader_appended(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
-void leader_fetched(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
-void leader_unwatched(struct replica_core *c, const struct replica_event *e);
-void leader_tick(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
-void leader_altered(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
-void leader_expand_any(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
-void leader_raise(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
-struct follower *leader_follower(const struct replica_core *c, int32_t id);
+void replica_lead_begin(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
+void replica_lead_end(struct replica_core *c);
+void replica_lead_appended(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
+void replica_lead_fetched(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
+void replica_lead_unwatched(struct replica_core *c, const struct replica_event *e);
+void replica_lead_tick(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
+void replica_lead_altered(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
+void replica_lead_expand_any(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
+void replica_lead_raise(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
+struct follower *replica_known_follower(const struct replica_core *c, int32_t id);
 
 /* follower.c */
-void follower_begin(struct replica_core *c, const struct replica_event *e, bool is_new_epoch,
-                    struct replica_actions *out);
-void follower_told(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
-void follower_written(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
-void follower_cut(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
-void follower_tick(struct replica_core *c, const struct replica_event *e);
+void replica_follow_begin(struct replica_core *c, const struct replica_event *e, bool is_new_epoch,
+                          struct replica_actions *out);
+void replica_follow_told(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
+void replica_follow_written(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
+void replica_follow_cut(struct replica_core *c, const struct replica_event *e, struct replica_actions *out);
+void replica_follow_tick(struct replica_core *c, const struct replica_event *e);
 
-static inline bool id_list_has(const struct id_list *l, int32_t id)
+static inline bool replica_ids_has(const struct replica_ids *l, int32_t id)
 {
     for (int32_t i = 0; i < l->count; i++) {
         if (l->at[i] == id)

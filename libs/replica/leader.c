@@ -3,7 +3,7 @@
 #include "libs/replica/internal.h"
 #include <stdlib.h>
 
-struct follower *leader_follower(const struct replica_core *c, int32_t id)
+struct follower *replica_known_follower(const struct replica_core *c, int32_t id)
 {
     for (size_t i = 0; i < c->follower_count; i++) {
         if (c->followers[i].id == id)
@@ -16,7 +16,7 @@ struct follower *leader_follower(const struct replica_core *c, int32_t id)
 
 static bool is_in_maximal_isr(const struct replica_core *c, int32_t id)
 {
-    return id_list_has(&c->isr, id) || (c->change == ISR_EXPANDS && c->joining == id);
+    return replica_ids_has(&c->isr, id) || (c->change == ISR_EXPANDS && c->joining == id);
 }
 
 static int32_t effective_min_isr(const struct replica_core *c)
@@ -45,7 +45,7 @@ static void drop_change(struct replica_core *c)
 
 static void add_member(struct replica_core *c, int32_t id)
 {
-    const struct follower *f = leader_follower(c, id);
+    const struct follower *f = replica_known_follower(c, id);
     int64_t epoch = f != NULL && f->broker_epoch != EPOCH_NEVER_TOLD ? f->broker_epoch : -1;
     c->proposed[c->proposed_count++] = (struct replica_member){id, epoch};
 }
@@ -69,7 +69,7 @@ static void begin_change(struct replica_core *c)
 static void maybe_expand(struct replica_core *c, const struct follower *f, const struct replica_log *log,
                          struct replica_actions *out)
 {
-    if (c->change != ISR_COMMITTED || id_list_has(&c->isr, f->id) || f->end < log->high_watermark ||
+    if (c->change != ISR_COMMITTED || replica_ids_has(&c->isr, f->id) || f->end < log->high_watermark ||
         f->end < c->epoch_start || !is_eligible(c, f))
         return;
     begin_change(c);
@@ -83,7 +83,7 @@ static void maybe_expand(struct replica_core *c, const struct follower *f, const
 
 /* Followers that have all, and read without naming the partition, have nothing new to say of it; but what kept them out
  * may be over: another change that was pending, a fence. */
-void leader_expand_any(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
+void replica_lead_expand_any(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
 {
     for (size_t i = 0; i < c->follower_count; i++) {
         if (c->followers[i].watched && c->followers[i].end == c->log_end)
@@ -93,7 +93,7 @@ void leader_expand_any(struct replica_core *c, const struct replica_event *e, st
 
 static bool is_out_of_sync(const struct replica_core *c, int32_t id, uint64_t now_ms)
 {
-    const struct follower *f = leader_follower(c, id);
+    const struct follower *f = replica_known_follower(c, id);
     return id != c->env.node_id && (f == NULL || !has_all(c, f, now_ms));
 }
 
@@ -114,7 +114,7 @@ static void maybe_shrink(struct replica_core *c, uint64_t now_ms, struct replica
 
 /* ---- the high watermark ---- */
 
-void leader_raise(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
+void replica_lead_raise(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
 {
     if (c->isr.count < effective_min_isr(c)) /* KIP-966 */
         return;
@@ -140,7 +140,7 @@ static void set_followers(struct replica_core *c, bool new_epoch)
     size_t count = 0;
     for (int32_t i = 0; i < c->replicas.count; i++) {
         int32_t id = c->replicas.at[i];
-        const struct follower *known = new_epoch ? NULL : leader_follower(c, id);
+        const struct follower *known = new_epoch ? NULL : replica_known_follower(c, id);
         if (id == c->env.node_id)
             continue;
         list[count++] =
@@ -158,10 +158,10 @@ static void set_followers(struct replica_core *c, bool new_epoch)
 static void reset_times(struct replica_core *c, uint64_t now_ms)
 {
     for (size_t i = 0; i < c->follower_count; i++)
-        c->followers[i].caught_up_ms = id_list_has(&c->isr, c->followers[i].id) ? now_ms : 0;
+        c->followers[i].caught_up_ms = replica_ids_has(&c->isr, c->followers[i].id) ? now_ms : 0;
 }
 
-void leader_take_over(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
+void replica_lead_begin(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
 {
     bool new_epoch = e->state->leader_epoch > c->leader_epoch || c->epoch_start < 0;
     c->log_end = e->log.end;
@@ -169,7 +169,7 @@ void leader_take_over(struct replica_core *c, const struct replica_event *e, str
     /* Of a partition epoch that the controller has told us of already the image brings nothing new. (Kafka drops a
      * change that is pending then; the controller may still take it, and count on one whom we no longer wait for.) */
     if (new_epoch || e->state->partition_epoch > c->partition_epoch) {
-        id_list_set(&c->isr, e->state->isr, e->state->isr_count);
+        replica_ids_set(&c->isr, e->state->isr, e->state->isr_count);
         drop_change(c);
     }
     if (new_epoch) {
@@ -177,24 +177,24 @@ void leader_take_over(struct replica_core *c, const struct replica_event *e, str
         reset_times(c, e->now_ms);
         replica_act(out, REPLICA_DO_LEAD)->leader_epoch = e->state->leader_epoch;
     }
-    leader_raise(c, e, out);
+    replica_lead_raise(c, e, out);
 }
 
-void leader_end(struct replica_core *c)
+void replica_lead_end(struct replica_core *c)
 {
     free(c->followers);
     free(c->isr.at);
     free(c->proposed);
     c->followers = NULL;
     c->follower_count = 0;
-    c->isr = (struct id_list){0};
+    c->isr = (struct replica_ids){0};
     c->proposed = NULL;
     c->proposed_count = 0;
     c->epoch_start = -1;
     drop_change(c);
 }
 
-void leader_appended(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
+void replica_lead_appended(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
 {
     for (size_t i = 0; i < c->follower_count && e->log.end != c->log_end; i++) {
         struct follower *f = &c->followers[i];
@@ -207,12 +207,12 @@ void leader_appended(struct replica_core *c, const struct replica_event *e, stru
         f->leader_end_at_fetch = MAX(f->leader_end_at_fetch, c->log_end);
     }
     c->log_end = e->log.end;
-    leader_raise(c, e, out);
+    replica_lead_raise(c, e, out);
 }
 
-void leader_fetched(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
+void replica_lead_fetched(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
 {
-    struct follower *f = leader_follower(c, e->follower);
+    struct follower *f = replica_known_follower(c, e->follower);
     if (f == NULL)
         return;
     int64_t before = f->end;
@@ -228,22 +228,22 @@ void leader_fetched(struct replica_core *c, const struct replica_event *e, struc
     f->watched = e->watched;
     maybe_expand(c, f, &e->log, out);
     if (before != f->end)
-        leader_raise(c, e, out);
+        replica_lead_raise(c, e, out);
 }
 
-void leader_unwatched(struct replica_core *c, const struct replica_event *e)
+void replica_lead_unwatched(struct replica_core *c, const struct replica_event *e)
 {
-    struct follower *f = leader_follower(c, e->follower);
+    struct follower *f = replica_known_follower(c, e->follower);
     if (f != NULL)
         f->watched = false;
 }
 
-void leader_tick(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
+void replica_lead_tick(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
 {
     c->log_end = e->log.end;
     maybe_shrink(c, e->now_ms, out);
-    leader_expand_any(c, e, out);
-    leader_raise(c, e, out); /* somebody may hold it back no more */
+    replica_lead_expand_any(c, e, out);
+    replica_lead_raise(c, e, out); /* somebody may hold it back no more */
 }
 
 /* What the controller says of a change that did not come about. */
@@ -261,7 +261,7 @@ static void take_refusal(struct replica_core *c, enum kafka_error error, struct 
     }
 }
 
-void leader_altered(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
+void replica_lead_altered(struct replica_core *c, const struct replica_event *e, struct replica_actions *out)
 {
     if (c->change == ISR_COMMITTED || e->id != c->change_id)
         return; /* the metadata was here first */
@@ -272,10 +272,10 @@ void leader_altered(struct replica_core *c, const struct replica_event *e, struc
     if (e->leader_epoch != c->leader_epoch || e->partition_epoch < c->partition_epoch)
         return;
     drop_change(c);
-    id_list_set(&c->isr, e->isr, e->isr_count);
+    replica_ids_set(&c->isr, e->isr, e->isr_count);
     c->partition_epoch = e->partition_epoch;
-    leader_raise(c, e, out);
-    leader_expand_any(c, e, out);
+    replica_lead_raise(c, e, out);
+    replica_lead_expand_any(c, e, out);
 }
 
 /* ---- looking at it ---- */
@@ -285,7 +285,7 @@ enum kafka_error replica_check_follower(const struct replica_core *c, int32_t id
     struct replica_broker b;
     if (c->role != REPLICA_LEADER)
         return KERR_NOT_LEADER_OR_FOLLOWER;
-    if (leader_follower(c, id) == NULL)
+    if (replica_known_follower(c, id) == NULL)
         return KERR_UNKNOWN_LEADER_EPOCH;
     /* An earlier life, whose disk may have been another. */
     if (broker_epoch != -1 && c->env.broker(c->env.ctx, id, &b) && !b.fenced && b.epoch > broker_epoch)
@@ -306,7 +306,7 @@ enum kafka_error replica_acknowledge(const struct replica_core *c)
 
 bool replica_is_in_sync(const struct replica_core *c, int32_t id)
 {
-    return id_list_has(&c->isr, id);
+    return replica_ids_has(&c->isr, id);
 }
 
 size_t replica_follower_count(const struct replica_core *c)
