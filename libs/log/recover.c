@@ -422,9 +422,10 @@ static int load(struct log *l, const struct log_options *o, struct found *f)
         l->dir_dirty = true;
     epochs_drop_idle(&l->epochs, l->end);
     epochs_truncate_start(&l->epochs, l->start);
-    /* What a mark remembers beyond Kafka's snapshots must not be lost in the next crash. */
+    /* What was remembered beyond Kafka's snapshots, which hold one batch of a producer, must not be lost in the next
+     * crash: those that are sent again after two of them would be out of order for ever. */
     if (loaded.recovered && l->end > l->start)
-        err = l->marked ? log_write_mark(l) : log_write_snapshot(l, l->end);
+        err = l->marked || producers_remember_more(l->producers) ? log_write_mark(l) : log_write_snapshot(l, l->end);
     if (o->clean && !loaded.recovered) {
         l->mark_base = log_active(l)->base;
         l->mark_bytes = log_active(l)->size_bytes;

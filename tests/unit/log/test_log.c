@@ -145,6 +145,28 @@ Test(log, a_high_watermark_that_is_held_moves_when_it_is_told_to)
     log_abandon(l);
 }
 
+Test(log, two_crashes_in_a_row_do_not_forget_what_a_producer_has_under_way)
+{
+    const char *dir = help_dir("two_crashes");
+    struct log_options o = help_options(dir);
+    struct help_batch b = HELP_BATCH;
+    struct log_append a;
+    b.producer_id = 7;
+    b.producer_epoch = 0;
+    struct log *l = help_open(&o);
+    for (b.sequence = 0; b.sequence < 3; b.sequence++)
+        cr_assert_eq(help_append(l, &b, NULL), KERR_NONE);
+    for (int crash = 0; crash < 3; crash++) {
+        log_abandon(l);
+        l = help_open(&o);
+    }
+    b.sequence = 0;
+    cr_assert_eq(help_append(l, &b, &a), KERR_NONE);
+    cr_assert(a.duplicate);
+    cr_assert_eq(a.base_offset, 0);
+    log_abandon(l);
+}
+
 /* A stop while a log is checked gives it up, and nothing is lost by it. */
 Test(log, opening_is_given_up_when_it_is_told_to)
 {
