@@ -61,6 +61,7 @@ struct log {
     int64_t sides_from;     /* from here on the side files of rolled segments are not; INT64_MAX: all are */
     int64_t staged_end;     /* end, with what is staged */
     bool hold_high_watermark;
+    bool rewrite;   /* while it is opened */
     bool dir_dirty; /* files were made or renamed since the last flush */
     int failed;
     int64_t roll_jitter_ms;

@@ -119,7 +119,8 @@ static int write_partition_metadata(struct log *l)
 {
     char text[64];
     int n = snprintf(text, sizeof text, "version: 0\ntopic_id: %s", uuid_to_text(l->topic_id).s);
-    return file_replace(l->fs, l->dir, "partition.metadata", text, (size_t)n, false);
+    /* A new one becomes durable with the first flush; of the old one that was to be, nobody knows whether it was. */
+    return file_replace(l->fs, l->dir, "partition.metadata", text, (size_t)n, l->rewrite);
 }
 
 int log_open(const struct log_options *o, struct log **ret_log)
@@ -134,6 +135,7 @@ int log_open(const struct log_options *o, struct log **ret_log)
     l->note = o->note;
     l->note_ctx = o->note_ctx;
     l->progress = o->progress;
+    l->rewrite = o->rewrite;
     l->jitter_seed = o->jitter_seed;
     l->snapshot_offset = l->mark_base = -1;
     l->sides_from = INT64_MAX;
@@ -166,13 +168,14 @@ int log_open(const struct log_options *o, struct log **ret_log)
         l->topic_id = known;
     if (err == 0)
         err = log_load(l, o);
-    if (err == 0 && unnamed && !uuid_is_zero(l->topic_id))
+    if (err == 0 && (unnamed || l->rewrite) && !uuid_is_zero(l->topic_id))
         err = write_partition_metadata(l);
     if (err < 0) {
         log_abandon(l);
         return err;
     }
     l->progress = NULL;
+    l->rewrite = false;
     if (!o->elsewhere)
         log_take(l);
     *ret_log = l;

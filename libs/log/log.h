@@ -90,6 +90,7 @@ struct log_options {
     struct log_config config;
     struct uuid topic_id;     /* written to partition.metadata when it is new; zero: no such file is written */
     bool clean;               /* the folder was stopped cleanly: nothing is scanned */
+    bool rewrite;             /* a flush has failed here (logdir.h): what is read again is written again, too */
     int64_t recovery_point;   /* from the folder's checkpoint; 0 when there is none */
     int64_t log_start_offset; /* from the folder's checkpoint; 0 when there is none */
     int64_t high_watermark;   /* from the folder's checkpoint, cut to the log's bounds; only with: */

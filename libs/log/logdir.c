@@ -10,7 +10,8 @@
 
 enum { SMALL_FILE_MAX_BYTES = 64 * 1024, CHECKPOINT_MAX_BYTES = 256 * 1024 * 1024 };
 
-#define CLEAN_FILE ".kafka_cleanshutdown"
+#define CLEAN_FILE        ".kafka_cleanshutdown"
+#define FAILED_FLUSH_FILE ".karst_flush_failed"
 
 static int slurp_in(const struct file_system *fs, const char *dir, const char *name, size_t max_bytes, char **ret_text,
                     size_t *ret_size)
@@ -217,6 +218,32 @@ int logdir_write_clean(const struct file_system *fs, const char *dir, int64_t br
     char text[64];
     int n = snprintf(text, sizeof text, "{\"version\":0,\"brokerEpoch\":%" PRId64 "}", broker_epoch);
     return file_replace(fs, dir, CLEAN_FILE, text, (size_t)n, true);
+}
+
+int logdir_note_failed_flush(const struct file_system *fs, const char *dir)
+{
+    char *path = xasprintf("%s/" FAILED_FLUSH_FILE, dir);
+    int fd = file_open(fs, path, O_RDWR | O_CREAT);
+    free(path);
+    file_close(fs, fd);
+    return MIN(fd, 0);
+}
+
+int logdir_had_failed_flush(const struct file_system *fs, const char *dir)
+{
+    struct file_stat st;
+    char *path = xasprintf("%s/" FAILED_FLUSH_FILE, dir);
+    int err = file_stat(fs, path, &st);
+    free(path);
+    return err == -ENOENT ? 0 : err < 0 ? err : 1;
+}
+
+int logdir_forget_failed_flush(const struct file_system *fs, const char *dir)
+{
+    char *path = xasprintf("%s/" FAILED_FLUSH_FILE, dir);
+    int err = file_unlink(fs, path);
+    free(path);
+    return err == -ENOENT ? 0 : err;
 }
 
 /* ---- names ---- */

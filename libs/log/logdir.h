@@ -48,6 +48,14 @@ NODISCARD int logdir_write_checkpoint(const struct file_system *fs, const char *
 NODISCARD int logdir_take_clean(const struct file_system *fs, const char *dir, int64_t *ret_broker_epoch);
 NODISCARD int logdir_write_clean(const struct file_system *fs, const char *dir, int64_t broker_epoch);
 
+/* .karst_flush_failed, an empty file: a flush has failed in this directory. What it was to write may be in memory alone
+ * since, though the kernel takes it for written and no later flush writes it; the next start does
+ * (log_options.rewrite). A power cut empties that memory, so the file is not made durable. Noting and forgetting: 0 or
+ * -errno; looking: 1, 0, -errno. */
+NODISCARD int logdir_note_failed_flush(const struct file_system *fs, const char *dir);
+NODISCARD int logdir_had_failed_flush(const struct file_system *fs, const char *dir);
+NODISCARD int logdir_forget_failed_flush(const struct file_system *fs, const char *dir);
+
 /* What the name of a folder in a log directory says. */
 enum logdir_kind {
     LOGDIR_PARTITION, /* TOPIC-PARTITION */

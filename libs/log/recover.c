@@ -57,9 +57,16 @@ static int check_batches(struct log *l, struct segment *s, struct scan *sc, bool
             *ret_why = "CRC mismatch";
             return 0;
         }
+        /* Where a flush failed the kernel takes its pages for written: the next one would say so without writing them.
+         */
+        if (l->rewrite && (err = file_write(l->fs, sc->fd, bytes.data, bytes.size, position)) < 0)
+            return err;
         err = segment_note(s, &b, position, (uint32_t)l->config.index_interval_bytes);
         if (err < 0 && err != -ENOSPC)
             return err;
+        /* The file may be of a past that a power cut undid, or of one that it brought back. */
+        if (b.leader_epoch >= 0 && epochs_of_offset(&l->epochs, b.base_offset) != b.leader_epoch)
+            epochs_truncate_end(&l->epochs, b.base_offset);
         epochs_assign(&l->epochs, b.leader_epoch, b.base_offset);
         if (replay && b.base_offset >= l->snapshot_offset && (err = replay_batch(l, s, &b, bytes)) < 0)
             return err;
@@ -404,6 +411,7 @@ static int load(struct log *l, const struct log_options *o, struct found *f)
         rebuild = 1;
     if (err == 0 && rebuild)
         err = rebuild_epochs(l);
+    l->epochs.dirty = l->epochs.dirty || l->rewrite;
     if (err == 0 && !loaded.replayed)
         err = log_load_producers(l, l->end, o->clean && !loaded.recovered ? l->end : MIN(o->recovery_point, l->end),
                                  o->now_wall_ms);
@@ -415,6 +423,9 @@ static int load(struct log *l, const struct log_options *o, struct found *f)
     if (o->hold_high_watermark)
         l->high_watermark = o->high_watermark < l->start ? l->start : MIN(o->high_watermark, l->end);
     l->recovery_point = o->clean && !loaded.recovered ? l->end : MIN(o->recovery_point, l->end);
+    /* What a failed flush was to do besides writing bytes, as cutting a file, is to be flushed, too. */
+    if (l->rewrite && loaded.recovered)
+        l->recovery_point = MIN(l->recovery_point, loaded.from);
     if (loaded.recovered && loaded.from < log_active(l)->base)
         l->sides_from = loaded.from;
     /* The life before may have made files whose names nobody flushed. */

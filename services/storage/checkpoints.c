@@ -397,11 +397,13 @@ static void close_directory(struct directory *d)
     /* With the marker the next start would trust the files that this one could not open. */
     if (err == 0 && d->unopened == NULL)
         err = logdir_write_clean(&file_system_real, d->path, service_epoch(d->storage->service));
-    if (err == 0)
+    if (err == 0) {
         log_info("%s: closed %zu partitions cleanly", d->path, count);
-    else
-        log_error("%s: stopped without the clean-stop marker: %s; the next start checks the logs", d->path,
-                  strerror(-err));
+        return;
+    }
+    log_error("%s: stopped without the clean-stop marker: %s; the next start checks the logs", d->path, strerror(-err));
+    if (err != -ENOSPC && d->failed == 0)
+        directory_note_failure(d);
 }
 
 void directories_close(struct storage *s)

@@ -92,7 +92,12 @@ static int take_into_use(struct directory *d)
         d->failed = clean;
         return 0;
     }
-    d->was_clean = clean;
+    int failed_flush = logdir_had_failed_flush(&file_system_real, d->path);
+    d->rewrite = failed_flush == 1;
+    d->was_clean = clean == 1 && !d->rewrite; /* Kafka, too, takes for flushed what the kernel says is */
+    d->failed = MIN(failed_flush, 0);
+    if (d->rewrite)
+        log_warn("%s: a flush failed in an earlier life: what was not flushed is written again", d->path);
     return 0;
 }
 
@@ -238,6 +243,15 @@ static bool is_enough(const struct storage *s)
     return false;
 }
 
+void directory_note_failure(const struct directory *d)
+{
+    int err = logdir_note_failed_flush(&file_system_real, d->path);
+    if (err < 0)
+        log_warn("%s: its failure cannot be noted there (%s): unmount it before the next start, so that nothing is "
+                 "believed that is in memory only",
+                 d->path, strerror(-err));
+}
+
 void directory_failed(struct directory *d, int err)
 {
     struct storage *s = d->storage;
@@ -245,6 +259,7 @@ void directory_failed(struct directory *d, int err)
         return;
     d->failed = err;
     s->dirs_failed = true;
+    directory_note_failure(d);
     if (d->has_metadata_log || !is_enough(s)) {
         s->offline = true;
         log_error("%s is offline: %s. It %s: ending", d->path, strerror(-err),

@@ -58,6 +58,7 @@ static void fill(struct opening *o, struct unopened *u)
         .dir = xasprintf("%s/%s", d->path, u->name),
         .topic_id = u->is_new ? u->topic_id : UUID_ZERO,
         .clean = !u->is_new && d->was_clean,
+        .rewrite = d->rewrite,
         .recovery_point = MAX(u->recovery_point, zero),
         .log_start_offset = MAX(u->log_start, zero),
         .compacted_to = u->clean_to,
@@ -92,7 +93,7 @@ static void open_log(struct opening *o)
         o->size_bytes = 0; /* nobody can say */
     if (o->err < 0)
         return;
-    o->err = replica_flush_recovered(o->log);
+    o->err = o->options.rewrite ? log_flush(o->log) : replica_flush_recovered(o->log);
     log_set_note(o->log, note_later, NULL);
     if (o->err < 0)
         o->log = log_abandon(o->log);
@@ -163,6 +164,9 @@ static void tell_end(struct directory *d)
 {
     uint64_t ms = loop_now_ms(d->storage->loop) - d->opening_since_ms;
     d->opening = false;
+    /* All that was read again is flushed. */
+    if (d->rewrite && d->stayed == 0 && logdir_forget_failed_flush(&file_system_real, d->path) == 0)
+        d->rewrite = false;
     if (d->opened + d->stayed > 0)
         log_info("%s: opened %zu partitions after %s in %llu ms%s", d->path, d->opened,
                  d->was_clean ? "a clean stop" : "a crash or kill", (unsigned long long)ms,

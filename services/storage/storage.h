@@ -148,6 +148,7 @@ struct directory {
     struct loop_timer *tell_timer;
     bool has_metadata_log;
     bool was_clean;
+    bool rewrite; /* a flush failed in the life before: what is read again is written again, and flushed at once */
     int64_t previous_epoch; /* of the broker, at its last clean stop; -1: not known */
     size_t replica_count;
     struct checkpoint_state starts, marks, points, cleaned;
@@ -251,6 +252,8 @@ NODISCARD int directories_open(struct storage *s); /* the exit status, after a m
 void directories_free(struct storage *s);
 /* Takes it offline. Its replicas are refused from here on, and go with the next turn. err: the disk's. */
 void directory_failed(struct directory *d, int err);
+/* For the next start: a flush may have failed there (logdir.h). */
+void directory_note_failure(const struct directory *d);
 void directories_turn(void *ctx); /* the first of a turn */
 /* NULL: none of that id is in use. */
 NODISCARD struct directory *directory_by_id(struct storage *s, struct uuid id);

@@ -89,6 +89,26 @@ def test_all_are_formatted_and_get_partitions_in_turn(three):
     assert [consume(three, "t", p) for p in range(9)] == [[f"value-{p}"] for p in range(9)]
 
 
+def test_what_a_failed_flush_left_is_written_again(three):
+    """No disk fails here: a start finds the note that a flush has failed in a directory of a killed node."""
+    three.start()
+    create(three, "t", 6)
+    for p in range(6):
+        assert produce(three, "t", p, f"value-{p}").status == 0
+    pid = three.pids()["storage"]
+    note = os.path.join(three.folder, "second", ".karst_flush_failed")
+    with open(note, "w", encoding="utf-8"):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: three.pids().get("storage") not in (None, pid) and all_open(three), 30, "the logs")
+    assert "/second: a flush failed in an earlier life" in three.log()
+    wait_until(lambda: not os.path.exists(note), 20, "the end of the note")
+    for p in range(6):
+        assert consume(three, "t", p) == [f"value-{p}"]
+        assert produce(three, "t", p, f"more-{p}").status == 0
+    three.stop()
+    assert all(os.path.exists(os.path.join(p, ".kafka_cleanshutdown")) for p in paths_of(three.folder))
+
+
 def test_a_failing_directory_takes_its_own_partitions_only(three):
     three.start()
     create(three, "t", 6)

@@ -129,6 +129,8 @@ static int resize(struct disk *d, struct node *n, uint64_t size)
     }
     if (size > n->now_size)
         memset(n->now + n->now_size, 0, size - n->now_size);
+    for (uint64_t s = size / SECTOR; s < n->lost_count; s++)
+        n->lost[s] = 0;
     d->used += size - n->now_size;
     n->now_size = size;
     n->mtime_ms = ++d->clock_ms;
@@ -232,15 +234,56 @@ static ssize_t disk_pwritev(void *ctx, int fd, const struct iovec *iov, int coun
         memcpy(f->now + at + done, iov[i].iov_base, k);
         done += k;
     }
+    for (uint64_t s = at / SECTOR; done > 0 && s < MIN(f->lost_count, (at + done - 1) / SECTOR + 1); s++)
+        f->lost[s] = 0;
     f->mtime_ms = ++d->clock_ms;
     return (ssize_t)done;
 }
 
+/* The bytes of sector s in a view of the file, zeroes behind its end. */
+static void sector_of(const uint8_t *bytes, uint64_t size, uint64_t s, uint8_t to[SECTOR])
+{
+    uint64_t at = s * SECTOR;
+    memset(to, 0, SECTOR);
+    if (at < size)
+        memcpy(to, bytes + at, (size_t)MIN((uint64_t)SECTOR, size - at));
+}
+
+static void lose_unsynced(struct node *f)
+{
+    uint64_t count = (f->now_size + SECTOR - 1) / SECTOR;
+    if (count > f->lost_count) {
+        f->lost = xrealloc(f->lost, count);
+        memset(f->lost + f->lost_count, 0, count - f->lost_count);
+        f->lost_count = count;
+    }
+    for (uint64_t s = 0; s < count; s++) {
+        uint8_t now[SECTOR], synced[SECTOR];
+        sector_of(f->now, f->now_size, s, now);
+        sector_of(f->synced, f->synced_size, s, synced);
+        f->lost[s] = f->lost[s] || memcmp(now, synced, SECTOR) != 0;
+    }
+}
+
+void disk_take_lost(const struct node *f, uint8_t *to, uint64_t size)
+{
+    for (uint64_t s = 0; s < f->lost_count && s * SECTOR < size; s++) {
+        uint8_t old[SECTOR];
+        if (!f->lost[s])
+            continue;
+        sector_of(f->synced, f->synced_size, s, old);
+        memcpy(to + s * SECTOR, old, (size_t)MIN((uint64_t)SECTOR, size - s * SECTOR));
+    }
+}
+
 void disk_sync_bytes(struct node *f)
 {
-    f->synced = xrealloc(f->synced, f->now_size);
+    uint8_t *bytes = xmalloc(f->now_size + 1);
     if (f->now_size)
-        memcpy(f->synced, f->now, f->now_size);
+        memcpy(bytes, f->now, f->now_size);
+    disk_take_lost(f, bytes, f->now_size);
+    free(f->synced);
+    f->synced = bytes;
     f->synced_size = f->now_size;
 }
 
@@ -252,6 +295,8 @@ static int disk_fdatasync(void *ctx, int fd)
 
     if (error == 0)
         disk_sync_bytes(f);
+    else if (f != NULL && !d->dead)
+        lose_unsynced(f);
     return error;
 }
 
@@ -549,6 +594,7 @@ struct disk *disk_free(struct disk *d)
     {
         free(f->now);
         free(f->synced);
+        free(f->lost);
         free(f);
     }
     disk_forget_passed(d);

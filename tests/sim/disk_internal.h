@@ -17,6 +17,8 @@ struct node {
     bool is_dir;
     uint8_t *now, *synced;
     uint64_t now_size, synced_size, now_room;
+    uint8_t *lost; /* by sector: 1 where a flush failed and nothing was written since: no flush writes it any more */
+    uint64_t lost_count;
     int64_t mtime_ms;
 };
 
@@ -60,6 +62,8 @@ uint64_t disk_below(struct disk *d, uint64_t n);
 void disk_set_name(struct disk *d, const char *path, struct node *node);
 bool disk_parent_exists(const struct disk *d, const char *path);
 void disk_sync_bytes(struct node *f);
+/* Puts the old bytes where a failed flush lost the new ones. */
+void disk_take_lost(const struct node *f, uint8_t *to, uint64_t size);
 ssize_t disk_read_node(const struct node *f, void *p, size_t n, uint64_t at);
 struct node *disk_node_of(struct disk *d, int fd);
 int disk_close(void *ctx, int fd);

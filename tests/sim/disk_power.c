@@ -21,6 +21,8 @@ static void tear(struct disk *d, struct node *f)
             memcpy(bytes + at, from + at, (size_t)MIN(left, have - at));
         }
     }
+    disk_take_lost(f, bytes, size);
+    f->lost_count = 0;
     free(f->now);
     f->now = bytes;
     f->now_size = f->now_room = size;

@@ -22,6 +22,7 @@ struct sent {
 };
 
 struct world {
+    bool failed; /* the life before, by an error of the disk: a flush may have failed */
     struct sim *sim;
     struct disk *disk;
     struct file_system fs;
@@ -49,6 +50,7 @@ static void open_log(struct world *w, bool clean)
                             .config = w->config,
                             .topic_id = {{1, 2, 3}},
                             .clean = clean,
+                            .rewrite = w->failed,
                             .recovery_point = w->checkpointed,
                             .compacted_to = w->cleaned,
                             .now_wall_ms = sim_wall_ms(w->sim),
@@ -58,6 +60,10 @@ static void open_log(struct world *w, bool clean)
     int error = log_open(&o, &w->log);
     if (error)
         sim_fail(w->sim, "the log does not open: %s", strerror(-error));
+    /* As storage does it: what a failed flush left is written and flushed before anything builds on it. */
+    if (w->failed && log_flush(w->log) < 0)
+        sim_fail(w->sim, "what is written again cannot be flushed");
+    w->failed = false;
     sim_note(w->sim, "open: start %lld end %lld", (long long)log_start(w->log), (long long)log_end(w->log));
 }
 
@@ -207,6 +213,7 @@ static void note_name(void *arg, const char *name)
 static void revive(struct world *w)
 {
     bool power = sim_chance(w->sim, 500);
+    w->failed = log_failed(w->log) != 0;
     log_abandon(w->log);
     w->clean = log_clean_end(w->clean);
     if (power)
@@ -330,6 +337,7 @@ static void step_reopen(struct world *w)
     int error = log_close(w->log, sim_wall_ms(w->sim));
     w->clean = log_clean_end(w->clean);
     sim_note(w->sim, "close %d", error);
+    w->failed = error < 0;
     if (error == 0)
         w->durable = w->checkpointed = end;
     disk_restart(w->disk);

@@ -22,6 +22,7 @@ struct sent {
 };
 
 struct world {
+    bool failed; /* the life before, by an error of the disk: a flush may have failed */
     struct sim *sim;
     struct disk *disk;
     struct file_system fs;
@@ -64,6 +65,7 @@ static void open_log(struct world *w, bool clean)
                             .config = w->config,
                             .topic_id = {{1, 2, 3}},
                             .clean = clean,
+                            .rewrite = w->failed,
                             .recovery_point = w->checkpointed,
                             .log_start_offset = w->start,
                             .high_watermark = w->checkpointed,
@@ -74,6 +76,10 @@ static void open_log(struct world *w, bool clean)
     int error = log_open(&o, &w->log);
     if (error)
         sim_fail(w->sim, "the log does not open: %s", strerror(-error));
+    /* As storage does it: what a failed flush left is written and flushed before anything builds on it. */
+    if (w->failed && log_flush(w->log) < 0)
+        sim_fail(w->sim, "what is written again cannot be flushed");
+    w->failed = false;
     w->lives++;
     sim_note(w->sim, "open: start %lld end %lld", (long long)log_start(w->log), (long long)log_end(w->log));
 }
@@ -177,6 +183,7 @@ static void revive(struct world *w)
     bool power = sim_chance(w->sim, 400);
 
     mover_stop(&w->mover);
+    w->failed = log_failed(w->log) != 0;
     log_abandon(w->log);
     if (power)
         disk_power_cut(w->disk);
@@ -379,6 +386,7 @@ static void step_reopen(struct world *w)
     int error = log_close(w->log, sim_wall_ms(w->sim));
 
     sim_note(w->sim, "close %d", error);
+    w->failed = error < 0;
     if (error == 0) {
         w->cut_count = 0;
         w->durable = end;

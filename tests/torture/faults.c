@@ -6,7 +6,7 @@
 
 enum { LIFE_STEPS = 30, CALLS_MAX = 20000, FULL_CALLS = 25 };
 
-const char *const fault_names[FAULT_COUNT] = {"eio", "enospc", "full", "short", "kill", "power"};
+const char *const fault_names[FAULT_COUNT] = {"eio", "eio-power", "enospc", "full", "short", "kill", "power"};
 
 /*                      append read look roll retain trunc delete flush slow check epoch settings tick stop anew topic
  */
@@ -48,7 +48,8 @@ const struct theme *theme_find(const char *name)
 static void arm(struct node *n, enum fault fault, uint64_t at)
 {
     switch (fault) {
-    case FAULT_EIO: disk_fail_after(n->disk, at, 1, EIO); break;
+    case FAULT_EIO:
+    case FAULT_EIO_POWER: disk_fail_after(n->disk, at, 1, EIO); break;
     case FAULT_ENOSPC: disk_fail_after(n->disk, at, 1, ENOSPC); break;
     case FAULT_FULL: disk_fail_writes_after(n->disk, at, FULL_CALLS, ENOSPC); break;
     case FAULT_SHORT:
@@ -115,8 +116,8 @@ bool fault_run(const struct theme *theme, enum fault fault, uint64_t seed, uint6
     }
     bool met = disk_changes(n->disk) > at;
     /* A second cut, of whatever was not flushed since. */
-    if (power) {
-        revive(n, power, -1);
+    if (power || fault == FAULT_EIO_POWER) {
+        revive(n, true, -1);
         torture_cover("power cut");
     }
     finish(n, power);

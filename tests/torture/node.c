@@ -96,11 +96,25 @@ static int open_new(struct node *n, struct log_options *o)
     return log_open(o, &n->log);
 }
 
+/* What was read again was written again: once it is flushed the failed flush is made good. */
+static int make_good(struct node *n)
+{
+    int err = log_flush(n->log);
+    if (err == 0)
+        err = logdir_forget_failed_flush(&n->fs, NODE_DIR);
+    if (err < 0)
+        n->log = log_abandon(n->log);
+    else
+        torture_cover("what a failed flush had left was written again");
+    return err;
+}
+
 int node_start(struct node *n)
 {
     int64_t point = 0, start = 0, broker_epoch;
     int clean = logdir_take_clean(&n->fs, NODE_DIR, &broker_epoch);
-    int err = MIN(clean, 0);
+    int rewrite = clean < 0 ? clean : logdir_had_failed_flush(&n->fs, NODE_DIR);
+    int err = MIN(rewrite, 0);
     if (err == 0)
         err = read_checkpoint(n, LOGDIR_RECOVERY_POINTS, &point);
     if (err == 0)
@@ -111,7 +125,8 @@ int node_start(struct node *n)
                             .dir = NODE_LOG,
                             .config = n->config,
                             .topic_id = {{n->topic, 9}},
-                            .clean = clean,
+                            .clean = clean && !rewrite,
+                            .rewrite = rewrite,
                             .recovery_point = point,
                             .log_start_offset = start,
                             .now_wall_ms = n->now_ms,
@@ -134,6 +149,8 @@ int node_start(struct node *n)
     }
     if (err < 0)
         n->log = NULL;
+    else if (rewrite)
+        err = make_good(n);
     for (int i = 0; i < KNOWN; i++)
         n->known[i].reopened = true;
     torture_note("start (clean %d, point %" PRId64 ", start %" PRId64 "): %s, %" PRId64 " .. %" PRId64, clean, point,
@@ -169,6 +186,17 @@ static void forget_held(struct node *n)
         n->held[i].fd = file_close(&n->fs, n->held[i].fd);
 }
 
+/* As storage does when a directory goes offline, and when a stop is not a clean one. Where the disk is full, too,
+ * storage asks people to unmount it, which comes to the same. */
+static void note_failure(struct node *n)
+{
+    if (disk_is_dead(n->disk))
+        return;
+    disk_disarm(n->disk);
+    if (logdir_note_failed_flush(&n->fs, NODE_DIR) < 0)
+        torture_fail("a failed flush cannot be noted, and nothing is wrong with the disk any more");
+}
+
 int node_stop(struct node *n)
 {
     int64_t end = log_end(n->log);
@@ -185,13 +213,16 @@ int node_stop(struct node *n)
     if (err == 0) {
         n->durable = end;
         n->unflushed_anew = false;
-    }
+    } else if (err != -ENOSPC)
+        note_failure(n);
     torture_note("stop: %s", strerror(-err));
     return err;
 }
 
 void node_die(struct node *n, bool power)
 {
+    if (n->ended || (n->log != NULL && log_failed(n->log) != 0))
+        note_failure(n);
     n->log = log_abandon(n->log);
     n->ended = false;
     forget_held(n);

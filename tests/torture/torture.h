@@ -200,6 +200,7 @@ void reader_check(const struct file_system *fs, const char *dir, int64_t log_sta
 
 enum fault {
     FAULT_EIO,
+    FAULT_EIO_POWER, /* and the power goes at the end of the life that follows */
     FAULT_ENOSPC,
     FAULT_FULL,  /* the disk stays full for a while */
     FAULT_SHORT, /* a write is short, then the process dies */

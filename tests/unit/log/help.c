@@ -72,7 +72,8 @@ struct buf help_batch(const struct help_batch *spec)
 enum kafka_error help_append(struct log *l, const struct help_batch *spec, struct log_append *ret)
 {
     struct buf b = help_batch(spec);
-    struct log_append a = {.bytes = b.data, .size = b.size, .leader_epoch = 0, .now_wall_ms = HELP_NOW_MS};
+    struct log_append a = {
+        .bytes = b.data, .size = b.size, .leader_epoch = MAX(0, log_latest_epoch(l)), .now_wall_ms = HELP_NOW_MS};
     enum kafka_error error = log_stage(l, &a);
     if (error == KERR_NONE && log_commit(l) < 0)
         error = KERR_KAFKA_STORAGE_ERROR;

@@ -90,6 +90,19 @@ Test(logdir, clean_stop_marker)
     cr_assert_eq(logdir_take_clean(&file_system_real, dir, &epoch), 0);
 }
 
+Test(logdir, a_failed_flush_is_noted)
+{
+    const char *dir = fresh_dir("logdir-flush");
+    cr_assert_eq(logdir_had_failed_flush(&file_system_real, dir), 0);
+    cr_assert_eq(logdir_note_failed_flush(&file_system_real, dir), 0);
+    cr_assert_eq(logdir_note_failed_flush(&file_system_real, dir), 0);
+    cr_assert_eq(logdir_had_failed_flush(&file_system_real, dir), 1);
+    cr_assert_eq(logdir_forget_failed_flush(&file_system_real, dir), 0);
+    cr_assert_eq(logdir_forget_failed_flush(&file_system_real, dir), 0);
+    cr_assert_eq(logdir_had_failed_flush(&file_system_real, dir), 0);
+    cr_assert_eq(logdir_note_failed_flush(&file_system_real, "/nowhere"), -ENOENT);
+}
+
 Test(logdir, damaged_snapshots_and_epochs_are_refused)
 {
     const char *dir = fresh_dir("snapshot");
