@@ -473,4 +473,4 @@ static void run(struct sim *sim, uint64_t steps)
     disk_free(w.disk);
 }
 
-const struct sim_world world_log = {"log", run, 0};
+const struct sim_world world_log = {"log", run, 200};
