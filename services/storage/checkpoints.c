@@ -33,7 +33,9 @@ struct checkpoint {
     struct logdir_offset *offsets;
     size_t count;
     uint32_t crc;
+    uint64_t count_of; /* among the contents of its file */
     struct checkpoint_state *last;
+    bool written; /* not so when a newer one was there already */
     int err;
 };
 
@@ -59,7 +61,7 @@ static int64_t kept_line(const struct unopened *u, offset_fn *fn)
 static struct checkpoint *gather(struct directory *d, const char *name, offset_fn *fn, struct checkpoint_state *last)
 {
     struct checkpoint *c = xcalloc(1, sizeof *c);
-    *c = (struct checkpoint){.dir = d, .name = name, .last = last};
+    *c = (struct checkpoint){.dir = d, .name = name, .last = last, .count_of = ++last->counted};
     c->offsets = xcalloc(d->replica_count + HASH_COUNT(d->unopened) + 1, sizeof *c->offsets);
     for (struct replica *r = d->storage->replicas; r != NULL; r = r->hh.next) {
         if (r->dir == d)
@@ -99,8 +101,9 @@ static struct checkpoint *gather_cleaned(struct directory *d)
 static void note_points(struct checkpoint *c, bool written)
 {
     struct directory *d = c->dir;
-    if (c->last != &d->points)
+    if (c->last != &d->points || (written && c->count_of != c->last->noted))
         return;
+    c->last->noted = c->count_of;
     for (struct replica *r = d->storage->replicas; r != NULL; r = r->hh.next) {
         if (r->dir != d)
             continue;
@@ -114,7 +117,14 @@ static void note_points(struct checkpoint *c, bool written)
 static void write_checkpoint(void *ctx)
 {
     struct checkpoint *c = ctx;
-    c->err = logdir_write_checkpoint(&file_system_real, c->dir->path, c->name, c->offsets, c->count);
+    pthread_mutex_lock(&c->last->lock);
+    if (c->count_of > c->last->written) {
+        c->err = logdir_write_checkpoint(&file_system_real, c->dir->path, c->name, c->offsets, c->count);
+        c->written = c->err == 0;
+    }
+    if (c->written)
+        c->last->written = c->count_of;
+    pthread_mutex_unlock(&c->last->lock);
 }
 
 static void checkpoint_free(struct checkpoint *c)
@@ -145,7 +155,7 @@ static int finish_checkpoint(struct checkpoint *c)
     struct directory *d = c->dir;
     int err = c->err;
     tell(c);
-    if (err == 0) {
+    if (c->written) {
         c->last->crc = c->crc;
         note_points(c, true);
     }
@@ -255,6 +265,12 @@ void checkpoints_on_starts(void *ctx)
 void checkpoints_write_points(struct directory *d)
 {
     write_later(gather_points(d));
+}
+
+void checkpoints_cut(struct replica *r)
+{
+    if (r->dir->failed == 0 && MAX(r->point_on_disk, r->point_writing) > log_end(r->log))
+        (void)write_now(gather_points(r->dir)); /* a failure takes the directory offline */
 }
 
 /* Kafka makes the file before there is a line; who has none yet leaves it as it is. */

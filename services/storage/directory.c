@@ -183,7 +183,14 @@ int directories_open(struct storage *s)
     s->offline_ids = arena_alloc(s->arena, 2 * (list.count + 1) * sizeof *s->offline_ids);
     for (size_t i = 0; i < list.count && status == 0; i++) {
         struct directory *d = &s->dirs[s->dir_count];
-        *d = (struct directory){.storage = s, .path = xstrdup(list.items[i]), .lock_fd = -1, .previous_epoch = -1};
+        *d = (struct directory){.storage = s,
+                                .path = xstrdup(list.items[i]),
+                                .lock_fd = -1,
+                                .previous_epoch = -1,
+                                .starts.lock = PTHREAD_MUTEX_INITIALIZER,
+                                .marks.lock = PTHREAD_MUTEX_INITIALIZER,
+                                .points.lock = PTHREAD_MUTEX_INITIALIZER,
+                                .cleaned.lock = PTHREAD_MUTEX_INITIALIZER};
         d->absolute = absolute_path(d->path);
         d->has_metadata_log = strcmp(metadata, d->path) == 0;
         s->dir_count++;

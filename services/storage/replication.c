@@ -79,7 +79,7 @@ static void cut(struct replica *r, enum replica_action_kind kind, int64_t offset
         log_info("%s-%d: cut from offset %lld to %lld, as its leader %d has it in epoch %d%s", r->topic,
                  r->key.partition, (long long)end, (long long)log_end(r->log), r->leader, r->leader_epoch,
                  log_end(r->log) < mark ? "; that is below the high watermark" : "");
-    checkpoints_write_points(r->dir); /* a recovery point behind the end would protect what is yet to come */
+    checkpoints_cut(r);
     run(r, (struct replica_event){.kind = REPLICA_CUT, .error = err < 0 ? KERR_KAFKA_STORAGE_ERROR : KERR_NONE},
         SLICE_EMPTY);
 }

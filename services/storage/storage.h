@@ -14,6 +14,7 @@
 #include "libs/metadata/image.h"
 #include "libs/replica/throttle.h"
 #include "libs/service/service.h"
+#include <pthread.h>
 #include <uthash.h>
 #include <utlist.h>
 
@@ -131,7 +132,12 @@ struct unopened {
 /* A checkpoint file of a directory, as it was last written. */
 struct checkpoint_state {
     uint32_t crc;
-    bool no_room; /* there was none on the disk, and that was told */
+    bool no_room;     /* there was none on the disk, and that was told */
+    uint64_t counted; /* its contents so far */
+    uint64_t noted;   /* which of them the replicas' point_writing is of */
+    /* Of the slow pool and the loop: what is written is never older than what was written before. */
+    pthread_mutex_t lock;
+    uint64_t written; /* which of the contents; under lock */
 };
 
 /* A folder of log.dirs. Its files are its own: a failure of one takes the partitions in it offline, and no others. */
@@ -321,6 +327,9 @@ void checkpoints_on_marks(void *ctx);
 void checkpoints_on_starts(void *ctx);
 /* The recovery points, on the slow pool. */
 void checkpoints_write_points(struct directory *d);
+/* The log was cut: no point behind its end is on the disk when this returns, or records that are yet to come there
+ * would be taken for flushed. */
+void checkpoints_cut(struct replica *r);
 /* How far logs are compacted, if it has changed. */
 void checkpoints_cleaned(struct directory *d);
 /* A replica is about to come to the directory: how its log starts, and how far it is compacted, is durable before this
