@@ -292,13 +292,36 @@ static bool begin_again(struct unopened *u)
     return true;
 }
 
+/* Damaged files of an older topic, deleted while we were away, must not stand in the way of the one that has its name
+ * now. */
+static bool older_is_set_aside(struct unopened *u, const struct image_topic *t)
+{
+    struct directory *d = u->dir;
+    struct uuid id;
+    if (u->state != UNOPENED_STAYS || u->err != -EBADMSG || d->failed != 0 || !service_is_ready(d->storage->service))
+        return false;
+    char *path = xasprintf("%s/%s", d->path, u->name);
+    char *to = logdir_beside(path, random_uuid(), "stray");
+    bool older = logdir_read_partition_metadata(&file_system_real, path, &id) == 0 && !uuid_eq(id, t->id) &&
+                 file_rename(&file_system_real, path, to) == 0;
+    if (older) {
+        log_warn("%s is of an older topic, and could not be opened: set aside as %s", path, to);
+        unopened_remove(u);
+        d->names_gone = true;
+        progress_soon(d->storage);
+    }
+    free(path);
+    free(to);
+    return older;
+}
+
 /* Before this life's registration is in the image, that may be older than what the directories hold: then what is
  * missing is not made yet, for an open log may be of a later topic of the name, or of none (replicas_on_ready). */
 static void open_or_make(struct storage *s, const struct image_topic *t, const struct image_partition *p, bool is_new)
 {
     const char *why = NULL;
     struct unopened *u = find_unopened(s, t, p);
-    if (u != NULL) {
+    if (u != NULL && !older_is_set_aside(u, t)) {
         u->topic_id = t->id;
         (void)begin_again(u);
         return; /* or it comes by itself */
