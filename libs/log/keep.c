@@ -71,8 +71,11 @@ int log_doom_first(struct log *l, size_t n, int64_t now_wall_ms)
     }
     /* What DeleteRecords took must not come back: the checkpoint of log starts says no more of it when the log's first
      * segment begins there. Nor must what was never flushed: torn by a power cut that undid its removal, it would lie
-     * before the recovery point, and the log would not open. */
-    int err = n > 0 && (records_deleted || unflushed) ? file_sync_dir(l->fs, l->dir) : 0;
+     * before the recovery point, and the log would not open. Nor would it without partition.metadata, from which the
+     * recovery point takes that it may be written again. */
+    int err = n > 0 && unflushed && !uuid_is_zero(l->topic_id) ? log_sync_file(l, "partition.metadata") : 0;
+    if (err == 0 && n > 0 && (records_deleted || unflushed))
+        err = file_sync_dir(l->fs, l->dir);
     if (err < 0)
         return log_fail(l, err, "removing a segment");
     if (n > 0) {

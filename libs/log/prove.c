@@ -1,10 +1,11 @@
 /* prove.c - looking into a segment by its indexes, which are believed after the records bear them out: a file that was
  * stopped cleanly is taken as it is, and damage to an index must not decide what is read, or removed.
  *
- *   .index      a batch begins at the position, and one ends at the key: that batch, or (Kafka before 4 wrote one entry
- *               for several batches) one behind it. Bytes inside a batch may look like one: another has to follow it,
- * or its CRC has to hold. .timeindex  the batch has that time; no batch before the first of all is later (times.c); and
- * none behind the last entry is: entries may be missing. */
+ *   .index: a batch begins at the position, and one ends at the key: that batch, or one behind it (Kafka before 4 wrote
+ *   one entry for several batches). Bytes inside a batch may look like one: another has to follow it, or its CRC holds.
+ *
+ *   .timeindex: the batch has that time; no batch before the first of all is later (times.c); and none behind the last
+ *   entry is: entries may be missing. */
 #include "libs/log/internal.h"
 
 enum {

@@ -96,6 +96,7 @@ static void lives_again(void)
     } once[] = {
         {"plain", 1795646879},     /* what retention took before it was flushed came back, torn */
         {"producers", 1795647001}, /* a snapshot with all batches was left by a clean stop */
+        {"cut", 1795648228},       /* partition.metadata was not durable when retention moved the recovery point */
         {"plain", 1795646011},     /* a failed flush, and a start that believed the page cache */
         {"flushed", 1795647073},   /* a failed flush of a file that was cut only */
     };
