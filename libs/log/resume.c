@@ -27,21 +27,45 @@ static int count_sound(struct segment *s, int64_t mark, uint32_t *ret_offsets, u
     return index_sound(&s->times, INT64_MAX, (int32_t)MIN(key + 1, (int64_t)INT32_MAX), ret_times, &time, &value);
 }
 
-/* Is the last entry that is kept of .timeindex true of its batch? One that was written behind the last flush may be
- * torn and look like one of before. 1, 0, -errno. */
-static int times_hold(struct segment *s)
+/* Is no batch from `from` to the one at `position` later than that time? The entry that would say so may have been in
+ * the memory of the life before only. Looked for in the first 1,024. 1, 0, -errno. */
+static int none_later_before(struct segment *s, uint64_t from, uint64_t position, int64_t time)
+{
+    struct scan sc;
+    struct batch b;
+    uint64_t at;
+    int left = 1024, err = scan_begin(&sc, s, from, SCAN_HEADERS);
+    if (err < 0)
+        return err;
+    while (left-- > 0 && (err = scan_next(&sc, &b, &at)) == 1 && at <= position && b.max_timestamp <= time) {
+        if (at == position)
+            left = 0;
+    }
+    scan_end(&sc);
+    if (err == -ENODATA || err == -EBADMSG)
+        return 0;
+    return err < 0 ? err : err == 1 && (at > position || b.max_timestamp <= time);
+}
+
+/* Is the last entry that is kept of .timeindex true of its batch, and of those up to `position`? One that was written
+ * behind the last flush may be torn and look like one of before. 1, 0, -errno. */
+static int times_hold(struct segment *s, uint64_t position)
 {
     int64_t time;
     int32_t value;
     struct batch b;
     uint64_t at;
     int err = index_last(&s->times, &time, &value);
+    if (err == -ENOENT)
+        return none_later_before(s, 0, position, RECORDS_NO_TIMESTAMP);
     if (err < 0)
-        return err == -ENOENT ? 1 : err;
+        return err;
     err = segment_find(s, s->base + value, &b, &at);
     if (err == -ENODATA || err == -EBADMSG)
         return 0;
-    return err < 0 ? err : err == 1 && batch_last_offset(&b) == s->base + value && b.max_timestamp == time;
+    if (err != 1 || batch_last_offset(&b) != s->base + value || b.max_timestamp != time)
+        return MIN(err, 0);
+    return none_later_before(s, at, position, time);
 }
 
 int segment_resume(struct segment *s, int64_t mark, uint64_t *ret_position)
@@ -60,7 +84,7 @@ int segment_resume(struct segment *s, int64_t mark, uint64_t *ret_position)
     if (err == 0)
         err = index_keep(&s->times, times);
     if (err == 0)
-        err = times_hold(s);
+        err = times_hold(s, (uint64_t)position);
     if (err <= 0)
         return err;
     s->max_known = s->first_known = false;
