@@ -172,6 +172,12 @@ static int rebuild_segment(struct log *l, struct segment *s, int64_t *next_offse
     }
     if (err == 0)
         err = segment_retire(s);
+    /* The life before may have cut off the zeroes behind the records, and died before that was flushed: nobody would
+     * flush a closed segment again whose records are. */
+    if (err == 0 && l->config.preallocate) {
+        int fd = segment_fd(s);
+        err = fd < 0 ? fd : file_fdatasync(l->fs, fd);
+    }
     if (err == -ENOSPC) {
         /* What does not fit stays in memory, or is looked for in the records: a full disk must not keep the log from
          * opening. */
@@ -193,6 +199,9 @@ static int drop_segments_from(struct log *l, size_t n)
         err = err == 0 ? segment_unlink(s) : err;
         segment_free(s);
     }
+    /* Or a power cut brings one back, under the name of a segment that was made since. */
+    if (err == 0 && l->segment_count > n)
+        err = file_sync_dir(l->fs, l->dir);
     l->segment_count = MIN(n, l->segment_count);
     return err;
 }
