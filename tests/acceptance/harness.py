@@ -79,6 +79,17 @@ def wait_until(condition, timeout=20, what="the condition"):
         time.sleep(0.02)
 
 
+def watermarks(consumer, topic, partition=0):
+    """Low and high watermark; None while a new leader does not know its own yet, which Kafka's leaders say, too."""
+    import confluent_kafka
+    try:
+        return consumer.get_watermark_offsets(confluent_kafka.TopicPartition(topic, partition), 20)
+    except confluent_kafka.KafkaException as e:
+        if e.args[0].code() != confluent_kafka.KafkaError.OFFSET_NOT_AVAILABLE:
+            raise
+        return None
+
+
 def alive(pid):
     """Also where only its main thread has ended yet: the others hold its files and locks."""
     try:

@@ -130,7 +130,7 @@ def test_coordinators_and_look_ups_follow_the_leader(three):
     with Frozen(three, leader):
         wait_until(lambda: leaders(three, "looked-up")[0] not in (-1, leader), 40, "another leader")
         consumer = confluent_kafka.Consumer({"bootstrap.servers": three.address, "group.id": "none"})
-        assert consumer.get_watermark_offsets(confluent_kafka.TopicPartition("looked-up", 0), timeout=20) == (0, 10)
+        wait_until(lambda: harness.watermarks(consumer, "looked-up") == (0, 10), 20, "the new leader's high watermark")
         consumer.close()
         epoch = {"ReplicaId": -1, "Topics": [{"Topic": "looked-up", "Partitions": [
             {"Partition": 0, "CurrentLeaderEpoch": -1, "LeaderEpoch": 0}]}]}

@@ -6,6 +6,7 @@ import time
 import confluent_kafka
 import pytest
 
+import harness
 from harness import wait_until
 from test_replication import NODES, all_in_sync, create, delete_records, folder_of, log_bytes, partitions_of, produce, \
     same_everywhere, three  # noqa: F401: a fixture
@@ -24,7 +25,7 @@ def go_on(cluster, *nodes):
 def values_of(cluster, topic):
     consumer = confluent_kafka.Consumer({"bootstrap.servers": cluster.address, "group.id": "none", "auto.offset.reset": "earliest",
                                          "enable.auto.commit": False})
-    high = consumer.get_watermark_offsets(confluent_kafka.TopicPartition(topic, 0), 20)[1]
+    high = wait_until(lambda: harness.watermarks(consumer, topic), 20, "a high watermark")[1]
     consumer.assign([confluent_kafka.TopicPartition(topic, 0, 0)])
     rows = []
     wait_until(lambda: rows.extend(consumer.consume(1000, 0.2)) or len(rows) >= high, 60, f"{high} records")
@@ -115,8 +116,7 @@ def test_a_follower_that_was_away_for_longer_than_the_records_are_kept(three):
     try:
         wait_until(lambda: partitions_of(three, "behind")[0]["LeaderId"] == away, 60, "the one that was away leads")
         consumer = confluent_kafka.Consumer({"bootstrap.servers": three.address, "group.id": "none"})
-        bounds = lambda: consumer.get_watermark_offsets(confluent_kafka.TopicPartition("behind", 0), 20)
-        wait_until(lambda: bounds() == (20, 25), 30, "its bounds")
+        wait_until(lambda: harness.watermarks(consumer, "behind") == (20, 25), 30, "its bounds")
         consumer.close()
     finally:
         go_on(three, *[n for n in NODES if n != away])

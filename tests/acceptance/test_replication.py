@@ -121,8 +121,7 @@ def test_acks_all_waits_for_the_others_and_says_so(three):
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
-    high = lambda: consumer.get_watermark_offsets(confluent_kafka.TopicPartition("wait", 0), 20)[1]
-    wait_until(lambda: high() == 3, 60, "the record that was timed out")
+    wait_until(lambda: harness.watermarks(consumer, "wait") == (0, 3), 60, "the record that was timed out")
     consumer.close()
 
 
@@ -166,8 +165,7 @@ def test_deleted_records_are_gone_from_every_replica(three):
     try:
         wait_until(lambda: partitions_of(three, "gone")[0]["LeaderId"] not in (leader, -1), 60, "another leader")
         consumer = confluent_kafka.Consumer({"bootstrap.servers": three.address, "group.id": "none"})
-        low = lambda: consumer.get_watermark_offsets(confluent_kafka.TopicPartition("gone", 0), 20)
-        wait_until(lambda: low() == (7, 10), 30, "the new leader's bounds")
+        wait_until(lambda: harness.watermarks(consumer, "gone") == (7, 10), 30, "the new leader's bounds")
         consumer.close()
     finally:
         three.kill("storage", leader, signal.SIGCONT)
