@@ -251,3 +251,28 @@ struct file_system help_faulty(struct help_faults *f)
                                         f_pread_now, f_prefetch,  f_allocate, f_set_mtime, f_sync_all};
     return (struct file_system){&ops, f};
 }
+
+int64_t help_read_all(struct log *l, size_t max_bytes)
+{
+    int64_t at = log_start(l), records = 0;
+    while (at < log_end(l)) {
+        struct log_range r;
+        cr_assert_eq(log_locate(l, at, log_high_watermark(l), max_bytes, true, &r), KERR_NONE);
+        cr_assert_gt(r.size_bytes, 0);
+        uint8_t *bytes = xmalloc(r.size_bytes);
+        cr_assert_eq(log_copy(l, &r, bytes), 0);
+        struct slice rest = slice_make(bytes, r.size_bytes), whole;
+        struct batch b;
+        int n = 0;
+        for (; batch_next(&rest, &b, &whole) == 1; n++) {
+            cr_assert(batch_crc_holds(&b, whole));
+            cr_assert_leq(b.base_offset, at);
+            cr_assert_gt(batch_next_offset(&b), at);
+            records += batch_next_offset(&b) - at;
+            at = batch_next_offset(&b);
+        }
+        cr_assert_gt(n, 0);
+        free(bytes);
+    }
+    return records;
+}

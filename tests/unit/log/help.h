@@ -47,5 +47,7 @@ struct help_faults {
     size_t warm_count;
 };
 struct file_system help_faulty(struct help_faults *f);
+/* Reads everything from the log start in steps of max_bytes and checks that offsets follow each other. The records. */
+int64_t help_read_all(struct log *l, size_t max_bytes);
 
 #endif

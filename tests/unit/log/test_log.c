@@ -14,33 +14,6 @@ static uint64_t file_size(const char *dir, const char *name)
     return err < 0 ? UINT64_MAX : (uint64_t)st.st_size;
 }
 
-/* Reads everything from the log start in steps of max_bytes and checks that offsets follow each other. Returns the
- * records. */
-static int64_t read_all(struct log *l, size_t max_bytes)
-{
-    int64_t at = log_start(l), records = 0;
-    while (at < log_end(l)) {
-        struct log_range r;
-        cr_assert_eq(log_locate(l, at, log_high_watermark(l), max_bytes, true, &r), KERR_NONE);
-        cr_assert_gt(r.size_bytes, 0);
-        uint8_t *bytes = xmalloc(r.size_bytes);
-        cr_assert_eq(log_copy(l, &r, bytes), 0);
-        struct slice rest = slice_make(bytes, r.size_bytes), whole;
-        struct batch b;
-        int n = 0;
-        for (; batch_next(&rest, &b, &whole) == 1; n++) {
-            cr_assert(batch_crc_holds(&b, whole));
-            cr_assert_leq(b.base_offset, at);
-            cr_assert_gt(batch_next_offset(&b), at);
-            records += batch_next_offset(&b) - at;
-            at = batch_next_offset(&b);
-        }
-        cr_assert_gt(n, 0);
-        free(bytes);
-    }
-    return records;
-}
-
 Test(log, new_partition_has_kafkas_files)
 {
     const char *dir = help_dir("new");
@@ -192,242 +165,6 @@ Test(log, opening_is_given_up_when_it_is_told_to)
     log_abandon(l);
 }
 
-Test(log, appends_get_offsets_and_come_back)
-{
-    struct log_options o = help_options(help_dir("append"));
-    struct log *l = help_open(&o);
-    struct log_append a;
-    for (int i = 0; i < 200; i++) {
-        struct help_batch b = HELP_BATCH;
-        b.count = 1 + i % 7;
-        b.codec = i % 5;
-        b.timestamp = HELP_NOW_MS + i * 10;
-        int64_t end = log_end(l);
-        cr_assert_eq(help_append(l, &b, &a), KERR_NONE);
-        cr_assert_eq(a.base_offset, end);
-        cr_assert_eq(a.next_offset, end + b.count);
-        cr_assert_eq(a.append_time_ms, -1);
-    }
-    int64_t end = log_end(l);
-    cr_assert_eq(read_all(l, 1), end);
-    cr_assert_eq(read_all(l, 1000), end);
-    cr_assert_eq(read_all(l, 1 << 20), end);
-    struct log_range r;
-    cr_assert_eq(log_locate(l, end, end, 100, true, &r), KERR_NONE);
-    cr_assert_eq(r.size_bytes, 0);
-    cr_assert_eq(log_locate(l, end + 1, end, 100, true, &r), KERR_OFFSET_OUT_OF_RANGE);
-    cr_assert_eq(log_locate(l, 0, end, 10, false, &r), KERR_NONE);
-    cr_assert_eq(r.size_bytes, 0, "the first batch does not fit");
-    cr_assert_eq(log_close(l, HELP_NOW_MS), 0);
-
-    o.clean = true;
-    o.recovery_point = end;
-    l = help_open(&o);
-    cr_assert_eq(log_end(l), end);
-    cr_assert_eq(read_all(l, 5000), end);
-    cr_assert_eq(log_close(l, HELP_NOW_MS), 0);
-}
-
-Test(log, bad_batches_are_refused)
-{
-    struct log_options o = help_options(help_dir("bad"));
-    o.config.message_timestamp_after_max_ms = 3600000;
-    struct log *l = help_open(&o);
-    struct help_batch b = HELP_BATCH;
-    struct log_append a;
-
-    b.timestamp = HELP_NOW_MS + 3600001;
-    cr_assert_eq(help_append(l, &b, &a), KERR_INVALID_TIMESTAMP);
-    cr_assert_eq(a.record_error_count, 1);
-    b = HELP_BATCH;
-    b.attributes = BATCH_ATTR_TRANSACTIONAL;
-    cr_assert_eq(help_append(l, &b, &a), KERR_INVALID_TXN_STATE);
-    b = HELP_BATCH;
-    b.value_bytes = 2000000;
-    cr_assert_eq(help_append(l, &b, &a), KERR_MESSAGE_TOO_LARGE);
-
-    b = HELP_BATCH;
-    struct buf bytes = help_batch(&b);
-    struct log_append raw = {.bytes = bytes.data, .now_wall_ms = HELP_NOW_MS};
-    for (size_t n = 0; n < bytes.size; n++) {
-        raw.size = n;
-        cr_assert_eq(log_stage(l, &raw), KERR_INVALID_RECORD, "cut to %zu", n);
-    }
-    raw.size = bytes.size;
-    bytes.data[bytes.size - 1] ^= 1;
-    cr_assert_eq(log_stage(l, &raw), KERR_CORRUPT_MESSAGE);
-    bytes.data[bytes.size - 1] ^= 1;
-    bytes.data[BATCH_MAGIC] = 1;
-    cr_assert_eq(log_stage(l, &raw), KERR_INVALID_RECORD);
-    bytes.data[BATCH_MAGIC] = 2;
-    put_i64(bytes.data, 1);
-    cr_assert_eq(log_stage(l, &raw), KERR_INVALID_RECORD);
-    put_i64(bytes.data, 0);
-    size_t one = bytes.size;
-    buf_reserve(&bytes, one);
-    memcpy(bytes.data + one, bytes.data, one);
-    raw.bytes = bytes.data;
-    raw.size = 2 * one;
-    cr_assert_eq(log_stage(l, &raw), KERR_INVALID_RECORD, "two batches");
-    cr_assert_not(log_has_staged(l));
-    cr_assert_eq(log_end(l), 0);
-    buf_free(&bytes);
-    log_abandon(l);
-}
-
-/* A header that claims more or fewer records than there are would stop every reader of the partition. */
-Test(log, records_are_as_many_as_the_header_says)
-{
-    struct log_options o = help_options(help_dir("counts"));
-    struct log *l = help_open(&o);
-    struct help_batch b = HELP_BATCH;
-    b.count = 3;
-    struct buf bytes = help_batch(&b);
-    struct log_append a = {.bytes = bytes.data, .size = bytes.size, .now_wall_ms = HELP_NOW_MS};
-    static const int32_t counts[] = {1, 2, 4, 1000, INT32_MAX, 3};
-    for (size_t i = 0; i < COUNTOF(counts); i++) {
-        put_i32(bytes.data + BATCH_RECORD_COUNT, counts[i]);
-        put_i32(bytes.data + BATCH_LAST_OFFSET_DELTA, counts[i] - 1);
-        put_u32(bytes.data + BATCH_CRC, bytes_crc32c(0, bytes.data + BATCH_ATTRIBUTES, bytes.size - BATCH_ATTRIBUTES));
-        cr_assert_eq(log_stage(l, &a), counts[i] == 3 ? KERR_NONE : KERR_INVALID_RECORD, "%d", counts[i]);
-        cr_assert_eq(a.record_error_count, 0);
-    }
-    cr_assert_eq(log_commit(l), 0);
-    cr_assert_eq(log_end(l), 3);
-    buf_free(&bytes);
-    log_abandon(l);
-}
-
-Test(log, compacted_topics_need_keys)
-{
-    struct log_options o = help_options(help_dir("keys"));
-    o.config.cleanup_compact = true;
-    struct log *l = help_open(&o);
-    struct buf out = {0};
-    struct batch_builder b;
-    batch_begin(&b, &out, &BATCH_OPTIONS);
-    batch_add(&b, HELP_NOW_MS, SLICE_OF("k"), SLICE_OF("v"), NULL, 0);
-    batch_add(&b, HELP_NOW_MS, SLICE_NULL, SLICE_OF("v"), NULL, 0);
-    cr_assert_eq(batch_end(&b), 0);
-    struct log_append a = {.bytes = out.data, .size = out.size, .now_wall_ms = HELP_NOW_MS};
-    cr_assert_eq(log_stage(l, &a), KERR_INVALID_RECORD);
-    cr_assert_eq(a.record_error_count, 1);
-    cr_assert_eq(a.record_errors[0].index, 1);
-    free(a.record_errors);
-    buf_free(&out);
-    log_abandon(l);
-}
-
-/* Compressed batches are read record by record, in bounded memory: what lies about itself is refused. */
-Test(log, compressed_batches_are_looked_into)
-{
-    struct log_options o = help_options(help_dir("packed"));
-    o.config.max_message_bytes = 20000;
-    struct log *l = help_open(&o);
-    int64_t end = 0;
-    for (int codec = COMPRESS_GZIP; codec <= COMPRESS_ZSTD; codec++) {
-        struct help_batch b = HELP_BATCH;
-        b.codec = codec;
-        b.count = 3;
-        struct buf bytes = help_batch(&b);
-        struct log_append a = {.bytes = bytes.data, .size = bytes.size, .now_wall_ms = HELP_NOW_MS};
-        for (int32_t count = 1; count <= 5; count++) {
-            put_i32(bytes.data + BATCH_RECORD_COUNT, count);
-            put_i32(bytes.data + BATCH_LAST_OFFSET_DELTA, count - 1);
-            put_u32(bytes.data + BATCH_CRC,
-                    bytes_crc32c(0, bytes.data + BATCH_ATTRIBUTES, bytes.size - BATCH_ATTRIBUTES));
-            cr_assert_eq(log_stage(l, &a), count == 3 ? KERR_NONE : KERR_INVALID_RECORD, "%d of %d", count, codec);
-        }
-        end += 3;
-        buf_free(&bytes);
-        /* 64 times max.message.bytes is what may come out: 1.28 MB. */
-        b.count = 1;
-        for (b.value_bytes = 1000000; b.value_bytes < 2000000; b.value_bytes += 500000) {
-            bool fits = b.value_bytes == 1000000;
-            uint8_t *zeroes = xcalloc(1, b.value_bytes);
-            struct buf bomb = {0};
-            struct batch_options options = BATCH_OPTIONS;
-            options.codec = codec;
-            struct batch_builder builder;
-            batch_begin(&builder, &bomb, &options);
-            batch_add(&builder, HELP_NOW_MS, SLICE_NULL, slice_make(zeroes, b.value_bytes), NULL, 0);
-            cr_assert_eq(batch_end(&builder), 0);
-            a = (struct log_append){.bytes = bomb.data, .size = bomb.size, .now_wall_ms = HELP_NOW_MS};
-            if (bomb.size < 20000) { /* snappy does not get that small */
-                cr_assert_eq(log_stage(l, &a), fits ? KERR_NONE : KERR_MESSAGE_TOO_LARGE, "%d", codec);
-                end += fits;
-            }
-            buf_free(&bomb);
-            free(zeroes);
-        }
-    }
-    cr_assert_eq(log_commit(l), 0);
-    cr_assert_eq(log_end(l), end);
-    log_abandon(l);
-}
-
-/* compression.type: what is written has the topic's codec, and the same records, times, producer and sequence. */
-Test(log, batches_are_compressed_anew)
-{
-    struct log_options o = help_options(help_dir("anew"));
-    struct log *l = help_open(&o);
-    int64_t at = 0;
-    for (int to = -1; to <= COMPRESS_ZSTD; to++) {
-        o.config.compression = to;
-        log_set_config(l, &o.config);
-        for (int from = COMPRESS_NONE; from <= COMPRESS_ZSTD; from++, at += 50) {
-            struct help_batch b = HELP_BATCH;
-            b.codec = from;
-            b.count = 50;
-            b.value_bytes = 3000;
-            b.producer_id = at;
-            b.producer_epoch = 2;
-            b.sequence = 7;
-            struct log_append a;
-            cr_assert_eq(help_append(l, &b, &a), KERR_NONE);
-            cr_assert_eq(a.base_offset, at);
-            struct log_range r;
-            struct buf got = {0}, scratch = {0};
-            cr_assert_eq(log_locate(l, at, log_end(l), 1, true, &r), KERR_NONE);
-            cr_assert_eq(log_copy(l, &r, buf_grow(&got, r.size_bytes)), 0);
-            struct batch h;
-            cr_assert_eq(batch_read_header(buf_slice(&got), &h), 0);
-            cr_assert(batch_crc_holds(&h, buf_slice(&got)));
-            cr_assert_eq(batch_codec(&h), to < 0 ? from : to);
-            cr_assert(h.base_offset == at && h.producer_id == at && h.producer_epoch == 2 && h.base_sequence == 7);
-            cr_assert(h.base_timestamp == HELP_NOW_MS && h.max_timestamp == HELP_NOW_MS + 49);
-            struct record_iter it;
-            struct record record;
-            int n = 0;
-            cr_assert_eq(record_iter_init(&it, &h, buf_slice(&got), &scratch, 1 << 20), 0);
-            for (; record_iter_next(&it, &record) == 1; n++)
-                cr_assert(record.offset == at + n && record.timestamp == HELP_NOW_MS + n && record.value.size == 3000);
-            cr_assert_eq(n, 50);
-            buf_free(&got);
-            buf_free(&scratch);
-        }
-    }
-    log_abandon(l);
-}
-
-Test(log, append_time)
-{
-    struct log_options o = help_options(help_dir("logappend"));
-    o.config.log_append_time = true;
-    struct log *l = help_open(&o);
-    struct help_batch b = HELP_BATCH;
-    struct log_append a;
-    b.timestamp = 5;
-    cr_assert_eq(help_append(l, &b, &a), KERR_NONE);
-    cr_assert_eq(a.append_time_ms, HELP_NOW_MS);
-    struct log_offset found;
-    cr_assert_eq(log_offset_by_time(l, HELP_NOW_MS, &found, NULL), KERR_NONE);
-    cr_assert_eq(found.offset, 0);
-    cr_assert_eq(found.timestamp, HELP_NOW_MS);
-    cr_assert_eq(read_all(l, 1000), 1);
-    log_abandon(l);
-}
-
 Test(log, rolls_by_size_and_recovers_after_a_kill)
 {
     const char *dir = help_dir("roll");
@@ -442,14 +179,14 @@ Test(log, rolls_by_size_and_recovers_after_a_kill)
             cr_assert_eq(log_flush(l), 0);
     }
     cr_assert_gt(log_segment_count(l), 4);
-    cr_assert_eq(read_all(l, 3000), 500);
+    cr_assert_eq(help_read_all(l, 3000), 500);
     o.recovery_point = log_recovery_point(l);
     cr_assert_eq(o.recovery_point, 301);
     log_abandon(l);
 
     l = help_open(&o);
     cr_assert_eq(log_end(l), 500);
-    cr_assert_eq(read_all(l, 3000), 500);
+    cr_assert_eq(help_read_all(l, 3000), 500);
     struct log_offset found;
     for (int i = 0; i < 500; i += 7) {
         cr_assert_eq(log_offset_by_time(l, HELP_NOW_MS + i, &found, NULL), KERR_NONE);
@@ -499,7 +236,7 @@ Test(log, a_torn_tail_is_cut_and_damage_is_not)
     cr_assert_eq(log_end(l), 19);
     cr_assert_eq(log_size_bytes(l), size / 20 * 19);
     cr_assert_eq(help_append(l, &b, NULL), KERR_NONE);
-    cr_assert_eq(read_all(l, 1000), 20);
+    cr_assert_eq(help_read_all(l, 1000), 20);
     log_abandon(l);
 
     cr_assert_eq(file_write(&file_system_real, fd, "xxxx", 4, size / 2), 0);
@@ -643,7 +380,7 @@ Test(log, retention_and_delete_records)
     cr_assert_leq(log_first_segment(l), 95);
     struct log_range r;
     cr_assert_eq(log_locate(l, 94, 100, 100, true, &r), KERR_OFFSET_OUT_OF_RANGE);
-    cr_assert_eq(read_all(l, 100), 5);
+    cr_assert_eq(help_read_all(l, 100), 5);
     /* All too old: the active segment is rolled, and only an empty one stays. */
     cr_assert_gt(log_retain(l, HELP_NOW_MS + 1000000 + 1000), 0);
     cr_assert_eq(log_start(l), 100);
@@ -686,10 +423,10 @@ Test(log, truncation_and_epochs)
     cr_assert_eq(log_epoch_of_offset(l, 55), 5);
     cr_assert_eq(log_truncate(l, 55), 0);
     cr_assert_eq(log_end(l), 55);
-    cr_assert_eq(read_all(l, 1000), 55);
+    cr_assert_eq(help_read_all(l, 1000), 55);
     cr_assert_eq(log_latest_epoch(l), 5);
     cr_assert_eq(help_append(l, &b, NULL), KERR_NONE);
-    cr_assert_eq(read_all(l, 1000), 56);
+    cr_assert_eq(help_read_all(l, 1000), 56);
     log_abandon(l);
     l = help_open(&o);
     cr_assert_eq(log_end(l), 56);
@@ -762,7 +499,7 @@ Test(log, a_copy_of_the_leaders_batches)
     o.recovery_point = 6;
     log_abandon(l);
     l = help_open(&o);
-    cr_assert_eq(read_all(l, 1000), 6);
+    cr_assert_eq(help_read_all(l, 1000), 6);
     buf_free(&out);
     cr_assert_eq(log_close(l, HELP_NOW_MS), 0);
 }
