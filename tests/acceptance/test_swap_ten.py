@@ -328,7 +328,7 @@ class Swap:
         if cluster is self.kafka:  # Karst refuses transactions, but reads them
             write_transactions(cluster, self.facts)
         self.position = go_on_reading(cluster, self.facts, self.position)
-        harness.wait_until(lambda: all(now > then for now, then in zip(cleaned_to(self.folders), clean)), 60,
+        harness.wait_until(lambda: all(at > before for at, before in zip(cleaned_to(self.folders), clean)), 60,
                            f"compaction by {cluster.name}")
         self.own = admin_work(cluster, self.facts, turn)
 

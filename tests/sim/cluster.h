@@ -20,6 +20,10 @@ struct cluster_options {
     const char *config;       /* lines for all of them; "": none */
 };
 
+/* Each seed has its own mix: some faults often, others not at all. */
+uint64_t cluster_one_of(struct sim *s, const uint64_t rates[4]);
+struct machine_faults cluster_some_faults(struct sim *s);
+
 /* Of the two front ends. */
 enum { CLUSTER_PORT = 9092, CLUSTER_OTHER_PORT = 9192 };
 

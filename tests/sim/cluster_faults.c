@@ -189,3 +189,19 @@ void cluster_heal(struct cluster *c)
     machine_heal(c->machine);
     tcp_heal(c->tcp);
 }
+
+uint64_t cluster_one_of(struct sim *s, const uint64_t rates[4])
+{
+    return rates[sim_below(s, 4)];
+}
+
+struct machine_faults cluster_some_faults(struct sim *s)
+{
+    return (struct machine_faults){.late = cluster_one_of(s, (const uint64_t[]){0, 10, 10, 50}),
+                                   .stall = cluster_one_of(s, (const uint64_t[]){0, 1, 1, 3}),
+                                   .breaks = cluster_one_of(s, (const uint64_t[]){0, 1, 1, 5}),
+                                   .doubled = cluster_one_of(s, (const uint64_t[]){0, 0, 0, 1}),
+                                   .refuse = cluster_one_of(s, (const uint64_t[]){0, 20, 20, 200}),
+                                   .deaths = cluster_one_of(s, (const uint64_t[]){0, 60, 300, 1000}),
+                                   .stalls = cluster_one_of(s, (const uint64_t[]){0, 20, 100, 400})};
+}

@@ -28,22 +28,10 @@ static void step(struct sim *s, struct cluster *c, uint64_t power_cuts, uint64_t
     sim_until(s, sim_now_ms(s) + sim_below(s, STEP_MS));
 }
 
-/* Each seed has its own mix: some faults often, others not at all. */
-static uint64_t one_of(struct sim *s, const uint64_t rates[4])
-{
-    return rates[sim_below(s, 4)];
-}
-
 static struct cluster_options mix(struct sim *s)
 {
-    return (struct cluster_options){.faults = {.late = one_of(s, (const uint64_t[]){0, 10, 10, 50}),
-                                               .stall = one_of(s, (const uint64_t[]){0, 1, 1, 3}),
-                                               .breaks = one_of(s, (const uint64_t[]){0, 1, 1, 5}),
-                                               .doubled = one_of(s, (const uint64_t[]){0, 0, 0, 1}),
-                                               .refuse = one_of(s, (const uint64_t[]){0, 20, 20, 200}),
-                                               .deaths = one_of(s, (const uint64_t[]){0, 60, 300, 1000}),
-                                               .stalls = one_of(s, (const uint64_t[]){0, 20, 100, 400})},
-                                    .client_breaks = one_of(s, (const uint64_t[]){0, 2, 2, 20}),
+    return (struct cluster_options){.faults = cluster_some_faults(s),
+                                    .client_breaks = cluster_one_of(s, (const uint64_t[]){0, 2, 2, 20}),
                                     .restart_ms = 1500,
                                     .config = "",
                                     .shares = sim_chance(s, 500),
@@ -72,7 +60,7 @@ static void stop_cleanly(struct sim *s, struct cluster *c, struct clients *clien
 static void run_shape(struct sim *s, uint64_t steps, struct cluster_options o, uint64_t cuts)
 {
     sim_note(s, o.shares ? "memory and files are shared" : "nothing is shared");
-    uint64_t power_cuts = o.durable ? one_of(s, (const uint64_t[]){0, 1, 1, 10}) : 0; /* per thousand steps */
+    uint64_t power_cuts = o.durable ? cluster_one_of(s, (const uint64_t[]){0, 1, 1, 10}) : 0; /* per thousand steps */
     struct metawatch *meta = metawatch_new(s);
     struct cluster *c = cluster_new(s, &o);
     cluster_watch_lives(c, metawatch_life, meta);
@@ -116,7 +104,7 @@ static void run_replicas(struct sim *s, uint64_t steps)
     memcpy(o.count, count, sizeof count);
     o.config = "default.replication.factor=3\nmin.insync.replicas=2\noffsets.topic.replication.factor=3\n";
     o.restart_ms = sim_chance(s, 500) ? 20000 : 1500; /* with and without the end of a session */
-    run_shape(s, steps, o, o.shares ? 0 : one_of(s, (const uint64_t[]){0, 5, 20, 40}));
+    run_shape(s, steps, o, o.shares ? 0 : cluster_one_of(s, (const uint64_t[]){0, 5, 20, 40}));
 }
 
 const struct sim_world world_cluster = {"cluster", run, 0};

@@ -130,30 +130,19 @@ static void calm_down(struct world *w)
 
 /* ---- a run ---- */
 
-static uint64_t one_of(struct sim *s, const uint64_t rates[4])
-{
-    return rates[sim_below(s, 4)];
-}
-
 /* Each seed has its own mix: some faults often, others not at all. */
 static struct cluster_options mix(struct world *w)
 {
     struct sim *s = w->sim;
     static const int controllers[] = {1, 2, 3, 3, 3, 5}, storages[] = {1, 2, 3, 3, 4, 7};
-    w->kills = one_of(s, (const uint64_t[]){0, 10, 20, 40});
-    w->cuts = one_of(s, (const uint64_t[]){0, 10, 30, 60});
-    w->stalls = one_of(s, (const uint64_t[]){0, 5, 10, 30});
-    w->disks = one_of(s, (const uint64_t[]){0, 0, 3, 6});
-    w->clocks = one_of(s, (const uint64_t[]){0, 0, 5, 20});
-    w->power = one_of(s, (const uint64_t[]){0, 0, 5, 20});
-    w->stops = one_of(s, (const uint64_t[]){0, 5, 5, 10});
-    return (struct cluster_options){.faults = {.late = one_of(s, (const uint64_t[]){0, 10, 10, 50}),
-                                               .stall = one_of(s, (const uint64_t[]){0, 1, 1, 3}),
-                                               .breaks = one_of(s, (const uint64_t[]){0, 1, 1, 5}),
-                                               .doubled = one_of(s, (const uint64_t[]){0, 0, 0, 1}),
-                                               .refuse = one_of(s, (const uint64_t[]){0, 20, 20, 200}),
-                                               .deaths = one_of(s, (const uint64_t[]){0, 60, 300, 1000}),
-                                               .stalls = one_of(s, (const uint64_t[]){0, 20, 100, 400})},
+    w->kills = cluster_one_of(s, (const uint64_t[]){0, 10, 20, 40});
+    w->cuts = cluster_one_of(s, (const uint64_t[]){0, 10, 30, 60});
+    w->stalls = cluster_one_of(s, (const uint64_t[]){0, 5, 10, 30});
+    w->disks = cluster_one_of(s, (const uint64_t[]){0, 0, 3, 6});
+    w->clocks = cluster_one_of(s, (const uint64_t[]){0, 0, 5, 20});
+    w->power = cluster_one_of(s, (const uint64_t[]){0, 0, 5, 20});
+    w->stops = cluster_one_of(s, (const uint64_t[]){0, 5, 5, 10});
+    return (struct cluster_options){.faults = cluster_some_faults(s),
                                     .count = {[CLUSTER_CONTROLLER] = controllers[sim_below(s, COUNTOF(controllers))],
                                               [CLUSTER_STORAGE] = storages[sim_below(s, COUNTOF(storages))]},
                                     .restart_ms = 30000,

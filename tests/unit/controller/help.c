@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "kafka/alter_partition.h"
+#include "kafka/incremental_alter_configs.h"
 #include "kafka/update_features.h"
 
 void help_open(struct help *h)
@@ -256,4 +257,19 @@ void help_expect_replicas(const struct help *h, const char *topic, const char *t
     put_ids(&b, " adding ", p->adding, p->adding_count);
     put_ids(&b, " removing ", p->removing, p->removing_count);
     expect_text(topic, &b, text);
+}
+
+enum kafka_error help_alter_broker(struct help *h, const char *broker, const char *key, const char *value,
+                                   const char **ret_message)
+{
+    struct kafka_incremental_alter_configs_request_alterable_config e = {
+        .name = slice_str(key), .value = slice_str(value), .config_operation = value == NULL};
+    struct kafka_incremental_alter_configs_request_alter_configs_resource r = {
+        .resource_type = IMAGE_BROKER, .resource_name = slice_str(broker), .configs = &e, .configs_count = 1};
+    struct kafka_incremental_alter_configs_request q = {.resources = &r, .resources_count = 1};
+    struct kafka_incremental_alter_configs_response p;
+    controller_alter_configs(h->c, &q, h->arena, &p);
+    help_take(h);
+    *ret_message = arena_str(h->arena, p.responses[0].error_message);
+    return (enum kafka_error)p.responses[0].error_code;
 }

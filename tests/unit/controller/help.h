@@ -43,6 +43,9 @@ void help_expect(const struct help *h, const char *topic, const char *text);
 void help_expect_replicas(const struct help *h, const char *topic, const char *text);
 /* UpdateFeatures up or down; error: the text that refuses it, or NULL. */
 void help_finalize(struct help *h, const char *feature, int16_t level, const char *error);
+/* IncrementalAlterConfigs of one key of a broker ("": of all); value NULL: it is taken away. The code. */
+enum kafka_error help_alter_broker(struct help *h, const char *broker, const char *key, const char *value,
+                                   const char **ret_message);
 const struct image_partition *help_partition(const struct help *h, const char *topic, int32_t partition);
 
 #endif

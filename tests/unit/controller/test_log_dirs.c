@@ -210,42 +210,28 @@ Test(log_dirs, cordoned)
     cr_assert_eq(grow(4, &message), KERR_NONE);
 }
 
-static int set_of_broker(const char *broker, const char *key, const char *value, const char **ret_message)
-{
-    struct kafka_incremental_alter_configs_request_alterable_config e = {.name = slice_str(key),
-                                                                         .value = slice_str(value)};
-    struct kafka_incremental_alter_configs_request_alter_configs_resource r = {
-        .resource_type = IMAGE_BROKER, .resource_name = slice_str(broker), .configs = &e, .configs_count = 1};
-    struct kafka_incremental_alter_configs_request q = {.resources = &r, .resources_count = 1};
-    struct kafka_incremental_alter_configs_response p;
-    controller_alter_configs(h.c, &q, h.arena, &p);
-    help_take(&h);
-    *ret_message = arena_str(h.arena, p.responses[0].error_message);
-    return p.responses[0].error_code;
-}
-
 /* Whose directories they are is what the node said, not what is in the controller's file. */
 Test(log_dirs, cordoned_by_path)
 {
     const char *message;
     help_storage(&h, 4, 99, -1); /* names no path */
-    cr_assert_eq(set_of_broker("1", "cordoned.log.dirs", "/b,/c", &message), KERR_NONE);
-    cr_assert_eq(set_of_broker("1", "cordoned.log.dirs", "*", &message), KERR_NONE);
-    cr_assert_eq(set_of_broker("1", "cordoned.log.dirs", "/b,/d", &message), KERR_INVALID_REQUEST);
+    cr_assert_eq(help_alter_broker(&h, "1", "cordoned.log.dirs", "/b,/c", &message), KERR_NONE);
+    cr_assert_eq(help_alter_broker(&h, "1", "cordoned.log.dirs", "*", &message), KERR_NONE);
+    cr_assert_eq(help_alter_broker(&h, "1", "cordoned.log.dirs", "/b,/d", &message), KERR_INVALID_REQUEST);
     cr_assert_str_eq(message, "requirement failed: All entries in cordoned.log.dirs must be present in log.dirs or "
                               "log.dir. Missing entries : /d");
-    cr_assert_eq(set_of_broker("4", "cordoned.log.dirs", "/b", &message), KERR_INVALID_REQUEST);
+    cr_assert_eq(help_alter_broker(&h, "4", "cordoned.log.dirs", "/b", &message), KERR_INVALID_REQUEST);
 }
 
 Test(log_dirs, keys_without_effect_are_refused)
 {
     const char *message;
-    cr_assert_eq(set_of_broker("1", "num.io.threads", "9", &message), KERR_INVALID_CONFIG);
+    cr_assert_eq(help_alter_broker(&h, "1", "num.io.threads", "9", &message), KERR_INVALID_CONFIG);
     cr_assert_str_eq(message,
                      "Karst does not honour num.io.threads yet: nothing but the value that it has is possible");
-    cr_assert_eq(set_of_broker("1", "num.io.threads", "8", &message), KERR_NONE);
-    cr_assert_eq(set_of_broker("1", "leader.replication.throttled.rate", "9", &message), KERR_NONE);
-    cr_assert_eq(set_of_broker("", "log.retention.ms", "9", &message), KERR_NONE);
+    cr_assert_eq(help_alter_broker(&h, "1", "num.io.threads", "8", &message), KERR_NONE);
+    cr_assert_eq(help_alter_broker(&h, "1", "leader.replication.throttled.rate", "9", &message), KERR_NONE);
+    cr_assert_eq(help_alter_broker(&h, "", "log.retention.ms", "9", &message), KERR_NONE);
 }
 
 static int reassign_of(const char *topic, int32_t partition, const int32_t *replicas, int32_t count,

@@ -104,35 +104,22 @@ static int64_t set_feature(const char *name, int16_t level, int8_t type)
     return help_take(&h);
 }
 
-/* value NULL: it is taken away. */
-static int16_t set_min_isr(const char *broker, const char *value)
-{
-    struct kafka_incremental_alter_configs_request_alterable_config e = {
-        .name = SLICE_OF("min.insync.replicas"), .value = slice_str(value), .config_operation = value == NULL};
-    struct kafka_incremental_alter_configs_request_alter_configs_resource r = {
-        .resource_type = IMAGE_BROKER, .resource_name = slice_str(broker), .configs = &e, .configs_count = 1};
-    struct kafka_incremental_alter_configs_request q = {.resources = &r, .resources_count = 1};
-    struct kafka_incremental_alter_configs_response p;
-    controller_alter_configs(h.c, &q, h.arena, &p);
-    help_take(&h);
-    return p.responses[0].error_code;
-}
-
 /* KIP-966: with eligible leader replicas there is one min.insync.replicas for all brokers. */
 Test(users, eligible_leader_replicas_on_and_off)
 {
+    const char *message;
     help_storage(&h, 1, 11, -1);
     help_storage(&h, 2, 21, -1);
     help_create_at(&h, "t", "1:2", "min.insync.replicas", "2");
-    cr_assert_eq(set_min_isr("2", "2"), KERR_INVALID_CONFIG);
+    cr_assert_eq(help_alter_broker(&h, "2", "min.insync.replicas", "2", &message), KERR_INVALID_CONFIG);
     cr_assert_eq(help_alter_isr(&h, "t", "1", 0), KERR_NONE);
     help_expect(&h, "t", "leader 1 epoch 0 isr 1 elr 2 known - state 0");
     cr_assert_eq(set_feature("eligible.leader.replicas.version", 0, 2), 1);
     cr_assert_eq(help_alter_isr(&h, "t", "1,2", 0), KERR_NONE);
     cr_assert_eq(help_alter_isr(&h, "t", "1", 0), KERR_NONE);
     help_expect(&h, "t", "leader 1 epoch 0 isr 1 elr - known - state 0");
-    cr_assert_eq(set_min_isr("2", "2"), KERR_NONE);
-    cr_assert_eq(set_min_isr("", NULL), KERR_NONE);
+    cr_assert_eq(help_alter_broker(&h, "2", "min.insync.replicas", "2", &message), KERR_NONE);
+    cr_assert_eq(help_alter_broker(&h, "", "min.insync.replicas", NULL, &message), KERR_NONE);
     cr_assert_eq(set_feature("eligible.leader.replicas.version", 1, 1), 3);
     cr_assert(slice_is_null(image_config(controller_image(h.c), IMAGE_BROKER, SLICE_OF("2"), "min.insync.replicas")));
     cr_assert(slice_eq_str(image_config(controller_image(h.c), IMAGE_BROKER, SLICE_EMPTY, "min.insync.replicas"), "1"));
