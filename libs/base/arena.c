@@ -87,6 +87,17 @@ void *arena_alloc(struct arena *a, size_t size)
     return p;
 }
 
+void *arena_grow(struct arena *a, void *items, size_t count, int32_t *room, size_t size)
+{
+    if (count < (size_t)*room)
+        return items;
+    *room = MAX(2 * *room, 16);
+    void *more = arena_alloc(a, (size_t)*room * size);
+    if (count > 0)
+        memcpy(more, items, count * size);
+    return more;
+}
+
 void *arena_calloc(struct arena *a, size_t count, size_t size)
 {
     ASSERT(size == 0 || count <= SIZE_MAX / 2 / size);

@@ -20,8 +20,10 @@ NODISCARD void *arena_try_alloc(struct arena *a, size_t size);
 /* The same for sizes of our own making: ends the process when the limit is passed. */
 NODISCARD void *arena_alloc(struct arena *a, size_t size);
 NODISCARD void *arena_calloc(struct arena *a, size_t count, size_t size); /* zeroed */
-NODISCARD struct slice arena_dup(struct arena *a, struct slice s);        /* null stays null */
-NODISCARD char *arena_str(struct arena *a, struct slice s);               /* terminated copy; "" for null */
+/* Room for one more of `count` items of that size in *room: by doubling, the old ones copied. */
+NODISCARD void *arena_grow(struct arena *a, void *items, size_t count, int32_t *room, size_t size);
+NODISCARD struct slice arena_dup(struct arena *a, struct slice s); /* null stays null */
+NODISCARD char *arena_str(struct arena *a, struct slice s);        /* terminated copy; "" for null */
 NODISCARD char *arena_printf(struct arena *a, const char *format, ...) PRINTF_LIKE(2, 3);
 
 #endif

@@ -112,13 +112,7 @@ static void collect(void *ctx, const quota *m)
     struct quotas *all = ctx;
     if (!fits(all->r->body, m))
         return;
-    if (all->count == all->room) {
-        all->room = MAX(2 * all->room, 16);
-        const quota **more = arena_alloc(all->r->arena, (size_t)all->room * sizeof *more);
-        if (all->count > 0)
-            memcpy(more, all->all, (size_t)all->count * sizeof *more);
-        all->all = more;
-    }
+    all->all = arena_grow(all->r->arena, all->all, (size_t)all->count, &all->room, sizeof *all->all);
     all->all[all->count++] = m;
 }
 

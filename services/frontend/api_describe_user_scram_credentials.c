@@ -29,14 +29,7 @@ static void fail(struct request *r, enum kafka_error error, const char *message)
 static void collect(void *ctx, const struct kafka_user_scram_credential_record *m)
 {
     struct credentials *c = ctx;
-    if (c->count == c->room) {
-        c->room = MAX(2 * c->room, 16);
-        const struct kafka_user_scram_credential_record **more =
-            arena_alloc(c->r->arena, (size_t)c->room * sizeof *more);
-        if (c->count > 0)
-            memcpy(more, c->all, (size_t)c->count * sizeof *more);
-        c->all = more;
-    }
+    c->all = arena_grow(c->r->arena, c->all, (size_t)c->count, &c->room, sizeof *c->all);
     c->all[c->count++] = m;
 }
 

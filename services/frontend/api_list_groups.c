@@ -42,14 +42,7 @@ static bool is_coordinated_here(const struct request *r, struct slice group_id)
 static void add_group(struct request *r, struct list *l, const group_row *row)
 {
     list_response *all = &l->response;
-    if (all->groups_count == l->capacity) {
-        int32_t capacity = l->capacity ? 2 * l->capacity : 16;
-        group_row *grown = arena_calloc(r->arena, (size_t)capacity, sizeof *grown);
-        if (all->groups_count)
-            memcpy(grown, all->groups, (size_t)all->groups_count * sizeof *grown);
-        all->groups = grown;
-        l->capacity = capacity;
-    }
+    all->groups = arena_grow(r->arena, all->groups, (size_t)all->groups_count, &l->capacity, sizeof *all->groups);
     all->groups[all->groups_count++] = *row;
 }
 

@@ -5,8 +5,7 @@
  *      +-- prepare.c: compressed anew on the slow pool, or behind such a one
  *
  * acks 0 and 1 and -1 are the same to a node that keeps the only replica; beside others acks=all waits for them
- * (acks.c). Never runs twice for one call: the bus sees
- * to that. */
+ * (acks.c). Never runs twice for one call: the bus sees to that. */
 #include "services/storage/replication.h"
 #include <stdlib.h>
 
