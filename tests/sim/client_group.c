@@ -146,7 +146,7 @@ static void committer_tick(void *ctx)
     m->event = sim_at(m->sim, 20 + sim_below(m->sim, 200), committer_tick, m);
     /* Always the same front end: what a stalled one still has under way would run behind a commit by way of another, as
      * it can with two connections to a Kafka broker. */
-    if (!m->clients->has_topic || !kclient_connect(m->client, CLUSTER_PORT) || kclient_waiting(m->client))
+    if (!m->clients->has_topic || !kclient_connect(m->client, cluster_port(1)) || kclient_waiting(m->client))
         return;
     if (!m->found)
         find(m->client, m->sim, "committer", &m->found);

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-enum { FLYING_MAX = 4, RECORDS_MAX = 5, STUCK_MAX = 300 };
+enum { FLYING_MAX = 5, RECORDS_MAX = 5, STUCK_MAX = 300 };
 
 /* A batch that is not acknowledged. */
 struct unacked {
@@ -52,12 +52,11 @@ int32_t producer_partition(int32_t index)
     return index < CLIENTS_PARTITIONS ? index : 0;
 }
 
-/* A snapshot holds the last batch of a producer, as Kafka's, and every roll and recovery writes one: of several that a
- * crash let in unanswered behind it, the older ones are not known again as duplicates. With small segments that is no
- * rarity, and neither is it where a follower that was started twice becomes the leader. */
+/* A snapshot at a roll holds the last batch of a producer, as Kafka's: of several that a crash let in unanswered in
+ * front of it, the older ones are not known again as duplicates. With small segments that is no rarity. */
 static size_t flying_most(const struct producer *p)
 {
-    return p->clients->compacted || p->clients->replicas > 1 ? 1 : FLYING_MAX;
+    return p->clients->compacted ? 1 : FLYING_MAX;
 }
 
 bool producer_is_done(const struct producer *p)

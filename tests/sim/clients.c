@@ -15,7 +15,7 @@ bool client_may_retry(int16_t error)
 
 uint16_t client_port(struct clients *c)
 {
-    return sim_chance(c->sim, 700) ? CLUSTER_PORT : CLUSTER_OTHER_PORT;
+    return cluster_port(sim_chance(c->sim, 400) ? 1 : 1 + (int32_t)sim_below(c->sim, (uint64_t)c->frontends));
 }
 
 /* ---- values ---- */
@@ -114,11 +114,12 @@ static void admin_tick(void *ctx)
 
 /* ---- all of them ---- */
 
-struct clients *clients_new(struct sim *s, struct tcp *t, int16_t replicas)
+struct clients *clients_new(struct sim *s, struct tcp *t, int frontends, int16_t replicas)
 {
     struct clients *c = xcalloc(1, sizeof *c);
     c->sim = s;
     c->tcp = t;
+    c->frontends = frontends;
     c->replicas = replicas;
     c->compacted = sim_seed(s) % 2 == 0;
     c->admin = kclient_new(t, s, "admin");

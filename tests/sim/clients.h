@@ -17,7 +17,7 @@
 
 struct clients;
 
-NODISCARD struct clients *clients_new(struct sim *s, struct tcp *t, int16_t replicas);
+NODISCARD struct clients *clients_new(struct sim *s, struct tcp *t, int frontends, int16_t replicas);
 struct clients *clients_free(struct clients *c);
 /* Nothing new is begun: what is open is finished. */
 void clients_finish(struct clients *c);
@@ -56,6 +56,7 @@ struct clients {
     bool finishing;
     struct kclient *admin;
     bool has_topic;
+    int frontends;
     int16_t replicas; /* of each partition */
     bool compacted;   /* the topic is, and its segments are small */
     uint64_t admin_event;

@@ -124,7 +124,7 @@ static char *controllers_text(const struct cluster_options *o)
 static char *config_text(const struct cluster_options *o, const struct node *n, const char *compression)
 {
     char *controllers = controllers_text(o);
-    int port = n->role == CLUSTER_FRONTEND && n->id == 2 ? CLUSTER_OTHER_PORT : CLUSTER_PORT;
+    int port = cluster_port(n->role == CLUSTER_FRONTEND ? n->id : 1);
     char *text = xasprintf(
         "process.roles=broker,controller\nnode.id=%d\nlog.dirs=" PLATFORM_DIR "\n"
         "listeners=PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:9093\n"

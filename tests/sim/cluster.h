@@ -24,8 +24,11 @@ struct cluster_options {
 uint64_t cluster_one_of(struct sim *s, const uint64_t rates[4]);
 struct machine_faults cluster_some_faults(struct sim *s);
 
-/* Of the two front ends. */
-enum { CLUSTER_PORT = 9092, CLUSTER_OTHER_PORT = 9192 };
+/* Where the front end listens. */
+static inline uint16_t cluster_port(int32_t frontend)
+{
+    return (uint16_t)(9092 + 100 * (frontend - 1));
+}
 
 NODISCARD struct cluster *cluster_new(struct sim *s, const struct cluster_options *options);
 struct cluster *cluster_free(struct cluster *c); /* takes NULL, returns NULL */

@@ -1,5 +1,5 @@
-/* platform.c - see platform.h. These functions stand in the place of those of the libraries (the link order and --wrap
- * do it). */
+/* platform.c - see platform.h. These functions stand in the place of those of the libraries (--wrap and, for whole
+ * files, the link order do it). */
 #include "tests/sim/platform.h"
 
 #include "libs/base/log.h"
@@ -33,7 +33,11 @@ void platform_set_formatted(bool is)
     formatted = is;
 }
 
-int config_load(struct config *c, const char *path UNUSED, char **ret_error)
+int __wrap_config_load(struct config *c, const char *path, char **ret_error);
+int __wrap_logdir_lock(const char *dir, int role, int *ret_fd, int *ret_holder);
+extern const struct file_system __wrap_file_system_real;
+
+int __wrap_config_load(struct config *c, const char *path UNUSED, char **ret_error)
 {
     return config_parse(c, slice_str(identity_of(process_current())->config), ret_error);
 }
@@ -58,7 +62,7 @@ int meta_properties_write(const char *dir, const struct meta_properties *meta)
     return 0;
 }
 
-int logdir_lock(const char *dir, int role, int *ret_fd, int *ret_holder)
+int __wrap_logdir_lock(const char *dir, int role, int *ret_fd, int *ret_holder)
 {
     (void)dir, (void)role, (void)ret_holder;
     *ret_fd = -1;
@@ -233,4 +237,4 @@ static const struct file_ops ops = {
     .list = do_list,
 };
 
-const struct file_system file_system_real = {&ops, NULL};
+const struct file_system __wrap_file_system_real = {&ops, NULL};

@@ -65,7 +65,7 @@ static void run_shape(struct sim *s, uint64_t steps, struct cluster_options o, u
     struct cluster *c = cluster_new(s, &o);
     cluster_watch_lives(c, metawatch_life, meta);
     int replicas = MIN(o.count[CLUSTER_STORAGE], 3);
-    struct clients *clients = clients_new(s, cluster_tcp(c), (int16_t)replicas);
+    struct clients *clients = clients_new(s, cluster_tcp(c), o.count[CLUSTER_FRONTEND], (int16_t)replicas);
     struct watch *watch = watch_new(cluster_machine(c), o.count[CLUSTER_CONTROLLER]);
     for (uint64_t i = 0; i < steps; i++)
         step(s, c, power_cuts, cuts);
@@ -100,7 +100,7 @@ static void run(struct sim *s, uint64_t steps)
 static void run_replicas(struct sim *s, uint64_t steps)
 {
     struct cluster_options o = mix(s);
-    const int count[CLUSTER_ROLES] = {3, 3, 2, 2, 1};
+    const int count[CLUSTER_ROLES] = {3, 3, 1 + (int)sim_below(s, 3), 2, 1};
     memcpy(o.count, count, sizeof count);
     o.config = "default.replication.factor=3\nmin.insync.replicas=2\noffsets.topic.replication.factor=3\n";
     o.restart_ms = sim_chance(s, 500) ? 20000 : 1500; /* with and without the end of a session */
