@@ -21,6 +21,7 @@ import traceback
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import clusters  # noqa: E402
 import flame  # noqa: E402
 import goals  # noqa: E402
 import machine  # noqa: E402
@@ -59,11 +60,12 @@ class Bench:
         with open(self.path, "a", encoding="utf-8") as f:
             f.write(json.dumps(line) + "\n")
 
-    def makers(self):
-        peer = self.options.peer
-        known = {"karst": systems.Karst, "kafka": systems.Kafka, "peer": lambda: systems.Peer(peer)}
+    def makers(self, nodes):
+        """Of the systems that take turns. A peer has one node only."""
+        peer, of = self.options.peer, clusters if nodes > 1 else systems
+        known = {"karst": of.Karst, "kafka": of.Kafka} if nodes > 1 else {"karst": of.Karst, "kafka": of.Kafka, "peer": lambda: of.Peer(peer)}
         names = ["karst"] if self.options.smoke else (self.options.only or ["karst", "kafka"] + (["peer"] if peer else []))
-        return [known[n] for n in names] + [systems.Karst.variant(v) for v in self.options.variant]
+        return [known[n] for n in names if n in known] + [of.Karst.variant(v) for v in self.options.variant]
 
     def run_of(self, system, counting=False, seconds=None):
         return workloads.Run(system, seconds or self.seconds, self.bulk, self.many, counting)
@@ -128,17 +130,20 @@ class Bench:
             self.filler.remove()
 
     def turns(self):
-        makers = self.makers()
         for round_ in range(self.options.rounds):
-            for make in makers[round_ % len(makers):] + makers[:round_ % len(makers)]:
-                warm = [w for w in self.chosen if not w.fresh]
-                if not workloads.free_enough(os.environ.get("KARST_BENCH_DIR", "/tmp")):
-                    raise SystemExit("bench: not enough room on the disk")
-                for workload in self.chosen:
-                    if workload.fresh and round_ < workload.rounds:
-                        self.fresh_round(make, workload, round_)
-                if warm:
-                    self.warm_round(make, warm, round_)
+            for nodes in sorted({w.nodes for w in self.chosen}):
+                self.turn(round_, [w for w in self.chosen if w.nodes == nodes], self.makers(nodes))
+
+    def turn(self, round_, chosen, makers):
+        for make in makers[round_ % len(makers):] + makers[:round_ % len(makers)]:
+            warm = [w for w in chosen if not w.fresh]
+            if not workloads.free_enough(os.environ.get("KARST_BENCH_DIR", "/tmp")):
+                raise SystemExit("bench: not enough room on the disk")
+            for workload in chosen:
+                if workload.fresh and round_ < workload.rounds:
+                    self.fresh_round(make, workload, round_)
+            if warm:
+                self.warm_round(make, warm, round_)
 
     def sane(self):
         """For --smoke: no thresholds, only that everything was measured. The problems."""

@@ -41,7 +41,7 @@ def at_full_speed(_, systems):
 
 
 def loaded(name, _):
-    return not name.startswith(("idle-", "first-"))
+    return not name.startswith(("idle-", "first-", "three-"))
 
 
 def fixed_rate(_, systems):
@@ -67,6 +67,11 @@ GOALS = [
     Goal("flush", "records/s with flush.messages=1, 100 producers", "records_s", 5.0, workloads=("flush-100-1", "flush-100")),
     Goal("compaction", "server CPU per GB compacted", "cpu_gb_s", 0.5, workloads=("compaction", "compaction-100")),
     Goal("lagging", "what a reader from the disk adds to the tail's p99 (ms)", "p99_moved_ms", 1.0, workloads=("lagging",)),
+    Goal("three-cpu", "server CPU per GB, three nodes, factor 3", "cpu_gb_s", 0.5, workloads=("three-wire-1000", "three-bulk-1000")),
+    Goal("three-throughput", "records/s, three nodes, factor 3", "records_s", 1.0, every=lambda name, _: name.startswith("three-")),
+    Goal("three-memory", "memory of all processes, three nodes", "memory_mib", 0.1, every=lambda name, _: name.startswith("three-")),
+    Goal("three-failover", "one of three nodes stands still, 10,000 partitions: all led by others (s)", "failover_s", 0.2, workloads=("three-failover",)),
+    Goal("three-change", "a change until all three nodes show it, p99 (ms)", "change_p99_ms", 1.0, workloads=("three-failover",)),
     Goal("flight-64", "server CPU per small Produce, 64 in flight (µs)", "cpu_mrec_s", 12, "value", ("inflight-64",)),
 ]
 

@@ -76,6 +76,7 @@ SOON = {"log.segment.delete.delay.ms": "500"}
 class System:
     """A server of one node on 127.0.0.1. start() returns at once; wait() when it answers."""
     name = "?"
+    replicas = 1
     warm_seconds = 8.0  # of each warm-up load: enough for a JVM to have compiled the paths that are measured
 
     def __init__(self):
@@ -222,14 +223,14 @@ class Karst(System):
                 "--config", self.config]
 
     @staticmethod
-    def variant(text):
+    def variant(text, make=None):
         """NAME[=KEY=VALUE,...] to a function that makes it; the key `bin` is the folder of other programs."""
         name, _, rest = text.partition("=")
         settings = dict(pair.split("=", 1) for pair in rest.split(",") if "=" in pair)
         programs = os.path.abspath(settings.pop("bin", harness.BIN))
         if not name or not os.access(os.path.join(programs, "karst"), os.X_OK):
             raise SystemExit(f"bench: --variant {text}: no name, or no programs in {programs}")
-        return lambda: Karst(name, programs, settings)
+        return lambda: (make or Karst)(name, programs, settings)
 
 
 class Kafka(System):

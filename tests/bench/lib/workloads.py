@@ -13,6 +13,7 @@ import threading
 import time
 
 import compaction
+import failover
 import starts
 import systems
 from systems import harness
@@ -47,9 +48,9 @@ class Run:
     calls: int = 0
     profile: str = ""   # where perf's records of the server go, without their suffix
 
-    def topic(self, partitions, configs=None):
+    def topic(self, partitions, configs=None, **more):
         name = f"bench-{time.monotonic_ns()}"
-        self.system.create(name, partitions, configs)
+        self.system.create(name, partitions, configs, **more)
         self.topics.append(name)
         return name
 
@@ -132,10 +133,10 @@ def counted(run, records):
 
 # --------------------------------------------------------------------------------------------------------------------- shapes
 
-def produce(mode="produce", partitions=6, configs=None, **options):
-    """karst-load on a topic of its own; with consumers, latency is that of the way to them."""
+def produce(mode="produce", partitions=6, configs=None, leader=None, **options):
+    """karst-load on a topic of its own; with consumers, latency is that of the way to them. leader: of all partitions, with several nodes."""
     def shape(run):
-        topic = run.topic(partitions, configs)
+        topic = run.topic(partitions, configs, **({"leader": leader} if leader else {}))
         with Meter(run.system) as meter:
             result = run.load(mode, topic, partitions, **options)
         if run.counting:
@@ -292,11 +293,32 @@ def wait_for_record(system, body):
             time.sleep(0.001)
 
 
+def three():
+    """Three nodes, replication factor 3, acks all."""
+    def one(name, what, shape, **more):
+        return Workload(f"three-{name}", what, shape, nodes=3, **more)
+    yield one("bulk-1000", "three nodes, factor 3: one producer as fast as it can, 1,000 B random, 6 partitions, acks all", produce(size=1000))
+    yield one("bulk-100", "the same, 100 B", produce())
+    yield one("bulk-100-lz4", "the same, 100 B text, lz4", produce(codec="lz4", compressible=True))
+    yield one("wire-1000", "three nodes, factor 3: batches of 100 records of 1,000 B over 4 plain sockets to the node that leads all 6 partitions, 4 in flight each",
+              produce("wire", leader=1, connections=4, depth=4, batch_records=100, size=1000))
+    yield one("wire-100", "batches of 1,000 records of 100 B, the same way", produce("wire", leader=1, connections=4, depth=4, batch_records=1000))
+    yield one("rate-20k", "three nodes, factor 3: 20,000 records/s of 100 B, linger 0, one record a batch", produce(rate=20_000, **ONE))
+    yield one("tail-1", "three nodes, factor 3: 50,000 records/s of 100 B, linger 0, a consumer at the tail; latency from due to read",
+              produce(rate=50_000, linger_ms=0, consumers=1))
+    yield one("inflight-1", "three nodes, factor 3: one connection, one small Produce in flight", produce("wire", leader=1, partitions=1))
+    yield one("failover", "three nodes, 10,000 partitions of factor 3: making them, changes until all nodes show them, and one node that stands still; one round",
+              failover.failover(), fresh=True, rounds=1)
+    yield one("start", "a clean stop of three nodes with 10,000 partitions of factor 3, and the start after it; one round", failover.start(), fresh=True,
+              rounds=1)
+
+
 def warm_up(run):
     """All systems get the same loads; what they do for Kafka is that the JVM compiles the paths that are measured."""
+    one_leader = {"leader": 1} if run.system.replicas > 1 else {}  # whom plain sockets can ask
     for mode, options in (("produce", {}), ("produce", {"rate": 10000, "linger_ms": 0, "batch_records": 1, "consumers": 1}),
                           ("wire", {"connections": 8, "depth": 4})):
-        run.load(mode, run.topic(6), 6, **options)
+        run.load(mode, run.topic(6, **one_leader), 6, **options)
     run.load("consume", run.topics[0], 6, lag=30)
     run.load("fetch", run.topics[0], 6, connections=3, seconds=run.seconds / 4)
     run.clean()
@@ -311,6 +333,7 @@ class Workload:
     shape: object
     fresh: bool = False  # on a system that has just been started, without warm-up
     rounds: int = 1000   # at most: for what takes minutes and hardly varies
+    nodes: int = 1       # 3: replication factor 3, on the systems of clusters.py
 
 
 ONE = {"linger_ms": 0, "batch_records": 1}
@@ -376,6 +399,7 @@ TABLE = [
     Workload("wire-catch-up-1", "the same over one socket", fetch(1000, connections=1)),
     Workload("wire-catch-up-100k", "the same over 3 sockets, one batch of 100 kB a partition and Fetch", fetch(1000, connections=3, fetch_bytes=102_000)),
     *scale(),
+    *three(),
     Workload("flush-100-1", "100 producers of plain sockets, one small Produce in flight each, flush.messages=1, one partition",
              produce("wire", partitions=1, connections=100, configs={"flush.messages": "1"})),
     Workload("flush-100", "the same, 100 partitions", produce("wire", partitions=100, connections=100, configs={"flush.messages": "1"})),
