@@ -23,6 +23,19 @@ function(karst_program name)
   add_executable(${name} ${sources})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
   karst_link(${name} PRIVATE ${ARGN})
+  if(CMAKE_CURRENT_SOURCE_DIR MATCHES "/services/")
+    karst_before(${name} ${ARGN})
+  endif()
+endfunction()
+
+# The target `before`: bin/before holds the programs as the release before speaks on the bus, for tests of rolling upgrades. They are the
+# same objects; bus_before goes before version.o of libs/bus.
+add_custom_target(before)
+function(karst_before name)
+  add_executable(${name}-before EXCLUDE_FROM_ALL $<TARGET_OBJECTS:${name}> $<TARGET_OBJECTS:bus_before>)
+  set_target_properties(${name}-before PROPERTIES OUTPUT_NAME ${name} LINKER_LANGUAGE C RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin/before)
+  karst_link(${name}-before PRIVATE ${ARGN})
+  add_dependencies(before ${name}-before)
 endfunction()
 
 # karst_unit(NAME DEPS...): the Criterion program unit_NAME of this folder's *.c, and a ctest of it.

@@ -344,6 +344,11 @@ void bus_set_metadata_offset(struct bus *b, int64_t offset)
     link_set_metadata_offset(b->core, offset);
 }
 
+void bus_set_level(struct bus *b, uint32_t version)
+{
+    link_set_level(b->core, version);
+}
+
 uint64_t bus_call(struct bus *b, Karst__Bus__Role role, int32_t id, const struct bus_request *request,
                   bus_done_fn *done, void *ctx)
 {

@@ -4,6 +4,7 @@
 #include <utlist.h>
 
 #include "libs/bus/link_internal.h"
+#include "libs/bus/version.h"
 
 static const char *role_name(Karst__Bus__Role role)
 {
@@ -64,6 +65,12 @@ void link_caller_call(struct link_core *l, struct peer *p, struct call *call, co
     call->parks = kind->parks;
     call->in_arena = kind->call_in_arena;
     call->reply_in_files = kind->reply_in_files;
+    call->first_version = kind->first_version;
+    if (call->first_version > l->level) {
+        link_done(l, call, KARST__BUS__OUTCOME__OUTCOME_UNSUPPORTED);
+        link_free_call(l, call);
+        return;
+    }
     if (l->closing || !has_room(&c->queued_use, &c->granted, call->cost) || call->packed.size > LINK_BODY_MAX ||
         call->payload_count > LINK_CALL_PAYLOADS_MAX) {
         link_done(l, call, KARST__BUS__OUTCOME__OUTCOME_NOT_SENT);
@@ -133,6 +140,7 @@ static void begin_connect(struct link_core *l, struct caller *c)
     c->session = l->options.incarnation + ++l->last_session;
     c->send_sequence = c->receive_sequence = 0;
     c->incarnation = c->peer->incarnation;
+    c->version = 0;
     c->state = CALLER_CONNECTING;
     c->since_ms = l->now_ms;
     HASH_ADD(hh, l->callers_by_conn, conn, sizeof c->conn, c);
@@ -170,8 +178,10 @@ static void send_batch(struct link_core *l, struct caller *c, struct outgoing *o
     to.incarnation = c->incarnation;
     b->session = c->session;
     b->sequence = ++c->send_sequence;
-    b->from = &from;
-    b->to = &to;
+    if (c->version < BUS_VERSION_NAMES_ONCE) {
+        b->from = &from;
+        b->to = &to;
+    }
     b->metadata_offset = l->metadata_offset;
     c->sent_ms = l->now_ms;
     link_send(l, c->conn, o, b);
@@ -356,6 +366,10 @@ static void fill(struct link_core *l, struct caller *c, struct call **queue, str
             link_caller_stop_call(l, call, KARST__BUS__OUTCOME__OUTCOME_NOT_SENT);
             continue;
         }
+        if (call->first_version > c->version) {
+            link_caller_stop_call(l, call, KARST__BUS__OUTCOME__OUTCOME_UNSUPPORTED);
+            continue;
+        }
         if (*o == NULL)
             *o = link_outgoing_new(l);
         add_call(l, c, *o, call);
@@ -414,8 +428,12 @@ static void on_refusal(struct link_core *l, struct caller *c, const Karst__Bus__
 
 static bool is_ours(const struct link_core *l, const struct caller *c, const Karst__Bus__Batch *b)
 {
-    return b->session == c->session && b->from != NULL && b->from->role == c->peer->role &&
-           b->from->id == c->peer->id && b->to != NULL && b->to->role == l->options.role &&
+    if (b->session != c->session)
+        return false;
+    if (b->from == NULL || b->to == NULL)
+        return b->from == NULL && b->to == NULL && c->version >= BUS_VERSION_NAMES_ONCE;
+    return b->from->role == c->peer->role && b->from->id == c->peer->id &&
+           (c->version == 0 || b->from->incarnation == c->incarnation) && b->to->role == l->options.role &&
            b->to->id == l->options.id && b->to->incarnation == l->options.incarnation;
 }
 
@@ -429,6 +447,7 @@ static bool on_welcome(struct link_core *l, struct caller *c, const Karst__Bus__
     if (c->incarnation != 0 && c->incarnation != b->from->incarnation)
         return false;
     c->incarnation = b->from->incarnation;
+    c->version = w->bus_version;
     c->granted = (struct credit){.calls = MIN(w->credit_calls, (uint32_t)CALLS_MAX / 4), .bytes = w->credit_bytes};
     c->state = CALLER_UP;
     c->attempts = 0;
@@ -461,8 +480,6 @@ static bool on_batch(struct link_core *l, struct caller *c, struct message *m)
         return false;
     c->receive_sequence++;
     if (c->state == CALLER_HELLO && !on_welcome(l, c, b))
-        return false;
-    if (b->from->incarnation != c->incarnation)
         return false;
     for (size_t i = 0; i < b->n_replies; i++)
         if (!on_reply(l, c, m, b->replies[i]))

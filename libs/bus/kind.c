@@ -24,6 +24,8 @@ enum { KEY_JOIN_GROUP = 11, KEY_SYNC_GROUP = 14 };
 
 static const struct kind kafka_pure = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_PURE, false, true, false, false};
 static const struct kind kafka_never = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_NEVER, false, true, false, false};
+/* The quorum's members do not change while two releases run. */
+static const struct kind kafka_voters = {LANE(CONTROL), EVERYBODY, 2, BUS_RETRY_NEVER, false, true, false, false};
 static const struct kind coordinator_pure = {
     LANE(COORDINATOR), EVERYBODY, 1, BUS_RETRY_PURE, false, true, false, false};
 static const struct kind coordinator_never = {
@@ -51,6 +53,8 @@ static const struct kind *kafka_kind(int32_t api_key)
     case 35: /* DescribeLogDirs */
     case 55: /* DescribeQuorum */
     case 61: /* DescribeProducers */ return &kafka_pure;
+    case 80: /* AddRaftVoter */
+    case 81: /* RemoveRaftVoter */ return &kafka_voters;
     default: return api_key >= 0 && api_key <= INT16_MAX ? &kafka_never : NULL;
     }
 }

@@ -7,6 +7,7 @@
 #include <utlist.h>
 
 #include "libs/bus/link_internal.h"
+#include "libs/bus/version.h"
 
 enum { CREDIT_CALLS = 16384, CREDIT_BYTES = 128 << 20, HEARTBEAT_MS = 500 };
 
@@ -25,9 +26,10 @@ struct link_core *link_new(const struct link_options *options, uint64_t now_ms)
     if (l->options.heartbeat_ms == 0)
         l->options.heartbeat_ms = HEARTBEAT_MS;
     if (l->options.version_min == 0)
-        l->options.version_min = LINK_VERSION;
+        l->options.version_min = bus_version_min;
     if (l->options.version_max == 0)
-        l->options.version_max = LINK_VERSION;
+        l->options.version_max = bus_version_max;
+    l->level = l->options.version_min;
     l->now_ms = now_ms;
     l->wake_ms = UINT64_MAX;
     l->metadata_offset = -1;
@@ -472,6 +474,11 @@ void link_set_metadata_offset(struct link_core *l, int64_t offset)
         return;
     l->metadata_offset = offset;
     link_served_unpark(l);
+}
+
+void link_set_level(struct link_core *l, uint32_t version)
+{
+    l->level = MAX(version, l->options.version_min);
 }
 
 static struct caller *find_conn(struct link_core *l, uint64_t conn)

@@ -31,7 +31,6 @@
 #include "libs/bus/call.h"
 
 enum {
-    LINK_VERSION = 1, /* of the bus, spoken by this release */
     LINK_LANES = 4,
     LINK_FRAME0_MAX = 8 << 20,      /* bytes of a Batch; a longer one breaks the rules */
     LINK_BODY_MAX = 6 << 20,        /* of one call or reply, without payloads; a larger one is not sent */
@@ -69,7 +68,7 @@ struct link_options {
     uint32_t credit_calls;             /* 0: 16384 */
     uint64_t credit_bytes;             /* 0: 128 MiB, so that the largest Kafka request fits beside others */
     uint32_t heartbeat_ms;             /* 0: 500 */
-    uint32_t version_min, version_max; /* 0: LINK_VERSION */
+    uint32_t version_min, version_max; /* 0: what this build speaks (version.h) */
     struct link_sharing sharing;
 };
 
@@ -86,6 +85,9 @@ uint64_t link_wake_ms(const struct link_core *l);
 
 void link_set_peer(struct link_core *l, Karst__Bus__Role role, int32_t id, uint64_t incarnation, const char *address);
 void link_set_metadata_offset(struct link_core *l, int64_t offset);
+/* The version of the bus that all of the cluster speak, as far as is known; never below version_min, which it is at
+ * first. Calls of kinds that came later end as OUTCOME_UNSUPPORTED, also where the one peer would know them. */
+void link_set_level(struct link_core *l, uint32_t version);
 uint64_t link_call(struct link_core *l, Karst__Bus__Role role, int32_t id, const struct bus_request *request,
                    bus_done_fn *done, void *ctx);
 void link_cancel(struct link_core *l, uint64_t call_id);

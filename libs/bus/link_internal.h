@@ -76,6 +76,7 @@ struct call {
     struct caller *link;
     enum call_state state; /* CALL_ENDED: the caller has heard, the credit is still held */
     bool parks, in_arena, reply_in_files;
+    uint32_t first_version; /* of the bus, that has its kind */
     Karst__Bus__Call__BodyCase kind;
     struct deadline deadline;
     uint64_t cost;
@@ -110,6 +111,7 @@ struct caller {
     Karst__Bus__Lane lane;
     enum caller_state state;
     uint64_t conn, session, incarnation; /* of this connection; the life that welcomed us */
+    uint32_t version;                    /* of the bus, on this session; 0: not welcome yet */
     uint64_t send_sequence, receive_sequence;
     uint64_t since_ms, sent_ms, received_ms, heartbeat_ms, retry_at_ms;
     uint32_t attempts;
@@ -154,7 +156,7 @@ struct rpc {
     uint64_t cost;
     int64_t metadata_offset; /* that it waits for */
     const Karst__Bus__Call *call;
-    const Karst__Bus__Peer *from;
+    Karst__Bus__Peer from;
     struct message *message;
     struct ref *payloads; /* in the message's arena; each holds a count */
     size_t payload_count;
@@ -169,10 +171,8 @@ struct rpc {
 
 struct served {
     uint64_t conn, session;
-    Karst__Bus__Role role;
-    int32_t id;
-    uint64_t incarnation;
-    uint32_t version; /* of the bus, on this session */
+    Karst__Bus__Peer peer; /* who calls */
+    uint32_t version;      /* of the bus, on this session */
     uint64_t send_sequence, receive_sequence, received_ms, heartbeat_reply;
     bool staged, welcome, goodbye, peer_goodbye;
     uint64_t rpc_bytes;
@@ -216,6 +216,7 @@ struct link_core {
     char *cluster_id;
     uint64_t now_ms, wake_ms;
     int64_t metadata_offset;
+    uint32_t level; /* of the cluster: link_set_level */
     bool closing;
     uint64_t last_conn, last_session, last_call;
 

@@ -19,7 +19,7 @@ struct rpc *link_rpc_new(struct link_core *l, struct served *s, struct message *
         r = xmalloc(sizeof *r);
     }
     *r = (struct rpc){.core = l, .link = s, .correlation_id = call->correlation_id, .state = RPC_DUE, .call = call};
-    r->from = m->batch->from;
+    r->from = s->peer;
     r->message = m;
     m->count++;
     r->deadline.is_rpc = true;
@@ -135,7 +135,7 @@ const struct ref *rpc_payload(const struct rpc *r, size_t i)
 
 const Karst__Bus__Peer *rpc_from(const struct rpc *r)
 {
-    return r->from;
+    return &r->from;
 }
 
 const Karst__Bus__Caller *rpc_caller(const struct rpc *r)

@@ -1,9 +1,11 @@
 /* served.c - the served end of a link: one a connection, from a good Hello on. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <utlist.h>
 
 #include "libs/bus/link_internal.h"
+#include "libs/bus/version.h"
 
 static struct served *find(struct link_core *l, uint64_t conn)
 {
@@ -99,7 +101,8 @@ void link_served_end_all(struct link_core *l)
 
 static void break_off(struct link_core *l, struct served *s, const Karst__Bus__Batch *b, const char *why)
 {
-    link_report(l, "role %d id %" PRId32 " broke the rules of its session: %s; it ends", (int)s->role, s->id, why);
+    link_report(l, "role %d id %" PRId32 " broke the rules of its session: %s; it ends", (int)s->peer.role, s->peer.id,
+                why);
     refuse(l, s->conn, b, KARST__BUS__REFUSAL__REASON__SESSION, why);
     forget(l, s);
 }
@@ -117,6 +120,16 @@ void link_served_rubbish(struct link_core *l, uint64_t conn)
 
 /* ---- Hello ---- */
 
+static void refuse_version(struct link_core *l, uint64_t conn, const Karst__Bus__Batch *b)
+{
+    char text[96];
+
+    snprintf(text, sizeof text,
+             "no bus version in common: %" PRIu32 " to %" PRIu32 " here, %" PRIu32 " to %" PRIu32 " there",
+             l->options.version_min, l->options.version_max, b->hello->bus_version_min, b->hello->bus_version_max);
+    refuse(l, conn, b, KARST__BUS__REFUSAL__REASON__VERSION, text);
+}
+
 static bool check_hello(struct link_core *l, uint64_t conn, const Karst__Bus__Batch *b)
 {
     const Karst__Bus__Hello *h = b->hello;
@@ -125,7 +138,7 @@ static bool check_hello(struct link_core *l, uint64_t conn, const Karst__Bus__Ba
     if (strcmp(h->cluster_id, l->cluster_id) != 0)
         refuse(l, conn, b, KARST__BUS__REFUSAL__REASON__CLUSTER, l->cluster_id);
     else if (h->bus_version_min > o->version_max || h->bus_version_max < o->version_min)
-        refuse(l, conn, b, KARST__BUS__REFUSAL__REASON__VERSION, "no bus version in common");
+        refuse_version(l, conn, b);
     else if (b->from == NULL || b->from->incarnation == 0 || b->to == NULL || b->to->role != o->role ||
              b->to->id != o->id)
         refuse(l, conn, b, KARST__BUS__REFUSAL__REASON__ROLE, "another role or id listens here");
@@ -148,7 +161,7 @@ static void end_older(struct link_core *l, const Karst__Bus__Batch *b, Karst__Bu
     struct served *s, *next;
 
     HASH_ITER (hh, l->served, s, next) {
-        if (s->role == b->from->role && s->id == b->from->id && link_conn_lane(s->conn) == lane)
+        if (s->peer.role == b->from->role && s->peer.id == b->from->id && link_conn_lane(s->conn) == lane)
             end(l, s);
     }
 }
@@ -161,9 +174,10 @@ static void on_hello(struct link_core *l, uint64_t conn, const Karst__Bus__Batch
     struct served *s = xcalloc(1, sizeof *s);
     s->conn = conn;
     s->session = b->session;
-    s->role = b->from->role;
-    s->id = b->from->id;
-    s->incarnation = b->from->incarnation;
+    karst__bus__peer__init(&s->peer);
+    s->peer.role = b->from->role;
+    s->peer.id = b->from->id;
+    s->peer.incarnation = b->from->incarnation;
     s->version = MIN(b->hello->bus_version_max, l->options.version_max);
     s->receive_sequence = 1;
     s->received_ms = l->now_ms;
@@ -217,7 +231,8 @@ static const struct kind *kind_allowed(const struct served *s, const Karst__Bus_
     int32_t api_key = call->body_case == KARST__BUS__CALL__BODY_KAFKA ? call->kafka->api_key : 0;
     const struct kind *k = link_kind_of(call->body_case, api_key);
 
-    if (k == NULL || (unsigned)s->role >= 32 || !(k->senders & 1u << s->role) || k->lane != link_conn_lane(s->conn))
+    if (k == NULL || k->first_version > s->version || (unsigned)s->peer.role >= 32 ||
+        !(k->senders & 1u << s->peer.role) || k->lane != link_conn_lane(s->conn))
         return NULL;
     return k;
 }
@@ -295,10 +310,12 @@ static const char *check_batch(const struct link_core *l, const struct served *s
         return "another session on its connection";
     if (b->sequence != s->receive_sequence + 1)
         return "messages are missing";
-    if (b->from == NULL || b->from->role != s->role || b->from->id != s->id || b->from->incarnation != s->incarnation)
+    bool named = s->version < BUS_VERSION_NAMES_ONCE || b->from != NULL || b->to != NULL;
+    if (named && (b->from == NULL || b->from->role != s->peer.role || b->from->id != s->peer.id ||
+                  b->from->incarnation != s->peer.incarnation))
         return "another sender on its connection";
-    if (b->to == NULL || b->to->role != l->options.role || b->to->id != l->options.id ||
-        b->to->incarnation != l->options.incarnation)
+    if (named && (b->to == NULL || b->to->role != l->options.role || b->to->id != l->options.id ||
+                  b->to->incarnation != l->options.incarnation))
         return "not for this life";
     if (b->n_replies > 0)
         return "replies to calls that nobody made";
@@ -349,9 +366,9 @@ void link_served_flush(struct link_core *l, struct served *s)
     if (s->out->body.size == 0 && !s->welcome && !s->goodbye && s->heartbeat_reply == 0)
         return;
     head_init(l, &b, &from, &to);
-    to.role = s->role;
-    to.id = s->id;
-    to.incarnation = s->incarnation;
+    to = s->peer;
+    if (s->version >= BUS_VERSION_NAMES_ONCE && !s->welcome)
+        b.from = b.to = NULL;
     b.session = s->session;
     b.sequence = ++s->send_sequence;
     b.heartbeat_reply = s->heartbeat_reply;

@@ -89,6 +89,7 @@ struct controller_registration {
     int32_t log_dir_count;
     const struct slice *log_dir_paths; /* storage: all that it is configured with */
     int32_t log_dir_path_count;
+    int16_t bus_version;    /* the highest of the bus that it speaks; 0: of a build that knew but 1 */
     int64_t previous_epoch; /* storage: the broker epoch of a life that ended cleanly; -1 */
 };
 

@@ -318,6 +318,7 @@ static bool put_service(struct controller *c, const struct controller_registrati
         .listener_count = r->listener_count,
         .log_dirs = r->log_dir_paths,
         .log_dir_count = r->log_dir_path_count,
+        .bus_version = r->bus_version > 0 ? r->bus_version : 1,
     };
     struct karst_service_record m;
     metadata_service_record(&s, arena, &m);

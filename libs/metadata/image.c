@@ -319,6 +319,16 @@ const struct image_service *const *image_services(const struct image *i, int32_t
     return (const struct image_service *const *)s->items;
 }
 
+int16_t image_bus_level(const struct image *i)
+{
+    int32_t count;
+    const struct image_service *const *all = image_services(i, &count);
+    int16_t level = count > 0 ? INT16_MAX : 0;
+    for (int32_t n = 0; n < count; n++)
+        level = all[n]->bus_version < level ? all[n]->bus_version : level;
+    return level;
+}
+
 const struct image_owner *image_owner(const struct image *i, struct uuid topic_id, int32_t partition)
 {
     struct owner_key key = {.topic_id = topic_id, .partition = partition};

@@ -173,12 +173,16 @@ struct image_service {
     int32_t listener_count;
     const struct slice *log_dirs; /* of a storage node: the paths, as its configuration names them */
     int32_t log_dir_count;
+    int16_t bus_version; /* the highest that it speaks */
 };
 
 /* NULL: no such service is alive. A storage node is alive while it is registered and not fenced; its record stays. */
 const struct image_service *image_service(const struct image *i, int32_t role, int32_t id);
 /* Sorted by role, then id. */
 const struct image_service *const *image_services(const struct image *i, int32_t *ret_count);
+/* The version of the bus that all registered services speak: the lowest of their highest. It rises once the last of an
+ * earlier release has been replaced, and falls when one comes back. 0: there are no services. */
+int16_t image_bus_level(const struct image *i);
 
 struct image_owner {
     struct uuid topic_id;

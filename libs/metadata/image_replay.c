@@ -274,6 +274,7 @@ static int replay_service(struct replay *r, const struct karst_service_record *m
         .listener_count = m->listeners_count,
         .log_dirs = m->log_dirs,
         .log_dir_count = m->log_dirs_count,
+        .bus_version = m->bus_version,
     };
     pmap_put(&r->state->services, service_new(&s));
     return 0;

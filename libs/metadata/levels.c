@@ -116,6 +116,7 @@ void metadata_service_record(const struct image_service *s, struct arena *arena,
     ret_m->endpoints_count = s->address_count;
     ret_m->log_dirs = unconst(s->log_dirs);
     ret_m->log_dirs_count = s->log_dir_count;
+    ret_m->bus_version = s->bus_version;
     ret_m->listeners = arena_calloc(arena, (size_t)s->listener_count + 1, sizeof ret_m->listeners[0]);
     ret_m->listeners_count = s->listener_count;
     for (int32_t n = 0; n < s->listener_count; n++) {

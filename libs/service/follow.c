@@ -60,6 +60,15 @@ static void run_waiters(struct service *s)
     }
 }
 
+/* Images whose services are the same share the list of them. */
+static void take_level(struct service *s, const struct image *old)
+{
+    int32_t count;
+
+    if (old == NULL || image_services(old, &count) != image_services(s->image, &count))
+        bus_set_level(s->bus, (uint32_t)image_bus_level(s->image));
+}
+
 void service_publish_image(struct service *s, struct image *image)
 {
     struct image *old = s->image;
@@ -68,6 +77,7 @@ void service_publish_image(struct service *s, struct image *image)
     image_retain(image);
     s->image = image;
     image_diff(old, image, &diff);
+    take_level(s, old);
     if (s->options.on_image != NULL)
         s->options.on_image(s->options.ctx, old, image);
     bus_set_metadata_offset(s->bus, image_offset(image)); /* behind on_image: batches that waited see what it did */

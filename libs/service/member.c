@@ -6,6 +6,7 @@
 
 #include "libs/base/kafka_error.h"
 #include "libs/base/log.h"
+#include "libs/bus/version.h"
 #include "libs/metadata/levels.h"
 #include "libs/service/service_internal.h"
 
@@ -108,6 +109,7 @@ static void register_now(void *ctx)
     body.n_features = METADATA_FEATURES;
     body.features = features;
     body.karst_version = text(KARST_VERSION);
+    body.bus_version = bus_version_max;
     if (s->options.on_register != NULL)
         s->options.on_register(s->options.ctx, &body);
     struct bus_request request = {

@@ -70,6 +70,7 @@ static bool take_request(const Karst__Bus__RegisterRequest *m, struct arena *a, 
         .rack = text(m->rack),
         .version = text(m->karst_version),
         .previous_epoch = m->previous_broker_epoch,
+        .bus_version = (int16_t)MIN(m->bus_version, (uint32_t)INT16_MAX),
     };
     return m->n_endpoints <= ENDPOINTS_MAX && m->n_listeners <= LISTENERS_MAX && m->n_log_dirs <= LOG_DIRS_MAX &&
            m->n_log_dir_paths <= LOG_DIRS_MAX && take_dirs(m, a, r) && take_endpoints(m, a, r) &&

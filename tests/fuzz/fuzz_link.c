@@ -6,6 +6,7 @@
 
 #include "libs/base/buf.h"
 #include "libs/bus/link.h"
+#include "libs/bus/version.h"
 
 enum { RPCS = 64, CALLS = 8, SERVED = 2 };
 
@@ -128,6 +129,7 @@ static void act(struct link_core *l)
 }
 
 static uint64_t sequences[2];
+static uint32_t version; /* of the bus, on both sessions */
 
 /* The batch with the names that the core expects, or NULL: it is no batch. */
 static void receive_fixed(struct link_core *l, bool to_caller, struct slice bytes, struct ref *frames,
@@ -150,8 +152,9 @@ static void receive_fixed(struct link_core *l, bool to_caller, struct slice byte
     peer.incarnation = 6;
     from = b->from;
     to = b->to;
-    b->from = &peer;
-    b->to = &us;
+    bool named = version < BUS_VERSION_NAMES_ONCE || b->hello != NULL || b->welcome != NULL;
+    b->from = named ? &peer : NULL;
+    b->to = named ? &us : NULL;
     b->session = to_caller ? caller_session : 42;
     b->sequence = ++sequences[to_caller];
     size_t size = karst__bus__batch__get_packed_size(b);
@@ -173,12 +176,12 @@ static void say_hello(struct link_core *l)
     Karst__Bus__Welcome welcome = KARST__BUS__WELCOME__INIT;
 
     hello.cluster_id = cluster;
-    hello.bus_version_min = hello.bus_version_max = 1;
+    hello.bus_version_min = hello.bus_version_max = version;
     hello.lane = KARST__BUS__LANE__LANE_BULK;
     b.hello = &hello;
     receive_fixed(l, false, slice_make(bytes, karst__bus__batch__pack(&b, bytes)), NULL, 0);
     b.hello = NULL;
-    welcome.bus_version = 1;
+    welcome.bus_version = version;
     welcome.credit_calls = 100;
     welcome.credit_bytes = 1 << 20;
     b.welcome = &welcome;
@@ -220,6 +223,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     rpc_count = 0;
     sequences[0] = sequences[1] = 0;
+    version = size % 2 ? BUS_VERSION : BUS_VERSION_BEFORE;
     link_set_peer(l, KARST__BUS__ROLE__ROLE_CONTROLLER, 2, 0, "ipc:///x");
     make_calls(l);
     say_hello(l);

@@ -6,6 +6,7 @@
 
 static const char cluster[] = "clusterclusterclusterc";
 
+enum { ADD_RAFT_VOTER = 80 };
 enum { ARENA_ID = 4711, SLICE_AT = 128, FILE_AT = 65536, FILE_BYTES = 100000 };
 
 static void never_freed(struct ref_owner *o)
@@ -193,6 +194,7 @@ size_t net_call(struct net *n, Karst__Bus__Call__BodyCase kind, uint32_t timeout
     struct seen_call *c = &n->calls[n->call_count];
     Karst__Bus__AppendRequest append = KARST__BUS__APPEND_REQUEST__INIT;
     Karst__Bus__ReadRequest read = KARST__BUS__READ_REQUEST__INIT;
+    Karst__Bus__KafkaRequest voters = KARST__BUS__KAFKA_REQUEST__INIT;
     struct ref payload =
         n->shares ? slice_of_arena(n, payload_bytes) : ref_take(xcalloc(1, payload_bytes), payload_bytes);
     struct bus_request request = {
@@ -200,7 +202,11 @@ size_t net_call(struct net *n, Karst__Bus__Call__BodyCase kind, uint32_t timeout
 
     ASSERT(n->call_count < CALLS);
     append.timeout_ms = read.max_bytes = (uint32_t)n->call_count;
-    request.body = kind == KARST__BUS__CALL__BODY_APPEND ? (const void *)&append : &read;
+    voters.api_key = ADD_RAFT_VOTER;
+    voters.api_version = (int32_t)n->call_count;
+    request.body = kind == KARST__BUS__CALL__BODY_APPEND  ? (const void *)&append
+                   : kind == KARST__BUS__CALL__BODY_KAFKA ? (const void *)&voters
+                                                          : &read;
     c->net = n;
     c->id = link_call(n->core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, &request, on_done, c);
     ref_release(&payload);
@@ -213,10 +219,16 @@ static void on_gone(void *ctx, struct rpc *r)
     ((struct net *)ctx)->gone++;
 }
 
+static size_t number_of(const Karst__Bus__Call *call)
+{
+    if (call->body_case == KARST__BUS__CALL__BODY_KAFKA)
+        return (size_t)call->kafka->api_version;
+    return call->body_case == KARST__BUS__CALL__BODY_APPEND ? call->append->timeout_ms : call->read->max_bytes;
+}
+
 static void execute(struct net *n, struct rpc *r)
 {
-    const Karst__Bus__Call *call = rpc_call(r);
-    size_t i = call->body_case == KARST__BUS__CALL__BODY_APPEND ? call->append->timeout_ms : call->read->max_bytes;
+    size_t i = number_of(rpc_call(r));
 
     ASSERT(i < n->call_count);
     n->calls[i].executed++;
@@ -243,6 +255,9 @@ void net_answer(struct net *n, size_t i)
         reply.n_results = 1;
         reply.results = results;
         rpc_reply(r, KARST__BUS__REPLY__BODY_APPEND, &reply, NULL, 0, 0);
+    } else if (rpc_call(r)->body_case == KARST__BUS__CALL__BODY_KAFKA) {
+        Karst__Bus__KafkaResponse reply = KARST__BUS__KAFKA_RESPONSE__INIT;
+        rpc_reply(r, KARST__BUS__REPLY__BODY_KAFKA, &reply, NULL, 0, 0);
     } else {
         Karst__Bus__ReadReply reply = KARST__BUS__READ_REPLY__INIT;
         struct ref parts[2] = {ref_copy(SLICE_OF("hello ")), ref_copy(SLICE_OF("world"))};

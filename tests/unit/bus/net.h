@@ -64,6 +64,7 @@ void net_free(struct net *n);
 void net_start(struct net *n, uint64_t incarnation); /* node 1 lives */
 void net_kill(struct net *n);                        /* node 1 dies; connections break */
 void net_break(struct net *n);                       /* connections break, what was on the wire is lost */
+/* A call of KAFKA is AddRaftVoter, which came with version 2 of the bus. */
 size_t net_call(struct net *n, Karst__Bus__Call__BodyCase kind, uint32_t timeout_ms, size_t payload_bytes);
 void net_actions(struct net *n, int node);
 bool net_deliver(struct net *n); /* one packet */

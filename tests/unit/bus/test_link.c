@@ -156,23 +156,6 @@ Test(link, another_cluster_is_refused_at_once)
     net_free(&net);
 }
 
-Test(link, versions_have_to_meet)
-{
-    struct link_options later = {.version_min = 2, .version_max = 3}, next = {.version_min = 1, .version_max = 2};
-    begin(NULL, &later);
-    size_t c = net_call(&net, APPEND, 5000, 0);
-    net_settle(&net);
-    ended(c, IS(NOT_SENT));
-    net_free(&net);
-    begin(NULL, &next);
-    c = net_call(&net, APPEND, 5000, 0);
-    net_settle(&net);
-    net_answer_all(&net);
-    net_settle(&net);
-    ended(c, IS(OK));
-    net_free(&net);
-}
-
 Test(link, another_name_is_refused)
 {
     net_init(&net, NULL, NULL);

@@ -64,6 +64,7 @@ int64_t help_register(struct help *h, int32_t role, int32_t id, uint64_t incarna
         .listener_count = 1,
         .log_dirs = &dir,
         .log_dir_count = role == STORAGE,
+        .bus_version = h->bus_version,
         .previous_epoch = previous_epoch,
     };
     int64_t epoch = -1;

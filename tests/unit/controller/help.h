@@ -8,14 +8,15 @@
 #include "libs/base/arena.h"
 #include "libs/controller/controller.h"
 
-enum { STORAGE = 2, GROUP = 4, TXN = 5 };
+enum { STORAGE = 2, FRONTEND = 3, GROUP = 4, TXN = 5 };
 
 struct help {
     struct config *config;
     struct controller *c;
     struct arena *arena;
-    struct buf log;    /* every batch that was taken */
-    struct slice rack; /* of those who register from here on */
+    struct buf log;      /* every batch that was taken */
+    struct slice rack;   /* of those who register from here on */
+    int16_t bus_version; /* of theirs, too */
     uint64_t now_ms;
 };
 

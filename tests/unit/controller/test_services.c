@@ -79,7 +79,6 @@ Test(services, session_timeout_fences)
 /* Clients know the addresses of front ends: these outlive 30 s of silence, also behind an orderly stop. */
 Test(services, front_end_is_waited_for)
 {
-    enum { FRONTEND = 3 };
     int64_t epoch = help_register(&h, FRONTEND, 1, 11, -1);
     h.now_ms += 10000;
     help_beat(&h, FRONTEND, 1, 11, epoch, false);
@@ -153,6 +152,32 @@ Test(services, registration_is_idempotent_and_checked)
     cr_assert_eq(controller_heartbeat(h.c, &beat, 0, &a), KERR_BROKER_ID_NOT_REGISTERED);
     beat.incarnation = 6;
     cr_assert_eq(controller_heartbeat(h.c, &beat, 0, &a), KERR_STALE_BROKER_EPOCH);
+}
+
+/* The lowest that one of them speaks; it is in the log, so that all see the same at an offset. */
+Test(services, the_level_of_the_bus_is_that_of_the_oldest)
+{
+    cr_assert_eq(image_bus_level(controller_image(h.c)), 0, "nobody is there");
+    help_register(&h, FRONTEND, 1, 11, -1);
+    cr_assert_eq(image_bus_level(controller_image(h.c)), 1, "a build that does not say knows but the first");
+    h.bus_version = 3;
+    help_register(&h, FRONTEND, 1, 12, -1);
+    help_storage(&h, 1, 21, -1);
+    cr_assert_eq(image_bus_level(controller_image(h.c)), 3);
+    h.bus_version = 2;
+    help_register(&h, GROUP, 1, 31, -1);
+    cr_assert_eq(image_bus_level(controller_image(h.c)), 2, "it falls when an older one comes");
+    int64_t second = help_storage(&h, 2, 41, -1);
+    struct image *replayed = help_replay(&h);
+    cr_assert_eq(image_bus_level(replayed), 2);
+    image_release(replayed);
+    h.bus_version = 3;
+    help_register(&h, GROUP, 1, 32, -1);
+    cr_assert_eq(image_bus_level(controller_image(h.c)), 2);
+    help_beat(&h, STORAGE, 2, 41, second, true);
+    cr_assert_eq(image_bus_level(controller_image(h.c)), 2, "one that is away for a while may come back as it was");
+    help_storage(&h, 2, 42, second);
+    cr_assert_eq(image_bus_level(controller_image(h.c)), 3);
 }
 
 static void count_owned(int32_t partitions, int32_t *owned, int32_t *epochs)

@@ -1,0 +1,22 @@
+/* version.h - the versions of the bus that this build speaks: that of its release, and that of the release before, so
+ * that a constellation is upgraded, and taken back, one process at a time (docs/bus.md, Versions). Both ends of a link
+ * speak the highest that both know.
+ *
+ *   1  the first
+ *   2  a session's first messages alone name its ends; AddRaftVoter and RemoveRaftVoter */
+#ifndef KARST_BUS_VERSION_H
+#define KARST_BUS_VERSION_H
+
+#include <stdint.h>
+
+enum {
+    BUS_VERSION = 2,            /* of this release */
+    BUS_VERSION_BEFORE = 1,     /* of the release before: the lowest that is spoken */
+    BUS_VERSION_NAMES_ONCE = 2, /* from here on `from` and `to` are in Hello, Welcome and Refusal only */
+};
+
+/* What this build speaks. Variables, so that the programs of the release before are the same objects and another
+ * version.c (cmake/Karst.cmake). */
+extern const uint32_t bus_version_min, bus_version_max;
+
+#endif
