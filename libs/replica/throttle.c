@@ -22,6 +22,11 @@ bool throttle_exceeded(const struct throttle *t, uint64_t now_ms, int64_t bytes_
     return sum > (double)bytes_per_second * (THROTTLE_WINDOWS - 1);
 }
 
+uint64_t throttle_next_ms(uint64_t now_ms)
+{
+    return (now_ms / THROTTLE_WINDOW_MS + 1) * THROTTLE_WINDOW_MS;
+}
+
 /* A decimal number at the beginning of s, which is taken off; -1: there is none. */
 static int64_t take_number(struct slice *s)
 {

@@ -19,6 +19,9 @@ void throttle_record(struct throttle *t, uint64_t now_ms, uint64_t bytes);
 /* Did more go through than bytes_per_second allow? */
 bool throttle_exceeded(const struct throttle *t, uint64_t now_ms, int64_t bytes_per_second);
 
+/* When bytes may count no more: the end of the window. */
+uint64_t throttle_next_ms(uint64_t now_ms);
+
 /* Does a list "PARTITION:BROKER,..." or "*" name the replica? */
 bool throttle_names(struct slice list, int32_t partition, int32_t broker);
 

@@ -347,6 +347,21 @@ void interest_answer(struct interest *set)
         read_answer(set->call);
 }
 
+void interest_look_again(struct interest *set)
+{
+    struct read_call *c = set->call;
+    struct interest_part *ip, *next;
+    bool over = false;
+    if (c == NULL || c->state != READ_PARKED)
+        return;
+    for (ip = set->open; ip != NULL; ip = next) {
+        next = ip->o_next;
+        over = refresh(ip, c) || over;
+    }
+    if (over)
+        read_answer(c);
+}
+
 void interest_wake_all(struct replica *r)
 {
     struct interest_part *ip, *next;

@@ -147,6 +147,7 @@ static void stop_timers(struct storage *s)
     s->parked_timer = loop_timer_stop(s->parked_timer);
     s->lag_timer = loop_timer_stop(s->lag_timer);
     fetchers_stop(s);
+    peers_stop(s);
     isr_free(s);
     acks_free(s);
     cleaner_stop(s->cleaner);

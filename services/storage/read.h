@@ -96,6 +96,8 @@ void interest_wake_all(struct replica *r);
 void interest_forget(struct replica *r);
 /* Of a follower: its parked Read, if there is one with enough to tell. */
 void interest_answer(struct interest *set);
+/* The same, after what is open was looked at anew. */
+void interest_look_again(struct interest *set);
 void interests_free(struct storage *s);
 
 /* ---- cold.c ---- */

@@ -85,6 +85,7 @@ void read_look_at(const struct read_part *p, size_t max_bytes, bool at_least_one
     if (c->request->replica_id >= 0 && !k->cold && k->range.size_bytes > 0 &&
         replication_throttles(r, c->request->replica_id)) {
         k->throttled = true;
+        peers_held(c->storage, c->request->replica_id);
         k->range.size_bytes = 0;
     }
     if (k->error == KERR_KAFKA_STORAGE_ERROR && log_failed(l) != 0)
@@ -207,7 +208,7 @@ static void reply_with(struct read_call *c, struct look *looks, struct arena *a)
         if (given && k->error == KERR_NONE)
             results[i].payload = (int32_t)payload_count++;
         if (given && c->request->replica_id >= 0)
-            replication_given(p->replica, k->range.size_bytes);
+            replication_given(p->replica, c->request->replica_id, k->range.size_bytes);
         if (given && k->error == KERR_NONE && k->aborted != NULL) {
             results[i].aborted = k->aborted->at;
             results[i].n_aborted = k->aborted->count;

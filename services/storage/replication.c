@@ -157,10 +157,12 @@ bool replication_throttles(const struct replica *r, int32_t follower)
            throttle_exceeded(&s->leader_throttle, loop_now_ms(s->loop), s->leader_rate);
 }
 
-void replication_given(struct replica *r, size_t bytes)
+void replication_given(struct replica *r, int32_t follower, size_t bytes)
 {
-    if (r->leader_throttled)
-        throttle_record(&r->storage->leader_throttle, loop_now_ms(r->storage->loop), bytes);
+    if (!r->leader_throttled)
+        return;
+    throttle_record(&r->storage->leader_throttle, loop_now_ms(r->storage->loop), bytes);
+    peers_given(r->storage, follower);
 }
 
 void replication_configure(struct replica *r, const struct log_config *config)

@@ -21,7 +21,7 @@ void replication_on_rates(struct storage *s); /* they may have changed */
 /* Does the follower get no records now (leader.replication.throttled.*)? */
 bool replication_throttles(const struct replica *r, int32_t follower);
 /* It got so many. */
-void replication_given(struct replica *r, size_t bytes);
+void replication_given(struct replica *r, int32_t follower, size_t bytes);
 /* The leader's log has grown, or more of it is flushed. */
 void replication_appended(struct replica *r);
 /* A flush has ended. */
@@ -80,6 +80,11 @@ uint64_t peers_last_read_ms(void *ctx, int32_t id);
 void peers_answer_later(struct storage *s, int32_t id);
 void peers_answer(struct storage *s);
 struct interest *peers_set(struct storage *s, int32_t id); /* NULL: none */
+/* The leader's throttle holds something back of the node's Read: it is looked at again when that may have ended. */
+void peers_held(struct storage *s, int32_t id);
+/* The node got records that the throttle counts: of those that are held back it is the last now. */
+void peers_given(struct storage *s, int32_t id);
+void peers_stop(struct storage *s);
 void peers_free(struct storage *s);
 
 #endif

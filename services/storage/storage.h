@@ -232,7 +232,7 @@ struct storage {
     int64_t leader_rate, follower_rate; /* bytes a second */
     struct deletion *deletions;
     uint64_t acks_due_ms;
-    struct loop_timer *acks_timer, *isr_timer, *fetchers_timer, *lag_timer;
+    struct loop_timer *acks_timer, *isr_timer, *fetchers_timer, *lag_timer, *peers_timer;
     struct assignment *assignments;
     bool assigning; /* a call is under way */
     struct preferred *preferred;

@@ -30,3 +30,15 @@ Test(throttle, a_list_names_replicas)
     cr_assert(!throttle_names(slice_str("none"), 4, 7));
     cr_assert(!throttle_names(slice_str("99999999999999999999:7"), 4, 7));
 }
+
+Test(throttle, bytes_count_less_at_the_end_of_a_window_at_the_earliest)
+{
+    struct throttle t = {0};
+    uint64_t now = 100 * THROTTLE_WINDOW_MS + 7;
+    throttle_record(&t, now, 1001);
+    uint64_t last = now + (THROTTLE_WINDOWS - 1) * THROTTLE_WINDOW_MS, next = throttle_next_ms(last);
+    cr_assert_eq(throttle_next_ms(now), 101 * THROTTLE_WINDOW_MS);
+    cr_assert(throttle_exceeded(&t, next - 1, 100));
+    cr_assert(!throttle_exceeded(&t, next, 100));
+    cr_assert_eq(throttle_next_ms(next), next + THROTTLE_WINDOW_MS, "its beginning is the end of the one before");
+}
