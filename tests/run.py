@@ -284,6 +284,12 @@ def step_torture_short():
     torture("short", 120)
 
 
+def step_checker():
+    """The judge of scripts/jepsen and scripts/kills, on histories made by hand."""
+    simple("checker of histories", [sys.executable, "-B", "tests/jepsen/test_checker.py"], 60)
+    simple("standstills of histories", [sys.executable, "-B", "tests/kills/test_progress.py"], 60)
+
+
 def step_wire():
     if not build("release"):
         return
@@ -361,11 +367,11 @@ def step_instructions():
                 RESULTS.say(f"     {line}")
 
 
-STEPS = {"format": step_format, "includes": step_includes, "compatibility": step_compatibility, "unit": step_unit, "ctest": step_ctest,
+STEPS = {"format": step_format, "includes": step_includes, "compatibility": step_compatibility, "checker": step_checker, "unit": step_unit, "ctest": step_ctest,
          "sim": step_sim, "torture": step_torture, "torture-short": step_torture_short, "fuzz": step_fuzz, "fuzz-short": step_fuzz_short, "asan": step_asan, "tsan": step_tsan, "wire": step_wire,
          "acceptance": step_acceptance, "copied": step_copied, "bench": step_bench, "instructions": step_instructions}
-FULL = ["format", "includes", "compatibility", "unit", "ctest", "bench", "sim", "torture", "fuzz", "asan", "tsan", "wire", "instructions", "acceptance", "copied"]
-FAST = ["format", "includes", "compatibility", "unit", "ctest", "bench", "sim", "torture-short", "fuzz-short"]
+FULL = ["format", "includes", "compatibility", "checker", "unit", "ctest", "bench", "sim", "torture", "fuzz", "asan", "tsan", "wire", "instructions", "acceptance", "copied"]
+FAST = ["format", "includes", "compatibility", "checker", "unit", "ctest", "bench", "sim", "torture-short", "fuzz-short"]
 
 
 def main(arguments):

@@ -1,0 +1,46 @@
+"""client.py - a run of karst-jepsen from Python."""
+import json
+import os
+import subprocess
+
+import checker
+
+ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+PROGRAM = os.path.join(os.environ.get("KARST_BIN", os.path.join(ROOT, "build", "release", "bin")), "karst-jepsen")
+
+
+class Client:
+    """Runs from its making on; `finish` ends it in order. The history is the file `path`."""
+
+    def __init__(self, bootstrap, path, topics, partitions, command=(), **more):
+        """command: what to run it with (ip netns exec ...); more: options of karst-jepsen, with _ for -."""
+        self.path = path
+        options = [x for t in topics for x in ("--topic", t)]
+        options += [x for k, v in more.items() for x in (f"--{k.replace('_', '-')}", str(v))]
+        self.process = subprocess.Popen([*command, PROGRAM, "--bootstrap", bootstrap, "--history", path, "--partitions", str(partitions),
+                                         *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def tell(self, word):
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        assert line, f"karst-jepsen ended with status {self.process.wait()}"
+        return json.loads(line)
+
+    def marks(self):
+        """For each key: sent, acked, acked_ns, delivered (to members of the group), delivered_ns."""
+        return self.tell("marks")
+
+    def finish(self, timeout_s=600):
+        """Ends it, with its last reads; the last marks."""
+        out, _ = self.process.communicate("stop\n", timeout=timeout_s)
+        assert self.process.returncode == 0, f"karst-jepsen ended with status {self.process.returncode}"
+        return json.loads(out.splitlines()[0])
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(30)
+
+    def verdict(self):
+        return checker.check_file(self.path)

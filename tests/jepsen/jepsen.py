@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""jepsen.py - a checker of histories after Jepsen's workload for Kafka: values that are all different are sent and read in every way that
+clients do, while processes are killed and stopped; then everything is read once more, and the history is judged.
+
+  scripts/jepsen [--minutes 10] [--faults kill,stop] [--seed S] [--storage 3] [--controllers 3] [--frontends 2] [--peer karst|kafka]
+                 [--rate 300] [--pause 4] [--together 2] [--config KEY=VALUE] [--out FOLDER]
+
+Prints one verdict (checker.py says what the names mean) and leaves history, faults and the servers' log in FOLDER (build/jepsen/SEED).
+Exit status: 0 valid, 1 an anomaly or something that did not come back, 64 wrong usage."""
+import argparse
+import json
+import os
+import random
+import shutil
+import sys
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "kills"))
+import systems  # noqa: E402 (first: it makes the others known)
+import client  # noqa: E402
+import faults  # noqa: E402
+import harness  # noqa: E402
+
+TOPICS, PARTITIONS = ("a", "b", "c"), 4
+KINDS = ("kill", "stop")
+STOPS_S = (0.2, 1, 3, 8, 15)
+BACK_S = 180
+
+
+def parse(arguments):
+    p = argparse.ArgumentParser(prog="scripts/jepsen", description=__doc__.splitlines()[0])
+    p.add_argument("--minutes", type=float, default=10)
+    p.add_argument("--faults", default=",".join(KINDS), help="of %s; empty: none" % ", ".join(KINDS))
+    p.add_argument("--seed", type=int, default=None)
+    p.add_argument("--storage", type=int, default=3)
+    p.add_argument("--controllers", type=int, default=3)
+    p.add_argument("--frontends", type=int, default=2)
+    p.add_argument("--peer", choices=("karst", "kafka"), default="karst")
+    p.add_argument("--rate", type=float, default=300, help="values a second")
+    p.add_argument("--pause", type=float, default=4, help="seconds between faults, on average")
+    p.add_argument("--together", type=int, default=2, help="how many processes one fault may hit")
+    p.add_argument("--life", type=float, default=15, help="seconds that a client lives, on average")
+    p.add_argument("--config", action="append", default=[], metavar="KEY=VALUE", help="of the servers")
+    p.add_argument("--out", default=None)
+    options = p.parse_args(arguments)
+    options.kinds = [k for k in options.faults.split(",") if k]
+    if set(options.kinds) - set(KINDS):
+        p.error(f"--faults: {', '.join(KINDS)}")
+    if options.seed is None:
+        options.seed = random.randrange(1 << 30)
+    options.out = options.out or os.path.join(systems.TOP, "build", "jepsen", str(options.seed))
+    return options
+
+
+def new_system(options, folder):
+    config = dict(x.split("=", 1) for x in options.config)
+    return systems.new(options.peer, folder, options.storage, options.controllers, options.frontends, config)
+
+
+def one_round(system, hand, rng, options):
+    """Some processes get the same kind of fault, at once or nearly so."""
+    kind = rng.choice(options.kinds)
+    for _ in range(rng.randint(1, options.together)):
+        target, topic, partition = rng.choice(system.every), rng.choice(TOPICS), rng.randrange(PARTITIONS)
+        seconds = rng.choice(STOPS_S) if kind == "stop" else None
+        victim = system.victim(target, topic, partition)
+        if victim is None or (kind == "kill" and not system.may_die(victim)):
+            continue
+        try:
+            hand.do(kind, target, victim, seconds)
+        except ProcessLookupError:  # it died meanwhile
+            continue
+        time.sleep(rng.choice((0, 0, 0.05, 0.5)))
+
+
+def trouble(system, options):
+    rng = random.Random(options.seed)
+    hand = faults.Faults(system)
+    end = time.monotonic() + 60 * options.minutes
+    try:
+        while time.monotonic() < end:
+            time.sleep(min(rng.expovariate(1 / options.pause), max(0, end - time.monotonic())))
+            if options.kinds:
+                one_round(system, hand, rng, options)
+    finally:
+        hand.end_all()
+    return hand.done
+
+
+def run(options):
+    os.makedirs(options.out, exist_ok=True)
+    folder = harness.new_folder()
+    system, load = new_system(options, folder), None
+    problems = []
+    try:
+        system.start()
+        system.create_topics(TOPICS, PARTITIONS)
+        load = client.Client(system.bootstrap, os.path.join(options.out, "history.jsonl"), TOPICS, PARTITIONS, seed=options.seed,
+                             rate=options.rate, life=options.life)
+        done = trouble(system, options)
+        with open(os.path.join(options.out, "faults.jsonl"), "w", encoding="utf-8") as f:
+            f.writelines(json.dumps(x.row()) + "\n" for x in done)
+        try:
+            harness.wait_until(lambda: system.is_back(TOPICS), BACK_S, "all of it, whole")
+        except AssertionError as e:
+            problems.append(str(e))
+        load.finish()
+        verdict = load.verdict()
+        problems += system.complaints()
+    finally:
+        if load is not None:
+            load.close()
+        system.keep_log(options.out)
+        system.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    return done, verdict, problems
+
+
+def main(arguments):
+    options = parse(arguments)
+    print(f"{options.peer}, seed {options.seed}, {options.minutes:g} minutes, faults {options.faults or 'none'}; {options.out}", flush=True)
+    done, verdict, problems = run(options)
+    counts = {k: sum(f.kind == k for f in done) for k in options.kinds}
+    print(", ".join(f"{n} times {k}" for k, n in counts.items()) or "no faults")
+    for problem in problems:
+        print(f"  {problem}")
+    print("\n".join(verdict.lines()))
+    return 0 if verdict.valid and not problems else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

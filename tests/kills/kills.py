@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+"""kills.py - faults one at a time on a constellation of 3+3+2 under verifiable load, and on a Kafka of three nodes, in turns: what was lost, and
+how long nothing moved.
+
+  scripts/kills [--each 50] [--only kill,stop] [--targets leader,follower,...] [--peers karst,kafka] [--seed S] [--config KEY=VALUE]
+                [--rate 240] [--chunk 20] [--out FOLDER]
+
+Each fault begins when everything is whole: all processes run, all replicas are in sync, every partition moves. Prints a table, fault by
+target, and leaves in FOLDER (build/kills/SEED) results.json, and of each chunk the history and the servers' log.
+Exit status: 0; 1 an anomaly, or something that did not come back; 64 wrong usage."""
+import argparse
+import json
+import os
+import random
+import shutil
+import statistics
+import sys
+import time
+
+sys.dont_write_bytecode = True
+import systems  # (first: it makes the others known)
+import checker
+import client
+import faults
+import harness
+import progress
+
+TOPICS, PARTITIONS = ("a", "b"), 6
+BACK_S = 240
+QUIET_S = (0.3, 1.5)
+
+
+def parse(arguments):
+    p = argparse.ArgumentParser(prog="scripts/kills", description=__doc__.splitlines()[0])
+    p.add_argument("--each", type=int, default=50, help="of each fault on each target")
+    p.add_argument("--only", default=",".join(faults.KINDS), help="kinds of faults: %(default)s")
+    p.add_argument("--targets", default=",".join(systems.KarstSystem.targets), help="%(default)s")
+    p.add_argument("--peers", default="karst,kafka")
+    p.add_argument("--seed", type=int, default=None)
+    p.add_argument("--rate", type=float, default=240, help="values a second")
+    p.add_argument("--chunk", type=int, default=20, help="faults between fresh clusters")
+    p.add_argument("--stop-s", default="1-30", help="how long a stopped process is stopped, or a cut or a full disk lasts")
+    p.add_argument("--client-ms", type=int, default=2000, help="socket.timeout.ms of the clients")
+    p.add_argument("--config", action="append", default=[], metavar="KEY=VALUE", help="of both peers' servers")
+    p.add_argument("--out", default=None)
+    o = p.parse_args(arguments)
+    o.kinds, o.aims, o.names = o.only.split(","), o.targets.split(","), o.peers.split(",")
+    if set(o.kinds) - set(faults.KINDS) or set(o.aims) - set(systems.KarstSystem.targets) or set(o.names) - {"karst", "kafka"}:
+        p.error("no such fault, target or peer")
+    o.seed = random.randrange(1 << 30) if o.seed is None else o.seed
+    low, _, high = o.stop_s.partition("-")
+    o.low_s, o.high_s = float(low), float(high or low)
+    o.out = o.out or os.path.join(systems.TOP, "build", "kills", str(o.seed))
+    return o
+
+
+def plan(o):
+    """[[(kind, target, seconds, topic, partition)]]: chunks of all faults in an order that the seed decides."""
+    rng = random.Random(o.seed)
+    rows = [(kind, target, round(rng.uniform(o.low_s, o.high_s), 1), rng.choice(TOPICS), rng.randrange(PARTITIONS))
+            for kind in o.kinds for target in o.aims for _ in range(o.each)]
+    rng.shuffle(rows)
+    return [rows[i:i + o.chunk] for i in range(0, len(rows), o.chunk)]
+
+
+def moves(load, since_ns):
+    return all(m["acked_ns"] > since_ns and m["delivered_ns"] > since_ns for m in load.marks())
+
+
+def settle(system, load):
+    """Until all is whole and every key has moved since."""
+    harness.wait_until(lambda: system.is_back(TOPICS), BACK_S, "all of it, whole")
+    now = time.monotonic_ns()
+    harness.wait_until(lambda: moves(load, now), BACK_S, "records of all partitions")
+
+
+def one_fault(system, load, hand, row):
+    """What was done, or None when nobody played the part or the process may not die again yet."""
+    kind, target, seconds, topic, partition = row
+    victim = harness.wait_until(lambda: system.victim(target, topic, partition), 60, f"a {target}")
+    if kind == "kill":
+        harness.wait_until(lambda: system.may_die(victim), 90, "a process that may die again")
+    fault = hand.do(kind, target, victim, None if kind == "kill" else seconds)
+    harness.wait_until(lambda: not hand.busy(), 60 + seconds, "the end of the fault")
+    settle(system, load)
+    return fault
+
+
+def chunk(o, peer, number, rows):
+    """Rows of results, and problems."""
+    folder, out = harness.new_folder(), os.path.join(o.out, f"{peer}-{number}")
+    os.makedirs(out, exist_ok=True)
+    config = dict(x.split("=", 1) for x in o.config)
+    system, load, problems, hand = systems.new(peer, folder, config=config), None, [], None
+    rng = random.Random(o.seed + number)
+    try:
+        system.start()
+        system.create_topics(TOPICS, PARTITIONS)
+        hand = faults.Faults(system)
+        load = client.Client(system.bootstrap, os.path.join(out, "history.jsonl"), TOPICS, PARTITIONS, seed=o.seed + number, rate=o.rate,
+                             message_ms=300000, in_flight=10000, readers=1, set=f"socket.timeout.ms={o.client_ms}")
+        settle(system, load)
+        for row in rows:
+            if row[1] in system.targets:
+                time.sleep(rng.uniform(*QUIET_S))
+                one_fault(system, load, hand, row)
+        load.finish()
+    except AssertionError as e:
+        problems.append(f"{peer}, chunk {number}: {e}")
+    finally:
+        if hand is not None:
+            hand.end_all()
+        if load is not None:
+            load.close()
+        system.keep_log(out)
+        problems += system.complaints()
+        system.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    return judge(out, hand.done if hand else [], problems), problems
+
+
+def judge(out, done, problems):
+    path = os.path.join(out, "history.jsonl")
+    with open(path, encoding="utf-8") as f:
+        history = checker.History(f)
+    verdict = checker.judge(history)
+    if not verdict.valid:
+        problems.append(f"{path}: " + "\n".join(verdict.lines()))
+    windows = [(fault.begun_ns, after) for fault, after in zip(done, [*[f.begun_ns for f in done[1:]], float("inf")])]
+    made, given = progress.worst(progress.produced(history), windows), progress.worst(progress.delivered(history), windows)
+    return [{**fault.row(), "produce_ms": round(m[0]), "deliver_ms": round(g[0]), "key": m[1]}
+            for fault, m, g in zip(done, made, given)], verdict.counts
+
+
+def cell(values):
+    return f"{len(values):4} {statistics.median(values) / 1000:7.2f} {max(values) / 1000:7.2f}" if values else f"{'-':>4} {'':7} {'':7}"
+
+
+def table(o, results):
+    """Seconds without progress of the partition that stood longest: number of faults, median, worst."""
+    yield f"{'':20}" + "".join(f" | {name + ' ' + what:^20}" for name in o.names for what in ("produce", "deliver"))
+    yield f"{'fault, target':20}" + f" | {'n':>4} {'median':>7} {'worst':>7}" * (2 * len(o.names))
+    for kind in o.kinds:
+        for target in o.aims:
+            rows = {n: [r for r in results[n] if (r["kind"], r["target"]) == (kind, target)] for n in o.names}
+            if any(rows.values()):
+                yield f"{kind + ' ' + target:20}" + "".join(
+                    f" | {cell([r[what] for r in rows[n]])}" for n in o.names for what in ("produce_ms", "deliver_ms"))
+
+
+def main(arguments):
+    o = parse(arguments)
+    os.makedirs(o.out, exist_ok=True)
+    chunks, results, problems = plan(o), {n: [] for n in o.names}, []
+    counts = {n: {} for n in o.names}
+    print(f"seed {o.seed}: {sum(map(len, chunks))} faults in {len(chunks)} chunks on {', '.join(o.names)}; {o.out}", flush=True)
+    for number, rows in enumerate(chunks):
+        for peer in o.names:
+            (found, counted), wrong = chunk(o, peer, number, rows)
+            results[peer] += found
+            problems += wrong
+            for name, n in counted.items():
+                counts[peer][name] = counts[peer].get(name, 0) + n
+            with open(os.path.join(o.out, "results.json"), "w", encoding="utf-8") as f:
+                json.dump({"options": vars(o), "results": results, "counts": counts, "problems": problems}, f, indent=1)
+            for problem in wrong:
+                print(problem, flush=True)
+        print(f"chunk {number + 1} of {len(chunks)}", flush=True)
+        print("\n".join(table(o, results)), flush=True)
+    for peer in o.names:
+        print(f"{peer}: " + ", ".join(f"{n} {name}" for name, n in counts[peer].items()))
+    print("nothing lost, doubled or out of order" if not problems else f"{len(problems)} PROBLEMS")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,203 @@
+"""systems.py - the systems that faults are done to: a constellation of Karst, and Apache Kafka of as many nodes. Both look the same to the
+harness: where clients connect, who plays which part just now, whether all is whole again."""
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+import time
+
+TOP = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+sys.path[:0] = [os.path.join(TOP, "tests", folder) for folder in ("acceptance", "jepsen", "tools")]
+import ask  # noqa: E402
+import harness  # noqa: E402
+import kafka_cluster  # noqa: E402
+
+PATIENCE_S = 3  # for one server's answer, before the next is asked
+GROUP = "jepsen"
+DEATHS, MINUTE_S = 7, 62  # of one process in a minute, at most: karst up gives one up at ten
+
+
+class Victim:
+    """A process that faults are done to."""
+
+    def __init__(self, name, pid):
+        self.name, self.pid = name, pid
+
+    def send(self, how):
+        os.kill(self.pid, how)
+
+
+class System:
+    """What both have in common; everything is asked of whoever answers."""
+    targets = ()
+
+    def ports(self):
+        raise NotImplementedError
+
+    def ask_any(self, api, version, body):
+        ports, error = self.ports(), None
+        random.shuffle(ports)
+        for port in ports:
+            try:
+                with ask.Connection("127.0.0.1", port, PATIENCE_S) as c:
+                    return c.ask(api, version, body)
+            except (OSError, AssertionError) as e:
+                error = e
+        raise OSError(f"nobody answers: {error}")
+
+    def create_topics(self, names, partitions, replicas=3, config=None):
+        configs = [{"Name": k, "Value": v} for k, v in {"min.insync.replicas": "2", **(config or {})}.items()]
+        body = {"timeoutMs": 30000, "Topics": [{"Name": n, "NumPartitions": partitions, "ReplicationFactor": replicas, "Configs": configs}
+                                               for n in names]}
+        answer = self.ask_any("CreateTopics", 5, body)
+        assert all(t["ErrorCode"] in (0, 36) for t in answer["Topics"]), answer
+        harness.wait_until(lambda: self.in_sync(names, replicas), 60, f"all replicas of {names} in sync")
+
+    def partitions(self, names):
+        """{(topic, partition): its row of Metadata}."""
+        answer = self.ask_any("Metadata", 9, {"Topics": [{"Name": n} for n in names]})
+        return {(t["Name"], p["PartitionIndex"]): p for t in answer["Topics"] for p in t["Partitions"]}
+
+    def in_sync(self, names, replicas=3):
+        with contextlib.suppress(OSError):
+            rows = self.partitions([*names, "__consumer_offsets"])
+            return all(p["LeaderId"] >= 0 and len(p["IsrNodes"]) == len(p["ReplicaNodes"]) for p in rows.values()) and \
+                all(any(t == n for t, _ in rows) for n in names)
+        return False
+
+    def coordinator(self):
+        """The broker that the group's coordinator is said to be."""
+        return self.ask_any("FindCoordinator", 2, {"Key": GROUP, "KeyType": 0})["NodeId"]
+
+    def victim(self, target, topic, partition):
+        """Who plays this part now; None when nobody does."""
+        with contextlib.suppress(OSError, StopIteration):
+            return self.pick(target, self.partitions([topic])[topic, partition])
+        return None
+
+
+class KarstSystem(System, harness.Karst):
+    targets = ("leader", "follower", "controller", "frontend", "coordinator")
+    every = (*targets, "observer", "txn")  # what more jepsen kills
+
+    def __init__(self, folder, nodes=3, controllers=3, frontends=2, config=None):
+        harness.Karst.__init__(self, folder, storage=nodes, controllers=controllers, frontends=frontends, config=config)
+        self.deaths = []
+
+    def ports(self):
+        return [self.port + 100 * f + n for f in range(self.nodes["frontends"]) for n in range(self.nodes["storage"] + 1)]
+
+    @property
+    def bootstrap(self):
+        return ",".join(f"127.0.0.1:{self.port + 100 * f}" for f in range(self.nodes["frontends"]))
+
+    def of(self, role, number=None):
+        rows = [p for p in self.status() if p["role"] == role and p["pid"] and (number is None or p["id"] == number)]
+        return random.choice(rows) if rows else None
+
+    def controller_leader(self):
+        leader = next(q["leader"] for q in self.whole_status()["quorum"] if q["role"] == "leader")
+        return self.of("controller", leader)
+
+    def pick(self, target, row):
+        followers = [n for n in row["ReplicaNodes"] if n != row["LeaderId"]]
+        p = {"leader": lambda: self.of("storage", row["LeaderId"]),
+             "follower": lambda: self.of("storage", random.choice(followers)),
+             "controller": self.controller_leader,
+             "observer": lambda: self.of("controller"),
+             "frontend": lambda: self.of("frontend"),
+             "coordinator": lambda: self.of("group"),
+             "txn": lambda: self.of("txn")}[target]()
+        return p and Victim(f"{p['role']}-{p['id']}", p["pid"])
+
+    def may_die(self, victim):
+        return sum(n == victim.name and t > time.monotonic() - MINUTE_S for t, n in self.deaths) < DEATHS
+
+    def kill_now(self, victim):
+        """The supervisor starts it again, at once."""
+        self.deaths.append((time.monotonic(), victim.name))
+        victim.send(signal.SIGKILL)
+
+    def is_back(self, topics):
+        """All processes run, every partition is whole, the voters agree on a leader."""
+        with contextlib.suppress(OSError, AssertionError, StopIteration, KeyError, json.JSONDecodeError):
+            return all(p["pid"] and p["state"] == "running" for p in self.status()) and self.is_whole() and self.in_sync(topics)
+        return False
+
+    def is_whole(self):
+        roles = [q["role"] for q in self.whole_status()["quorum"]]
+        brokers = self.ask_any("DescribeCluster", 0, {})["Brokers"]
+        return len(brokers) == self.nodes["storage"] and roles.count("leader") == 1 and \
+            roles.count("follower") == self.nodes["controllers"] - 1
+
+    def keep_log(self, folder):
+        with contextlib.suppress(OSError), open(os.path.join(self.last_run_dir, "karst.log"), encoding="utf-8", errors="replace") as f, \
+                open(os.path.join(folder, "karst.log"), "w", encoding="utf-8") as out:
+            out.write(f.read())
+
+    def complaints(self):
+        """What no process may ever say."""
+        with contextlib.suppress(OSError), open(os.path.join(self.last_run_dir, "karst.log"), encoding="utf-8", errors="replace") as f:
+            return [line.rstrip() for line in f if any(w in line for w in ("BUG at", "Sanitizer", "runtime error"))]
+        return []
+
+
+class KafkaSystem(System, kafka_cluster.KafkaCluster):
+    """Each node is broker and controller. The coordinator is the broker that leads the group's partition; there are no front ends."""
+    targets = ("leader", "follower", "controller", "coordinator")
+    every = targets
+
+    def __init__(self, folder, nodes=3, config=None):
+        kafka_cluster.KafkaCluster.__init__(self, folder, nodes, config=config)
+        self.deaths = []
+
+    def ports(self):
+        return [self.broker_port(n) for n in self.ids]
+
+    @property
+    def bootstrap(self):
+        return self.address
+
+    def start(self, *arguments, **more):
+        kafka_cluster.KafkaCluster.start(self, *arguments, **more)
+        return self
+
+    def controller_leader(self):
+        body = {"Topics": [{"TopicName": "__cluster_metadata", "Partitions": [{"PartitionIndex": 0}]}]}
+        return self.ask_any("DescribeQuorum", 2, body)["Topics"][0]["Partitions"][0]["LeaderId"]
+
+    def pick(self, target, row):
+        node = {"leader": lambda: row["LeaderId"],
+                "follower": lambda: random.choice([n for n in row["ReplicaNodes"] if n != row["LeaderId"]]),
+                "controller": self.controller_leader,
+                "coordinator": self.coordinator}[target]()
+        return Victim(f"node-{node}", self.processes[node].pid) if node in self.ids and self.running(node) else None
+
+    def may_die(self, victim):
+        return True
+
+    def kill_now(self, victim):
+        """It is started again as soon as it has ended, as karst up does."""
+        node = int(victim.name.removeprefix("node-"))
+        self.kill(node)
+        self.start(node, wait=False)
+
+    def is_back(self, topics):
+        with contextlib.suppress(OSError, AssertionError, StopIteration):
+            return all(self.running(n) for n in self.ids) and self.is_whole() and self.in_sync(topics)
+        return False
+
+    def keep_log(self, folder):
+        with open(os.path.join(folder, "kafka.log"), "w", encoding="utf-8") as out:
+            out.write(self.log(lines=2000))
+
+    def complaints(self):
+        return []
+
+
+def new(peer, folder, storage=3, controllers=3, frontends=2, config=None):
+    if peer == "kafka":
+        return KafkaSystem(folder, storage, config)
+    return KarstSystem(folder, storage, controllers, frontends, config)
