@@ -18,6 +18,7 @@ static const struct kind register_service = {LANE(CONTROL), EVERYBODY, 1, BUS_RE
 static const struct kind heartbeat = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_PURE, false, false, false, false};
 static const struct kind follow = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_PURE, true, false, false, false};
 static const struct kind quorum = {LANE(CONTROL), ROLE(CONTROLLER), 1, BUS_RETRY_PURE, true, false, false, false};
+static const struct kind ping = {LANE(CONTROL), ROLE(CONTROLLER), 1, BUS_RETRY_PURE, false, false, false, false};
 
 /* Kafka's requests: those of coordinators on their lane, all others are cold and go on the control lane. */
 enum { KEY_JOIN_GROUP = 11, KEY_SYNC_GROUP = 14 };
@@ -70,6 +71,7 @@ const struct kind *link_kind_of(Karst__Bus__Call__BodyCase kind, int32_t api_key
     case KARST__BUS__CALL__BODY_HEARTBEAT: return &heartbeat;
     case KARST__BUS__CALL__BODY_FOLLOW: return &follow;
     case KARST__BUS__CALL__BODY_QUORUM: return &quorum;
+    case KARST__BUS__CALL__BODY_PING: return &ping;
     case KARST__BUS__CALL__BODY__NOT_SET:
     case _KARST__BUS__CALL__BODY__CASE_IS_INT_SIZE: break;
     }
@@ -79,12 +81,12 @@ const struct kind *link_kind_of(Karst__Bus__Call__BodyCase kind, int32_t api_key
 uint32_t link_kind_lanes_served(Karst__Bus__Role role)
 {
     switch (role) {
-    case KARST__BUS__ROLE__ROLE_CONTROLLER: return 1u << LANE(CONTROL);
+    case KARST__BUS__ROLE__ROLE_CONTROLLER:
+    case KARST__BUS__ROLE__ROLE_FRONTEND: return 1u << LANE(CONTROL);
     case KARST__BUS__ROLE__ROLE_STORAGE: return 1u << LANE(CONTROL) | 1u << LANE(REPLICA) | 1u << LANE(BULK);
     case KARST__BUS__ROLE__ROLE_GROUP:
-    case KARST__BUS__ROLE__ROLE_TXN: return 1u << LANE(COORDINATOR);
+    case KARST__BUS__ROLE__ROLE_TXN: return 1u << LANE(CONTROL) | 1u << LANE(COORDINATOR);
     case KARST__BUS__ROLE__ROLE_NONE:
-    case KARST__BUS__ROLE__ROLE_FRONTEND:
     case _KARST__BUS__ROLE_IS_INT_SIZE: break;
     }
     return 0;

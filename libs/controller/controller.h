@@ -128,6 +128,11 @@ enum kafka_error controller_heartbeat(struct controller *c, const struct control
  * fenced becomes active as soon as it has its registration. */
 void controller_followed(struct controller *c, int32_t role, int32_t id, uint64_t incarnation, int64_t metadata_offset);
 
+/* A life of a service is gone, or stands still, by evidence (presence.h): its session ends now, not when it times out.
+ * False, and nothing happens: it is not registered (any more), or nobody of its role would do its work. One that is
+ * alive all the same registers again with its next heartbeat. */
+bool controller_end_session(struct controller *c, int32_t role, int32_t id, uint64_t incarnation);
+
 /* UnregisterBroker (64): NONE or BROKER_ID_NOT_REGISTERED. The replicas it had stay listed. */
 enum kafka_error controller_unregister_broker(struct controller *c, int32_t id);
 

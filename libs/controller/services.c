@@ -133,6 +133,30 @@ static void end_session(struct controller *c, struct session *s)
         controller_assign_owners_ahead(c);
 }
 
+/* Another of its role that works. */
+static bool has_stand_in(const struct controller *c, int32_t role, int32_t id)
+{
+    int32_t count;
+    const struct image_service *const *all = image_services(c->image, &count);
+    for (int32_t i = 0; i < count; i++)
+        if (all[i]->role == role && all[i]->id != id &&
+            (role != ROLE_STORAGE || image_broker_is_active(c->image, all[i]->id)))
+            return true;
+    return false;
+}
+
+bool controller_end_session(struct controller *c, int32_t role, int32_t id, uint64_t incarnation)
+{
+    const struct image_service *service = image_service(c->image, role, id);
+    struct session *s = find_session(c, role, id);
+    bool counts = role == ROLE_STORAGE || role == ROLE_GROUP || role == ROLE_TXN;
+    if (!counts || s == NULL || service == NULL || service->incarnation != incarnation ||
+        s->incarnation != incarnation || !has_stand_in(c, role, id))
+        return false;
+    end_session(c, s);
+    return true;
+}
+
 /* One that is alive all the same registers again with its next heartbeat. */
 enum kafka_error controller_unregister_broker(struct controller *c, int32_t id)
 {

@@ -461,6 +461,12 @@ static void took_snapshot(struct kraft *k, const struct kraft_event *e)
     k->log_start = MAX(k->log_start, e->start);
 }
 
+static void lost_leader(struct kraft *k, int32_t node)
+{
+    if (k->role == KRAFT_FOLLOWER && k->state.leader_id == node)
+        k->deadline = k->now_ms;
+}
+
 static void resign(struct kraft *k)
 {
     if (k->role == KRAFT_LEADER)
@@ -504,6 +510,7 @@ struct kraft_actions kraft_step(struct kraft *k, const struct kraft_event *e)
     case KRAFT_RESPONSE: response(k, e); break;
     case KRAFT_FAILED: failed(k, e->id); break;
     case KRAFT_SNAPSHOT: took_snapshot(k, e); break;
+    case KRAFT_LOST: lost_leader(k, e->node); break;
     case KRAFT_RESIGN: resign(k); break;
     }
     if (e->kind != KRAFT_APPENDED)

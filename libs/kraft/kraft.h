@@ -210,7 +210,9 @@ enum kraft_event_kind {
     KRAFT_RESPONSE, /* message, to the request `id` */
     KRAFT_FAILED,   /* the request `id` has no answer */
     KRAFT_SNAPSHOT, /* the owner has a snapshot offset, epoch of what is committed; its log starts at `start` */
-    KRAFT_RESIGN,   /* orderly shutdown: a leader says so to the others */
+    KRAFT_LOST,   /* the owner knows that the leader `node` is gone: its fetch timeout is over now. A pre-vote disturbs
+                     nobody who hears it all the same */
+    KRAFT_RESIGN, /* orderly shutdown: a leader says so to the others */
 };
 
 struct kraft_event {
@@ -218,7 +220,7 @@ struct kraft_event {
     uint64_t now_ms; /* monotonic */
     int64_t now_wall_ms;
     int64_t offset, start;
-    int32_t epoch;
+    int32_t epoch, node;
     uint64_t id;
     const struct kraft_message *message;
 };

@@ -196,6 +196,8 @@ static void on_follow(void *ctx, const struct bus_result *result)
     struct service *s = ctx;
     int32_t asked = s->follow_asked;
 
+    if (result->outcome == KARST__BUS__OUTCOME__OUTCOME_CANCELLED) /* by us, and another has taken its place */
+        return;
     s->follow_call = 0;
     if (!s->joined)
         return;
@@ -237,6 +239,23 @@ static void follow(void *ctx)
                                   .timeout_ms = searches ? SEARCH_TIMEOUT_MS : FOLLOW_TIMEOUT_MS};
     s->follow_asked = service_controller(s);
     s->follow_call = bus_call(s->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, s->follow_asked, &request, on_follow, s);
+}
+
+void service_follow_told(struct service *s, int32_t leader, int32_t epoch)
+{
+    size_t at = 0;
+
+    if (!s->joined || s->drained || epoch <= s->told_epoch)
+        return;
+    s->told_epoch = epoch;
+    while (at < s->controller_count && s->controllers[at] != leader)
+        at++;
+    if (at == s->controller_count || (s->controller_found && s->controller_at == at))
+        return;
+    bus_cancel(s->bus, s->follow_call);
+    s->controller_found = false;
+    s->controller_at = at;
+    follow(s);
 }
 
 void service_follow_start(struct service *s)

@@ -7,6 +7,7 @@
 #include "libs/base/kafka_error.h"
 #include "libs/base/log.h"
 #include "libs/bus/version.h"
+#include "libs/metadata/image.h"
 #include "libs/metadata/levels.h"
 #include "libs/service/service_internal.h"
 
@@ -41,7 +42,12 @@ static void check_ready(struct service *s)
 
 void service_member_image_changed(struct service *s)
 {
+    bool ended = s->registered && !s->draining && service_metadata_offset(s) >= s->registered_offset &&
+                 image_service(s->image, (int32_t)s->options.role, s->id) == NULL;
+
     check_ready(s);
+    if (ended) /* we stood still, or were cut off; what the controller says to a heartbeat makes us register again */
+        service_heartbeat_soon(s);
 }
 
 static void on_registered(void *ctx, const struct bus_result *result)
@@ -193,6 +199,18 @@ void service_heartbeat_soon(struct service *s)
     heartbeat(s);
 }
 
+/* An answer is all that is asked for. */
+static void on_ping(void *ctx, struct rpc *rpc)
+{
+    struct service *s = ctx;
+    const Karst__Bus__PingRequest *m = rpc_call(rpc)->ping;
+    Karst__Bus__PingReply body = KARST__BUS__PING_REPLY__INIT;
+
+    if (m->leads)
+        service_follow_told(s, rpc_from(rpc)->id, m->epoch);
+    rpc_reply(rpc, KARST__BUS__REPLY__BODY_PING, &body, NULL, 0, 0);
+}
+
 static uint64_t heartbeat_ms(const struct service *s)
 {
     return (uint64_t)MAX(config_int(s->config, "broker.heartbeat.interval.ms"), 1);
@@ -222,6 +240,7 @@ void service_member_start(struct service *s)
     uint64_t interval_ms = heartbeat_ms(s);
 
     s->heartbeat_timer = loop_timer_start(s->loop, interval_ms, interval_ms, on_heartbeat_timer, s);
+    bus_serve(s->bus, KARST__BUS__CALL__BODY_PING, on_ping, s);
     register_now(s);
 }
 

@@ -35,6 +35,7 @@ struct service {
     const char *controller_addresses[SERVICE_CONTROLLERS_MAX];
     size_t controller_count, controller_at;
     bool controller_found; /* the one at controller_at has answered as the leader, and not failed since */
+    int32_t told_epoch;    /* of the newest leader that told us so by itself; -1 */
     int32_t led_by;        /* the last that was found; -1: none */
     int32_t silent;        /* a controller that did not answer: what others say of it is of the past; -1: none */
 
@@ -57,6 +58,8 @@ struct service {
 
 void service_follow_start(struct service *s);
 void service_follow_stop(struct service *s);
+/* A controller says that it leads, in this epoch of the quorum. */
+void service_follow_told(struct service *s, int32_t leader, int32_t epoch);
 
 void service_member_leader_changed(struct service *s); /* the controllers have another leader than before */
 void service_member_start(struct service *s);

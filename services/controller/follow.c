@@ -154,6 +154,7 @@ void follow_on_call(void *ctx, struct rpc *rpc)
         reply_error(q, rpc, m->from_offset < 0 ? KERR_OFFSET_OUT_OF_RANGE : KERR_NOT_LEADER_OR_FOLLOWER);
         return;
     }
+    watching_heard(q, rpc);
     controller_followed(q->controller, (int32_t)from->role, from->id, from->incarnation, m->from_offset - 1);
     quorum_record(q);
     if (m->from_offset > end) {

@@ -20,6 +20,7 @@ void heartbeat_on_call(void *ctx, struct rpc *rpc)
     struct quorum *q = ctx;
     if (quorum_refuses(q, rpc))
         return;
+    watching_heard(q, rpc);
     const Karst__Bus__HeartbeatRequest *m = rpc_call(rpc)->heartbeat;
     struct controller_heartbeat h = {
         .role = m->role,

@@ -3,12 +3,13 @@
  * Started by   karst up, or anybody: karst-controller --config FILE --id NODE.ID. One a data directory; several are one
  * quorum (libs/kraft/kraft.h).
  * Peers        every service calls the one that leads: Register, Heartbeat, Follow, and Kafka's requests that front
- * ends and the txn service pass on. Controllers call each other: Quorum. Keeps DIR/__cluster_metadata-0, in Kafka's
- * formats: log, snapshots, quorum-state; and RUN_DIR/controller-ID.quorum for karst status. Signals      SIGTERM,
- * SIGINT: a leader resigns, parked calls are answered, the log is flushed and closed, goodbye; a second one: at once,
- * as kill -9. Shutdown     resign -> followers -> answers -> log -> bus. A crash      loses nothing that was answered:
- * an answer leaves when a majority of the voters has flushed its records. Services keep working on the images they
- * have, and follow the next leader; sessions start anew with it, so that nobody is fenced for the time it was away.
+ * ends and the txn service pass on. Controllers call each other: Quorum; and all they know: Ping. Keeps
+ * DIR/__cluster_metadata-0, in Kafka's formats: log, snapshots, quorum-state; and RUN_DIR/controller-ID.quorum for
+ * karst status. Signals      SIGTERM, SIGINT: a leader resigns, parked calls are answered, the log is flushed and
+ * closed, goodbye; a second one: at once, as kill -9. Shutdown     resign -> followers -> answers -> log -> bus. A
+ * crash      loses nothing that was answered: an answer leaves when a majority of the voters has flushed its records.
+ * Services keep working on the images they have, and follow the next leader; sessions start anew with it, so that
+ * nobody is fenced for the time it was away.
  *
  * A turn: the bus delivers requests, the core decides them one by one on an image that is ahead of the disk ->
  * LOOP_COMMIT: one write and one flush for all of them; once they are committed (alone: at once) the image is
@@ -34,6 +35,7 @@ static void serve(struct quorum *q)
     bus_serve(q->bus, KARST__BUS__CALL__BODY_HEARTBEAT, heartbeat_on_call, q);
     bus_serve(q->bus, KARST__BUS__CALL__BODY_FOLLOW, follow_on_call, q);
     bus_serve(q->bus, KARST__BUS__CALL__BODY_QUORUM, quorum_on_call, q);
+    bus_serve(q->bus, KARST__BUS__CALL__BODY_PING, ping_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_CREATE_TOPICS, create_topics_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_DELETE_TOPICS, delete_topics_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_CREATE_PARTITIONS, create_partitions_on_call, q);
@@ -70,6 +72,7 @@ int main(int argc, char **argv)
     }
     quorum_deactivate(&q);
     quorum_end_calls(&q);
+    watching_stop(&q);
     quorum_close(&q);
     q.service = service_close(q.service);
     return status;

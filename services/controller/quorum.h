@@ -5,6 +5,7 @@
 
 #include "libs/bus/bus.h"
 #include "libs/controller/controller.h"
+#include "libs/controller/presence.h"
 #include "libs/kraft/kraft.h"
 #include "libs/kraft/store.h"
 #include "libs/service/service.h"
@@ -58,6 +59,8 @@ struct quorum {
     int64_t last_base; /* the offset of its first record */
     struct loop_timer *tick;
     int64_t snapshot_due_wall_ms;
+    struct presence *presence; /* NULL: karst.session.silence.ms says no */
+    struct loop_timer *watch_timer;
     bool failed, ended; /* ended: what still comes from the bus means nothing */
 };
 
@@ -105,6 +108,13 @@ void quorum_tick(void *ctx);
 void quorum_fail(struct quorum *q, const char *action, int error);
 void quorum_activate(struct quorum *q);
 void quorum_deactivate(struct quorum *q);
+
+/* watching.c */
+void ping_on_call(void *ctx, struct rpc *rpc);                /* bus request Ping, of another controller */
+void watching_update(struct quorum *q);                       /* the committed image has changed */
+void watching_tell_all(struct quorum *q);                     /* this process decides from now on */
+void watching_heard(struct quorum *q, const struct rpc *rpc); /* a sign of life of who sent it */
+void watching_stop(struct quorum *q);
 
 /* One a file, named after it. */
 void register_on_call(void *ctx, struct rpc *rpc);

@@ -82,6 +82,7 @@ void register_on_call(void *ctx, struct rpc *rpc)
     struct quorum *q = ctx;
     if (quorum_refuses(q, rpc))
         return;
+    watching_heard(q, rpc);
     const Karst__Bus__RegisterRequest *m = rpc_call(rpc)->register_;
     const Karst__Bus__Peer *from = rpc_from(rpc);
     struct controller_registration r;

@@ -234,6 +234,7 @@ void quorum_publish(struct quorum *q)
         return;
     }
     service_publish_image(q->service, q->committed);
+    watching_update(q);
     answer_waiting(q);
     keep_last(q, base);
     follow_wake(q);
@@ -284,5 +285,6 @@ void quorum_activate(struct quorum *q)
     log_info("leader of the metadata quorum in epoch %d, log from %" PRId64 " to %" PRId64, kraft_epoch(q->kraft),
              kraft_store_start(q->store), kraft_store_end(q->store));
     q->tick = loop_timer_start(q->loop, 1, 60000, quorum_tick, q);
+    watching_tell_all(q);
     quorum_record(q);
 }

@@ -29,6 +29,8 @@ Test(kind, each_has_its_lane_and_senders)
     cr_assert_not(MAY(APPEND, STORAGE) || MAY(APPEND, CONTROLLER));
     cr_assert(MAY(QUORUM, CONTROLLER));
     cr_assert_not(MAY(QUORUM, FRONTEND));
+    cr_assert(MAY(PING, CONTROLLER));
+    cr_assert_not(MAY(PING, STORAGE));
     cr_assert_null(link_kind_of(KIND(_NOT_SET), 0));
 }
 
@@ -36,6 +38,6 @@ Test(kind, a_role_listens_where_it_is_called)
 {
     cr_assert_eq(link_kind_lanes_served(ROLE(STORAGE)), 1u << LANE(CONTROL) | 1u << LANE(REPLICA) | 1u << LANE(BULK));
     cr_assert_eq(link_kind_lanes_served(ROLE(CONTROLLER)), 1u << LANE(CONTROL));
-    cr_assert_eq(link_kind_lanes_served(ROLE(GROUP)), 1u << LANE(COORDINATOR));
-    cr_assert_eq(link_kind_lanes_served(ROLE(FRONTEND)), 0);
+    cr_assert_eq(link_kind_lanes_served(ROLE(GROUP)), 1u << LANE(CONTROL) | 1u << LANE(COORDINATOR));
+    cr_assert_eq(link_kind_lanes_served(ROLE(FRONTEND)), 1u << LANE(CONTROL));
 }

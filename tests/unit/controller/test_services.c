@@ -76,6 +76,37 @@ Test(services, session_timeout_fences)
     cr_assert_eq(help_take(&h), 0);
 }
 
+static bool end_session(int32_t role, int32_t id, uint64_t incarnation)
+{
+    bool ended = controller_end_session(h.c, role, id, incarnation);
+    help_take(&h);
+    return ended;
+}
+
+/* Evidence ends a session at once, where another of the role works. */
+Test(services, evidence_fences)
+{
+    int64_t epoch = help_storage(&h, 1, 11, -1);
+    help_create(&h, "t", 1, 1);
+    cr_assert_not(end_session(STORAGE, 1, 11)); /* nobody would lead */
+    help_storage(&h, 2, 21, -1);
+    cr_assert_not(end_session(STORAGE, 1, 10)); /* of a former life */
+    cr_assert_not(end_session(STORAGE, 3, 11));
+    expect_leader("t", 1, 0, 1, 0, 0);
+    cr_assert(end_session(STORAGE, 1, 11));
+    cr_assert(image_broker(controller_image(h.c), 1)->fenced);
+    cr_assert_null(image_service(controller_image(h.c), STORAGE, 1));
+    expect_leader("t", -1, 1, 0, 1, 1);
+    cr_assert_not(end_session(STORAGE, 1, 11));
+    cr_assert_not(end_session(STORAGE, 2, 21)); /* the last one that works */
+    struct controller_heartbeat beat = {
+        .role = STORAGE, .id = 1, .incarnation = 11, .epoch = epoch, .metadata_offset = 1000};
+    struct controller_heartbeat_answer a;
+    cr_assert_eq(controller_heartbeat(h.c, &beat, h.now_ms, &a), KERR_BROKER_ID_NOT_REGISTERED);
+    help_storage(&h, 1, 11, -1);
+    expect_leader("t", 1, 2, 1, 0, 0);
+}
+
 /* Clients know the addresses of front ends: these outlive 30 s of silence, also behind an orderly stop. */
 Test(services, front_end_is_waited_for)
 {

@@ -206,6 +206,28 @@ Test(kraft, three_voters_elect_by_pre_vote)
     kraft_free(k);
 }
 
+/* The owner knows that the leader is dead: a pre-vote at once, and none for another node. */
+Test(kraft, a_lost_leader_is_not_waited_for)
+{
+    struct kraft_options o;
+    struct kraft *k = one_of_three(&o);
+    struct kraft_message begin = {.kind = KRAFT_BEGIN_EPOCH,
+                                  .from = 2,
+                                  .epoch = 1,
+                                  .leader = 2,
+                                  .from_directory = o.voters.voter[1].directory_id};
+    kraft_step(k, &(struct kraft_event){.kind = KRAFT_REQUEST, .id = 1, .message = &begin, .now_ms = 1000});
+    cr_assert(kraft_role(k) == KRAFT_FOLLOWER && kraft_leader(k) == 2);
+    kraft_step(k, &(struct kraft_event){.kind = KRAFT_LOST, .node = 3, .now_ms = 1001});
+    cr_assert_eq(kraft_role(k), KRAFT_FOLLOWER);
+    struct kraft_action pre =
+        vote_of(kraft_step(k, &(struct kraft_event){.kind = KRAFT_LOST, .node = 2, .now_ms = 1002}));
+    cr_assert(pre.message.pre_vote && pre.message.epoch == 1 && kraft_role(k) == KRAFT_PROSPECTIVE);
+    kraft_step(k, &(struct kraft_event){.kind = KRAFT_LOST, .node = 2, .now_ms = 1003});
+    cr_assert_eq(kraft_role(k), KRAFT_PROSPECTIVE);
+    kraft_free(k);
+}
+
 static struct kraft_message ask_vote(struct kraft *k, struct kraft_message m, bool *ret_saved)
 {
     m.kind = KRAFT_VOTE;

@@ -1,0 +1,185 @@
+"""A process that is dead, or stands still, is found out by evidence: sessions of a minute, which no test waits for, and the load goes on."""
+import contextlib
+import os
+import signal
+import time
+
+import confluent_kafka
+import confluent_kafka.admin
+import pytest
+
+import harness
+from harness import wait_until
+from test_kill import PARTITIONS, Load, check_contents
+
+NODES = (1, 2, 3)
+CONFIG = {"broker.session.timeout.ms": "60000", "replica.lag.time.max.ms": "60000"}
+SESSION_S = 60
+
+
+class Constellation:
+    """Three storage nodes, some controllers, two front ends, and a load that never stops."""
+
+    def __init__(self, folder, controllers=3):
+        self.cluster = harness.Karst(folder, storage=3, controllers=controllers, frontends=2, config=CONFIG)
+        self.cluster.start()
+        self.supervisor = parent(self.cluster.process("storage", 1)["pid"])
+        admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": self.cluster.address})
+        topic = confluent_kafka.admin.NewTopic("load", PARTITIONS, replication_factor=3, config={"min.insync.replicas": "2"})
+        admin.create_topics([topic], request_timeout=20)["load"].result()
+        self.load = Load(self.cluster, "load")
+        self.load.start()
+        wait_until(lambda: sum(map(len, self.load.acked)) > 200, 30, "the load")
+
+    def partitions(self):
+        answer = self.cluster.ask("Metadata", 9, {"Topics": [{"Name": "load"}]})["Topics"][0]
+        return {p["PartitionIndex"]: p for p in answer["Partitions"]}
+
+    def epochs(self):
+        return {i: (p["LeaderId"], p["LeaderEpoch"]) for i, p in self.partitions().items()}
+
+    def leader(self):
+        return self.partitions()[0]["LeaderId"]
+
+    def is_whole(self):
+        return all(sorted(p["IsrNodes"]) == list(NODES) for p in self.partitions().values()) and self.cluster.is_whole()
+
+    def controller(self):
+        return next(q["id"] for q in self.cluster.whole_status()["quorum"] if q["role"] == "leader")
+
+    def pid(self, role, number):
+        return self.cluster.process(role, number)["pid"]
+
+    def goes_on(self, what):
+        """Something new is acknowledged in every partition."""
+        before = [len(a) for a in self.load.acked]
+        wait_until(lambda: all(len(a) > b for a, b in zip(self.load.acked, before)), SESSION_S / 2, f"acknowledgements in each partition: {what}")
+
+    def nobody_leads(self, *nodes):
+        return all(p["LeaderId"] in NODES and p["LeaderId"] not in nodes and not set(nodes) & set(p["IsrNodes"])
+                   for p in self.partitions().values())
+
+    def check(self):
+        """Everything that was acknowledged is there, once and in order."""
+        self.load.stopping.set()
+        self.load.join(90)
+        assert self.load.left == 0 and not self.load.errors, (self.load.left, self.load.errors[:5])
+        check_contents(self.cluster, self.load)
+
+    def close(self):
+        self.load.stopping.set()
+        self.load.join(90)
+        self.cluster.stop()
+        with open(os.path.join(self.cluster.last_run_dir, "karst.log"), encoding="utf-8", errors="replace") as f:
+            bugs = [line for line in f if any(word in line for word in ("BUG at", "Sanitizer", "runtime error"))]
+        self.cluster.close()
+        assert not bugs, bugs
+
+
+def parent(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
+        return int(f.read().rsplit(")", 1)[1].split()[1])
+
+
+@contextlib.contextmanager
+def stopped(*pids):
+    """They stand still inside the block."""
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture
+def three(own_folder):
+    c = Constellation(own_folder)
+    yield c
+    c.close()
+
+
+@pytest.fixture
+def one_controller(own_folder):
+    c = Constellation(own_folder, controllers=1)
+    yield c
+    c.close()
+
+
+def test_a_frozen_leader_is_replaced_and_comes_back(three):
+    victim = three.leader()
+    began = time.monotonic()
+    with stopped(three.pid("storage", victim)):
+        wait_until(lambda: three.nobody_leads(victim), SESSION_S / 2, "other leaders, and an ISR without it")
+        three.goes_on("the leader stands still")
+        assert time.monotonic() - began < SESSION_S  # so no session has timed out yet
+    wait_until(three.is_whole, SESSION_S, "all replicas in sync again")
+    three.check()
+
+
+def test_a_frozen_follower_leaves_the_isr(three):
+    """acks=all waits for it until then: replica.lag.time.max.ms is a minute as well."""
+    leader = three.leader()
+    victim = leader % 3 + 1
+    with stopped(three.pid("storage", victim)):
+        wait_until(lambda: three.nobody_leads(victim), SESSION_S / 2, "an ISR without it")
+        three.goes_on("a follower stands still")
+    wait_until(three.is_whole, SESSION_S, "all replicas in sync again")
+    three.check()
+
+
+def test_a_dead_leader_is_replaced(three):
+    """The supervisor, which would start it again, stands still: on another machine nobody is there to do it."""
+    victim = three.leader()
+    pid = three.pid("storage", victim)
+    with stopped(three.supervisor):
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: three.nobody_leads(victim), SESSION_S / 2, "other leaders")
+        three.goes_on("the leader is dead")
+    wait_until(three.is_whole, SESSION_S, "the next life in sync")
+    three.check()
+
+
+@pytest.mark.parametrize("dies", [True, False], ids=["killed", "frozen"])
+def test_controller_and_leader_go_at_once(three, dies):
+    """As when their machine goes: the next controller knows from the beginning that the storage node is gone, too."""
+    controller, victim = three.controller(), three.leader()
+    pids = three.pid("controller", controller), three.pid("storage", victim)
+    with stopped(three.supervisor, *([] if dies else pids)):
+        for pid in pids if dies else []:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: three.nobody_leads(victim), SESSION_S / 2, "other leaders")
+        three.goes_on("controller and leader are gone")
+    wait_until(three.is_whole, SESSION_S, "all again")
+    three.check()
+
+
+def test_a_short_pause_is_no_evidence(three):
+    """Half a second is nothing, of whomever."""
+    before = three.epochs()
+    pids = [three.pid("storage", three.leader()), three.pid("controller", three.controller())]
+    longest = 0
+    for pid in pids * 2:
+        began = time.monotonic()
+        with stopped(pid):
+            time.sleep(0.5)
+        longest = max(longest, time.monotonic() - began)
+        three.goes_on("after a short pause")
+    assert three.epochs() == before or longest > 1.2, longest
+    three.check()
+
+
+def test_a_pause_of_the_controller_fences_nobody(one_controller):
+    """It was not there to hear them: that is no silence of theirs."""
+    before = one_controller.epochs()
+    with stopped(one_controller.pid("controller", 1)):
+        one_controller.goes_on("the controller stands still")
+        time.sleep(4)
+        one_controller.goes_on("the controller stands still")
+    made = confluent_kafka.admin.AdminClient({"bootstrap.servers": one_controller.cluster.address})
+    made.create_topics([confluent_kafka.admin.NewTopic("after", 1, 1)], request_timeout=20)["after"].result()
+    one_controller.goes_on("the controller is back")
+    assert one_controller.epochs() == before
+    one_controller.check()
