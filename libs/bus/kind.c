@@ -18,7 +18,7 @@ static const struct kind register_service = {LANE(CONTROL), EVERYBODY, 1, BUS_RE
 static const struct kind heartbeat = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_PURE, false, false, false, false};
 static const struct kind follow = {LANE(CONTROL), EVERYBODY, 1, BUS_RETRY_PURE, true, false, false, false};
 static const struct kind quorum = {LANE(CONTROL), ROLE(CONTROLLER), 1, BUS_RETRY_PURE, true, false, false, false};
-static const struct kind ping = {LANE(CONTROL), ROLE(CONTROLLER), 1, BUS_RETRY_PURE, false, false, false, false};
+static const struct kind ping = {LANE(CONTROL), ROLE(CONTROLLER), 2, BUS_RETRY_PURE, false, false, false, false};
 
 /* Kafka's requests: those of coordinators on their lane, all others are cold and go on the control lane. */
 enum { KEY_JOIN_GROUP = 11, KEY_SYNC_GROUP = 14 };

@@ -3,7 +3,7 @@
  * speak the highest that both know.
  *
  *   1  the first
- *   2  a session's first messages alone name its ends; AddRaftVoter and RemoveRaftVoter */
+ *   2  a session's first messages alone name its ends; AddRaftVoter and RemoveRaftVoter; Ping */
 #ifndef KARST_BUS_VERSION_H
 #define KARST_BUS_VERSION_H
 

@@ -137,6 +137,8 @@ void presence_ended(struct presence *w, struct presence_life life, enum presence
     p->asked = false;
     p->unreachable = end == PRESENCE_UNREACHABLE ? p->unreachable + 1 : 0;
     p->rest_ms = PRESENCE_TICK_MS; /* without an answer it is asked again soon */
+    if (end == PRESENCE_MUTE)
+        p->known = false;
     if (end != PRESENCE_ANSWERED)
         return;
     p->known = true;

@@ -39,6 +39,7 @@ enum presence_end {
     PRESENCE_ANSWERED,
     PRESENCE_UNANSWERED,  /* it may have been asked */
     PRESENCE_UNREACHABLE, /* nobody was there to be asked */
+    PRESENCE_MUTE,        /* it, or the cluster, is of a release that is not asked: like one who never answered */
 };
 
 enum presence_why { PRESENCE_GONE_UNREACHABLE, PRESENCE_GONE_SILENT };

@@ -27,7 +27,7 @@ struct ping {
     struct presence_life life;
 };
 
-/* Whatever comes back, a release that knows no Ping included, was said by somebody who is alive. */
+/* Whatever else comes back was said by somebody who is alive. */
 static enum presence_end end_of(Karst__Bus__Outcome outcome)
 {
     switch (outcome) {
@@ -35,9 +35,9 @@ static enum presence_end end_of(Karst__Bus__Outcome outcome)
     case KARST__BUS__OUTCOME__OUTCOME_UNKNOWN:
     case KARST__BUS__OUTCOME__OUTCOME_TIMEOUT:
     case KARST__BUS__OUTCOME__OUTCOME_CANCELLED: return PRESENCE_UNANSWERED;
+    case KARST__BUS__OUTCOME__OUTCOME_UNSUPPORTED: return PRESENCE_MUTE;
     case KARST__BUS__OUTCOME__OUTCOME_OK:
     case KARST__BUS__OUTCOME__OUTCOME_EXPIRED:
-    case KARST__BUS__OUTCOME__OUTCOME_UNSUPPORTED:
     case KARST__BUS__OUTCOME__OUTCOME_MALFORMED:
     case KARST__BUS__OUTCOME__OUTCOME_OVERLOADED:
     case _KARST__BUS__OUTCOME_IS_INT_SIZE: break;

@@ -119,6 +119,15 @@ Test(presence, who_never_answered_is_not_found_gone)
     cr_assert_eq(run(60000, one, PRESENCE_UNANSWERED, &why).role, 0);
 }
 
+Test(presence, who_is_not_asked_any_more_is_not_found_gone)
+{
+    run(1000, nobody, PRESENCE_ANSWERED, &why);
+    run(PRESENCE_EVERY_MS, one, PRESENCE_MUTE, &why);
+    cr_assert_eq(run(60000, one, PRESENCE_UNREACHABLE, &why).role, 0);
+    run(1000, nobody, PRESENCE_ANSWERED, &why);
+    cr_assert(same(run(2 * SILENCE_MS, one, PRESENCE_UNANSWERED, &why), one));
+}
+
 /* I1: found gone, and it still speaks: it has to answer before it counts again. */
 Test(presence, who_cannot_be_asked_does_not_come_and_go)
 {
