@@ -215,10 +215,15 @@ static bool is_assigned(const struct storage *s, const struct image_partition *p
     return false;
 }
 
+/* Until this life's registration is in the image, nothing is led or followed: a leader epoch of before is the former
+ * life's, whose log a power cut may have shortened. Other records at the same offsets, in the same epoch, nobody could
+ * tell from those that a follower has. The registration ends that epoch. */
 static void set_leader(struct replica *r, const struct image_partition *p)
 {
     bool changed = r->leader != p->leader || r->leader_epoch != p->leader_epoch;
     r->known = true;
+    if (!service_is_ready(r->storage->service))
+        return;
     r->leader = p->leader;
     r->leader_epoch = p->leader_epoch;
     if (log_failed(r->log) != 0)
@@ -556,24 +561,27 @@ void replicas_on_image(void *ctx, const struct image *old_image, const struct im
     image_release(was);
 }
 
-static void make_missing(void *ctx, const struct image_topic *t)
+static void take_up(void *ctx, const struct image_topic *t)
 {
     struct storage *s = ctx;
     for (int32_t i = 0; i < t->partition_count; i++) {
         const struct image_partition *p = image_partition(t, i);
-        if (is_assigned(s, p) && replica_find(s, t->id, i) == NULL && !s->offline)
+        struct replica *r = is_assigned(s, p) ? replica_find(s, t->id, i) : NULL;
+        if (r != NULL)
+            set_leader(r, p);
+        else if (is_assigned(s, p) && !s->offline)
             open_or_make(s, t, p, false);
     }
 }
 
-/* The first image may be older than the last life's: what is stray, and what is missing, is known when this life's
- * registration is in the image. */
+/* The first image may be older than the last life's: who leads, what is stray, and what is missing, is known when this
+ * life's registration is in the image. */
 void replicas_on_ready(void *ctx)
 {
     struct storage *s = ctx;
     set_strays_aside(s);
     s->made_now = 0;
     if (!s->drained)
-        image_each_topic(s->image, make_missing, s);
+        image_each_topic(s->image, take_up, s);
     futures_on_ready(s);
 }

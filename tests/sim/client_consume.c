@@ -57,6 +57,7 @@ static void take_record(struct consumer *k, int32_t partition, const struct reco
         sim_fail(k->sim, "partition %d, offset %lld: record %llu of producer %d comes after %lld", partition,
                  (long long)record->offset, (unsigned long long)s.number, s.producer,
                  (long long)k->next_number[s.producer] - 1);
+    clients_check_committed(k->clients, partition, record->offset, "given out");
     if ((size_t)r->position == r->room)
         r->seen = xrealloc(r->seen, (r->room = r->room * 2 + 256) * sizeof *r->seen);
     r->seen[r->position++] = s;

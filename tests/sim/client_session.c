@@ -183,7 +183,7 @@ static void create(struct session_client *k)
     kafka_create_topics_request_creatable_topic_init(&t);
     t.name = SLICE_OF(TOPIC);
     t.num_partitions = PARTITIONS;
-    t.replication_factor = 1;
+    t.replication_factor = k->clients->replicas;
     q.topics = &t;
     q.topics_count = 1;
     q.timeout_ms = 5000;

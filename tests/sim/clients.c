@@ -6,6 +6,7 @@
 #include "libs/base/kafka_error.h"
 #include "tests/sim/cluster.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 bool client_may_retry(int16_t error)
@@ -16,6 +17,18 @@ bool client_may_retry(int16_t error)
 uint16_t client_port(struct clients *c)
 {
     return cluster_port(sim_chance(c->sim, 400) ? 1 : 1 + (int32_t)sim_below(c->sim, (uint64_t)c->frontends));
+}
+
+void clients_check_committed(const struct clients *c, int32_t partition, int64_t offset, const char *what)
+{
+    char folder[32];
+    if (c->committed == NULL)
+        return;
+    snprintf(folder, sizeof folder, CLIENTS_TOPIC "-%d", partition);
+    int64_t end = replicawatch_committed(c->committed, folder);
+    if (end >= 0 && offset >= end)
+        sim_fail(c->sim, "offset %lld of %s was %s, and only what is below %lld is committed", (long long)offset,
+                 folder, what, (long long)end);
 }
 
 /* ---- values ---- */
@@ -114,13 +127,14 @@ static void admin_tick(void *ctx)
 
 /* ---- all of them ---- */
 
-struct clients *clients_new(struct sim *s, struct tcp *t, int frontends, int16_t replicas)
+struct clients *clients_new(struct sim *s, struct tcp *t, const struct clients_options *o)
 {
     struct clients *c = xcalloc(1, sizeof *c);
     c->sim = s;
     c->tcp = t;
-    c->frontends = frontends;
-    c->replicas = replicas;
+    c->frontends = o->frontends;
+    c->replicas = o->replicas;
+    c->committed = o->committed;
     c->compacted = sim_seed(s) % 2 == 0;
     c->admin = kclient_new(t, s, "admin");
     c->admin_event = sim_at(s, 0, admin_tick, c);
@@ -132,6 +146,8 @@ struct clients *clients_new(struct sim *s, struct tcp *t, int frontends, int16_t
     c->session = session_client_new(c);
     for (int32_t i = 0; i < CLIENTS_MEMBERS; i++)
         c->members[i] = member_new(c, i);
+    if (o->moved > 0)
+        c->mover = mover_new(c, o->moved);
     return c;
 }
 
@@ -147,6 +163,7 @@ struct clients *clients_free(struct clients *c)
     session_client_free(c->session);
     for (int32_t i = 0; i < CLIENTS_MEMBERS; i++)
         member_free(c->members[i]);
+    mover_free(c->mover);
     generations_free(c->generations);
     free(c);
     return NULL;

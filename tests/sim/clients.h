@@ -8,16 +8,24 @@
  * generation, and each member gets what that leader gave it auditor     reads again what was read, in large pieces, and
  * deletes what is old: every byte is what was sent     session
  * client     reads many partitions by a fetch session, and writes to them: it is told of every acknowledged record
+ *   mover       moves partitions between storage nodes, and elects preferred leaders
  *
  * clients_check, at the end: every acknowledged record was read at its acknowledged offset, every record once. */
 #ifndef KARST_TESTS_SIM_CLIENTS_H
 #define KARST_TESTS_SIM_CLIENTS_H
 
 #include "tests/sim/kclient.h"
+#include "tests/sim/replicawatch.h"
 
 struct clients;
 
-NODISCARD struct clients *clients_new(struct sim *s, struct tcp *t, int frontends, int16_t replicas);
+struct clients_options {
+    int frontends;
+    int16_t replicas; /* of each partition */
+    int moved;        /* between so many storage nodes partitions are moved; 0: they stay where they are */
+    const struct replicawatch *committed; /* NULL: nobody knows */
+};
+NODISCARD struct clients *clients_new(struct sim *s, struct tcp *t, const struct clients_options *o);
 struct clients *clients_free(struct clients *c);
 /* Nothing new is begun: what is open is finished. */
 void clients_finish(struct clients *c);
@@ -48,6 +56,7 @@ struct auditor;
 struct committer;
 struct session_client;
 struct member;
+struct mover;
 struct generations;
 
 struct clients {
@@ -57,8 +66,9 @@ struct clients {
     struct kclient *admin;
     bool has_topic;
     int frontends;
-    int16_t replicas; /* of each partition */
-    bool compacted;   /* the topic is, and its segments are small */
+    int16_t replicas;                     /* of each partition */
+    bool compacted;                       /* the topic is, and its segments are small */
+    const struct replicawatch *committed; /* NULL: nobody knows */
     uint64_t admin_event;
     struct producer *producers[CLIENTS_PRODUCERS];
     struct consumer *consumer;
@@ -66,6 +76,7 @@ struct clients {
     struct committer *committer;
     struct session_client *session;
     struct member *members[CLIENTS_MEMBERS];
+    struct mover *mover; /* NULL: none */
     struct generations *generations;
 };
 
@@ -101,6 +112,12 @@ struct member *member_new(struct clients *c, int32_t index);
 struct member *member_free(struct member *m);
 bool member_is_done(const struct member *m);
 struct generations *generations_free(struct generations *g);
+
+struct mover *mover_new(struct clients *c, int32_t storages);
+struct mover *mover_free(struct mover *m); /* takes NULL, returns NULL */
+
+/* A record at that offset of the clients' topic was acknowledged, or given out: it must be committed. */
+void clients_check_committed(const struct clients *c, int32_t partition, int64_t offset, const char *what);
 
 /* One of the front ends. */
 uint16_t client_port(struct clients *c);

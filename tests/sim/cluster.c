@@ -159,6 +159,7 @@ struct cluster *cluster_new(struct sim *s, const struct cluster_options *o)
     struct cluster *c = xcalloc(1, sizeof *c);
     c->sim = s;
     c->restart_ms = o->restart_ms;
+    c->durable = o->durable;
     /* What the producers chose, or one codec for all: then most batches are compressed anew on the slow pool. */
     static const char *const compressions[] = {"producer", "producer", "lz4", "zstd", "uncompressed"};
     const char *compression = compressions[sim_below(s, COUNTOF(compressions))];

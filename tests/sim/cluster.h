@@ -5,6 +5,7 @@
 #define KARST_TESTS_SIM_CLUSTER_H
 
 #include "tests/sim/kclient.h"
+#include "tests/sim/metawatch.h"
 
 struct cluster;
 
@@ -45,7 +46,7 @@ void cluster_watch_lives(struct cluster *c, cluster_life_fn *fn, void *ctx);
 /* ---- what happens to it (cluster_faults.c) ---- */
 
 void cluster_power_cut(struct cluster *c);
-/* One of the machines. */
+/* One of the machines; a storage node's only where every record is flushed. */
 void cluster_power_cut_one(struct cluster *c);
 /* kill -9 of one of the programs. */
 void cluster_kill_one(struct cluster *c);
@@ -69,7 +70,8 @@ void cluster_heal(struct cluster *c);
 
 /* Some time after that, without clients: nothing that is shared is held for ever. */
 void cluster_check(struct cluster *c);
-/* And all replicas of the folder (TOPIC-PARTITION, not compacted) have the same bytes, as far back as all have them. */
-void cluster_check_replicas(struct cluster *c, const char *folder);
+/* And all replicas p of the folder (TOPIC-PARTITION, not compacted) have the same bytes, as far back as all have them.
+ */
+void cluster_check_replicas(struct cluster *c, const char *folder, const struct seen_partition *p);
 
 #endif

@@ -30,6 +30,8 @@ void cluster_power_cut(struct cluster *c)
 void cluster_power_cut_one(struct cluster *c)
 {
     struct node *n = any(c);
+    if (n->role == CLUSTER_STORAGE && !c->durable)
+        return;
     sim_cover("power cut of one machine");
     sim_note(c->sim, "power cut of %s", n->name);
     cut_power(n);

@@ -30,6 +30,7 @@ struct cluster {
     int node_count;
     int count[CLUSTER_ROLES];
     uint64_t restart_ms;
+    bool durable;
     cluster_life_fn *watch;
     void *watch_ctx;
     bool healed;

@@ -47,14 +47,17 @@ static void read_log(struct node *n, const char *folder, struct buf *out)
 }
 
 /* They may begin at other offsets, and roll at others, but end at the same. */
-void cluster_check_replicas(struct cluster *c, const char *folder)
+void cluster_check_replicas(struct cluster *c, const char *folder, const struct seen_partition *p)
 {
     struct buf first = {0};
     const struct node *who = NULL;
     for (int i = 0; i < c->node_count; i++) {
         struct node *n = &c->nodes[i];
         struct buf b = {0};
-        if (n->role != CLUSTER_STORAGE)
+        bool keeps = false;
+        for (int k = 0; k < p->replica_count; k++)
+            keeps |= p->replicas[k] == n->id;
+        if (n->role != CLUSTER_STORAGE || !keeps)
             continue;
         read_log(n, folder, &b);
         size_t common = MIN(b.size, first.size);

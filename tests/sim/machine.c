@@ -184,6 +184,11 @@ const char *process_name(const struct process *p)
     return p->name;
 }
 
+uint64_t process_life(const struct process *p)
+{
+    return p->number;
+}
+
 void *process_ctx(const struct process *p)
 {
     return p->ctx;

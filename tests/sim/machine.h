@@ -63,6 +63,8 @@ struct loop *process_loop(struct process *p);
 struct machine *process_machine(struct process *p);
 struct disk *process_disk(struct process *p);
 const char *process_name(const struct process *p);
+/* Another one for each process that ever was on the machine. */
+uint64_t process_life(const struct process *p);
 void *process_ctx(const struct process *p); /* of on_death */
 /* Where it runs: what machine_cut cuts. 0 at first. */
 enum { PLACES_MAX = 32 };

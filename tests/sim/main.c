@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-static const struct sim_world *const worlds[] = {&world_log,    &world_clean,   &world_bus,     &world_kraft,
-                                                 &world_quorum, &world_cluster, &world_replicas};
+static const struct sim_world *const worlds[] = {&world_log,    &world_clean,   &world_bus,      &world_kraft,
+                                                 &world_quorum, &world_cluster, &world_replicas, &world_whole};
 
 enum { STEPS = 3000, CHECK_STEPS = 600, CHECK_SEEDS = 20 };
 

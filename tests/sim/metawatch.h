@@ -48,6 +48,19 @@ struct seen_topic {
 /* NULL: there never was one. */
 const struct seen_topic *metawatch_topic(const struct metawatch *w, const char *name);
 
+enum { SEEN_REPLICAS_MAX = 8 };
+struct seen_partition {
+    int32_t leader, leader_epoch; /* leader -1: none */
+    int32_t replicas[SEEN_REPLICAS_MAX], isr[SEEN_REPLICAS_MAX];
+    int replica_count, isr_count;
+    bool moving; /* a reassignment is under way */
+};
+/* NULL: there is none. */
+const struct seen_partition *metawatch_partition(const struct metawatch *w, const char *topic, int32_t partition);
+bool seen_partition_in_sync(const struct seen_partition *p, int32_t id);
+int metawatch_moving(const struct metawatch *w);  /* partitions */
+int metawatch_lacking(const struct metawatch *w); /* partitions whose ISR lacks a replica */
+
 struct seen_broker {
     int32_t id;
     int64_t epoch;

@@ -32,7 +32,8 @@ struct partition_key {
 
 struct partition_seen {
     struct partition_key key;
-    int32_t leader, leader_epoch, partition_epoch;
+    struct seen_partition partition;
+    int32_t partition_epoch;
     uint64_t content;
     bool could_be_led;
     UT_hash_handle hh;

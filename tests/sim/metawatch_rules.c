@@ -88,6 +88,23 @@ static void check_leader(struct metawatch *w, const char *name, struct partition
     }
 }
 
+static int seen_ids(int32_t *to, const int32_t *from, int32_t count)
+{
+    ASSERT(count <= SEEN_REPLICAS_MAX);
+    for (int32_t i = 0; i < count; i++)
+        to[i] = from[i];
+    return count;
+}
+
+static struct seen_partition seen(const struct image_partition *p)
+{
+    struct seen_partition s = {.leader = p->leader, .leader_epoch = p->leader_epoch};
+    s.replica_count = seen_ids(s.replicas, p->replicas, p->replica_count);
+    s.isr_count = seen_ids(s.isr, p->isr, p->isr_count);
+    s.moving = p->adding_count > 0 || p->removing_count > 0;
+    return s;
+}
+
 static void keep_partition(struct looking *l, const char *name, struct partition_key key,
                            const struct image_partition *p)
 {
@@ -99,16 +116,15 @@ static void keep_partition(struct looking *l, const char *name, struct partition
         known = xcalloc(1, sizeof *known);
         known->key = key;
         HASH_ADD(hh, w->partitions, key, sizeof key, known);
-    } else if (p->leader_epoch < known->leader_epoch || p->partition_epoch < known->partition_epoch) {
+    } else if (p->leader_epoch < known->partition.leader_epoch || p->partition_epoch < known->partition_epoch) {
         sim_fail(w->sim, "%s-%d goes back from leader epoch %d, partition epoch %d to %d, %d", name, p->partition,
-                 known->leader_epoch, known->partition_epoch, p->leader_epoch, p->partition_epoch);
+                 known->partition.leader_epoch, known->partition_epoch, p->leader_epoch, p->partition_epoch);
     } else if (content != known->content && p->partition_epoch == known->partition_epoch) {
         sim_fail(w->sim, "%s-%d changes within partition epoch %d", name, p->partition, p->partition_epoch);
-    } else if (p->leader != known->leader && p->leader_epoch == known->leader_epoch) {
+    } else if (p->leader != known->partition.leader && p->leader_epoch == known->partition.leader_epoch) {
         sim_fail(w->sim, "%s-%d gets another leader within leader epoch %d", name, p->partition, p->leader_epoch);
     }
-    known->leader = p->leader;
-    known->leader_epoch = p->leader_epoch;
+    known->partition = seen(p);
     known->partition_epoch = p->partition_epoch;
     known->content = content;
     known->could_be_led = false;
@@ -357,8 +373,44 @@ int metawatch_leaderless(const struct metawatch *w)
 {
     int count = 0;
     for (const struct partition_seen *p = w->partitions; p != NULL; p = p->hh.next)
-        count += p->leader < 0;
+        count += p->partition.leader < 0;
     return count;
+}
+
+int metawatch_moving(const struct metawatch *w)
+{
+    int count = 0;
+    for (const struct partition_seen *p = w->partitions; p != NULL; p = p->hh.next)
+        count += p->partition.moving;
+    return count;
+}
+
+int metawatch_lacking(const struct metawatch *w)
+{
+    int count = 0;
+    for (const struct partition_seen *p = w->partitions; p != NULL; p = p->hh.next)
+        count += p->partition.isr_count < p->partition.replica_count;
+    return count;
+}
+
+const struct seen_partition *metawatch_partition(const struct metawatch *w, const char *topic, int32_t partition)
+{
+    struct topic_seen *t;
+    struct partition_seen *p = NULL;
+    struct partition_key key;
+    HASH_FIND(by_name, w->topic_names, topic, strlen(topic), t);
+    if (t == NULL)
+        return NULL;
+    memset(&key, 0, sizeof key);
+    memcpy(key.topic_id, t->id, sizeof key.topic_id);
+    key.partition = partition;
+    HASH_FIND(hh, w->partitions, &key, sizeof key, p);
+    return p ? &p->partition : NULL;
+}
+
+bool seen_partition_in_sync(const struct seen_partition *p, int32_t id)
+{
+    return has(p->isr, p->isr_count, id);
 }
 
 int metawatch_stuck(const struct metawatch *w)

@@ -18,7 +18,7 @@ struct sim_world {
     uint64_t check_more; /* seeds that a check runs once, behind those that it runs twice */
 };
 extern const struct sim_world world_log, world_clean, world_bus, world_kraft, world_quorum, world_cluster,
-    world_replicas;
+    world_replicas, world_whole;
 
 NODISCARD struct sim *sim_new(uint64_t seed, bool verbose);
 struct sim *sim_free(struct sim *s); /* takes NULL, returns NULL */

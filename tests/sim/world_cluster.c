@@ -1,111 +1,220 @@
 /* world_cluster.c - clients of a whole constellation whose programs die, stop, lose their connections and, when every
- * record is flushed, their power.
+ * record is flushed, their power; in three sizes: one of most, three of what keeps something, and any number of all
+ * under every fault there is (whole).
  *
- * Promises: see clients.h. When nothing fails any more everything that clients want is done within HEALED_MS. */
+ * Promises: see clients.h, metawatch.h, replicawatch.h and watch.h. When nothing fails any more everything that clients
+ * want is done within HEALED_MS. */
 #include "tests/sim/clients.h"
 #include "tests/sim/cluster.h"
 #include "tests/sim/metawatch.h"
+#include "tests/sim/replicawatch.h"
 #include "tests/sim/watch.h"
 
-enum { HEALED_MS = 60000, STEP_MS = 50, QUIET_MS = 40000 };
+#include <stdio.h>
 
-static void step(struct sim *s, struct cluster *c, uint64_t power_cuts, uint64_t cuts)
+enum { HEALED_MS = 60000, WHOLE_HEALED_MS = 120000, STEP_MS = 50, WHOLE_STEP_MS = 150, QUIET_MS = 40000 };
+
+/* Of each fault, per thousand steps. */
+struct rates {
+    uint64_t kills, stops, stalls, fills, errors, cuts, clocks, power_one, power_all;
+};
+
+struct shape {
+    struct cluster_options options;
+    struct rates rates;
+    uint64_t step_ms, healed_ms;
+    bool moves; /* partitions, between storage nodes */
+};
+
+struct world {
+    struct sim *sim;
+    const struct shape *shape;
+    struct cluster *cluster;
+    struct clients *clients;
+    struct watch *watch;
+    struct metawatch *meta;
+    struct replicawatch *replicas;
+};
+
+/* ---- faults ---- */
+
+static void step(struct world *w)
 {
-    if (sim_chance(s, cuts))
-        cluster_cut(c);
-    if (sim_chance(s, cuts / 4))
-        cluster_jump_clock(c);
-    if (sim_chance(s, 2))
-        cluster_kill_one(c);
-    if (sim_chance(s, 1))
-        cluster_stop_one(c);
-    if (sim_chance(s, 1))
-        cluster_fill_disk(c);
-    if (sim_chance(s, 1))
-        cluster_stall_one(c);
-    if (sim_chance(s, power_cuts))
-        cluster_power_cut(c);
-    sim_until(s, sim_now_ms(s) + sim_below(s, STEP_MS));
+    const struct rates *r = &w->shape->rates;
+    const struct {
+        uint64_t rate;
+        void (*fault)(struct cluster *c);
+    } faults[] = {
+        {r->cuts, cluster_cut},         {r->clocks, cluster_jump_clock},       {r->kills, cluster_kill_one},
+        {r->stops, cluster_stop_one},   {r->fills, cluster_fill_disk},         {r->errors, cluster_fail_disk},
+        {r->stalls, cluster_stall_one}, {r->power_one, cluster_power_cut_one}, {r->power_all, cluster_power_cut}};
+    for (size_t i = 0; i < COUNTOF(faults); i++)
+        if (sim_chance(w->sim, faults[i].rate))
+            faults[i].fault(w->cluster);
+    sim_until(w->sim, sim_now_ms(w->sim) + sim_below(w->sim, w->shape->step_ms));
+    replicawatch_check(w->replicas);
 }
 
-static struct cluster_options mix(struct sim *s)
+/* ---- the end ---- */
+
+static bool is_done(const struct world *w)
 {
-    return (struct cluster_options){.faults = cluster_some_faults(s),
-                                    .client_breaks = cluster_one_of(s, (const uint64_t[]){0, 2, 2, 20}),
-                                    .restart_ms = 1500,
-                                    .config = "",
-                                    .shares = sim_chance(s, 500),
-                                    .durable = sim_chance(s, 500)};
+    return clients_are_done(w->clients) && watch_is_done(w->watch) && metawatch_moving(w->meta) == 0;
 }
 
-static void until_done(struct sim *s, const struct clients *clients, const struct watch *watch)
+static void until_done(struct world *w)
 {
-    uint64_t until = sim_now_ms(s) + HEALED_MS;
-    while (sim_now_ms(s) < until && (!clients_are_done(clients) || !watch_is_done(watch)))
-        sim_until(s, sim_now_ms(s) + 100);
+    uint64_t until = sim_now_ms(w->sim) + w->shape->healed_ms;
+    while (sim_now_ms(w->sim) < until && !is_done(w)) {
+        sim_until(w->sim, sim_now_ms(w->sim) + 100);
+        replicawatch_check(w->replicas);
+    }
 }
 
 /* Readers go on, and are told of what is written after it. */
-static void stop_cleanly(struct sim *s, struct cluster *c, struct clients *clients, const struct watch *watch)
+static void stop_cleanly(struct world *w)
 {
     for (int i = 0; i < 3; i++) {
-        clients_go_on(clients);
-        sim_until(s, sim_now_ms(s) + sim_below(s, 2000));
-        cluster_stop_storage(c);
-        until_done(s, clients, watch);
-        clients_check(clients);
+        clients_go_on(w->clients);
+        sim_until(w->sim, sim_now_ms(w->sim) + sim_below(w->sim, 2000));
+        cluster_stop_storage(w->cluster);
+        until_done(w);
+        clients_check(w->clients);
     }
 }
 
-static void run_shape(struct sim *s, uint64_t steps, struct cluster_options o, uint64_t cuts)
+static void check_replicas(struct world *w)
 {
-    sim_note(s, o.shares ? "memory and files are shared" : "nothing is shared");
-    uint64_t power_cuts = o.durable ? cluster_one_of(s, (const uint64_t[]){0, 1, 1, 10}) : 0; /* per thousand steps */
-    struct metawatch *meta = metawatch_new(s);
-    struct cluster *c = cluster_new(s, &o);
-    cluster_watch_lives(c, metawatch_life, meta);
-    int replicas = MIN(o.count[CLUSTER_STORAGE], 3);
-    struct clients *clients = clients_new(s, cluster_tcp(c), o.count[CLUSTER_FRONTEND], (int16_t)replicas);
-    struct watch *watch = watch_new(cluster_machine(c), o.count[CLUSTER_CONTROLLER]);
-    for (uint64_t i = 0; i < steps; i++)
-        step(s, c, power_cuts, cuts);
-    cluster_heal(c);
-    clients_finish(clients);
-    until_done(s, clients, watch);
-    clients_check(clients);
-    bool compacted = clients->compacted;
-    stop_cleanly(s, c, clients, watch);
-    watch_check(watch);
-    watch_free(watch);
-    clients_free(clients);
-    sim_until(s, sim_now_ms(s) + QUIET_MS);
-    cluster_check(c);
-    if (replicas > 1 && !compacted) {
-        cluster_check_replicas(c, "orders-0");
-        cluster_check_replicas(c, "orders-1");
+    for (int32_t i = 0; i < CLIENTS_PARTITIONS; i++) {
+        char folder[32];
+        snprintf(folder, sizeof folder, CLIENTS_TOPIC "-%d", i);
+        const struct seen_partition *p = metawatch_partition(w->meta, CLIENTS_TOPIC, i);
+        if (p->moving || p->isr_count < p->replica_count)
+            sim_fail(w->sim, "of %d replicas of %s %d are in sync%s, and nothing fails", p->replica_count, folder,
+                     p->isr_count, p->moving ? ", it is being moved" : "");
+        cluster_check_replicas(w->cluster, folder, p);
     }
-    cluster_free(c);
-    metawatch_free(meta);
+}
+
+static void end(struct world *w)
+{
+    cluster_heal(w->cluster);
+    clients_finish(w->clients);
+    until_done(w);
+    clients_check(w->clients);
+    bool compacted = w->clients->compacted;
+    stop_cleanly(w);
+    watch_check(w->watch);
+    watch_free(w->watch);
+    clients_free(w->clients);
+    sim_until(w->sim, sim_now_ms(w->sim) + QUIET_MS);
+    replicawatch_check(w->replicas);
+    cluster_check(w->cluster);
+    if (cluster_count(w->cluster, CLUSTER_STORAGE) > 1 && !compacted)
+        check_replicas(w);
+}
+
+/* ---- a run ---- */
+
+static void on_life(void *ctx, struct process *p, bool starts)
+{
+    struct world *w = ctx;
+    metawatch_life(w->meta, p, starts);
+    replicawatch_life(w->replicas, p);
+}
+
+static void run_shape(struct sim *s, uint64_t steps, const struct shape *shape)
+{
+    const struct cluster_options *o = &shape->options;
+    struct world w = {.sim = s, .shape = shape};
+    sim_note(s, o->shares ? "memory and files are shared" : "nothing is shared");
+    w.meta = metawatch_new(s);
+    w.replicas = replicawatch_new(s, w.meta);
+    w.cluster = cluster_new(s, o);
+    cluster_watch_lives(w.cluster, on_life, &w);
+    struct clients_options clients = {.frontends = o->count[CLUSTER_FRONTEND],
+                                      .replicas = (int16_t)MIN(o->count[CLUSTER_STORAGE], 3),
+                                      .moved = shape->moves ? o->count[CLUSTER_STORAGE] : 0,
+                                      .committed = w.replicas};
+    w.clients = clients_new(s, cluster_tcp(w.cluster), &clients);
+    w.watch = watch_new(cluster_machine(w.cluster), o->count[CLUSTER_CONTROLLER]);
+    for (uint64_t i = 0; i < steps; i++)
+        step(&w);
+    end(&w);
+    cluster_free(w.cluster);
+    replicawatch_free(w.replicas);
+    metawatch_free(w.meta);
+}
+
+/* ---- shapes ---- */
+
+static struct shape mix(struct sim *s, const int count[CLUSTER_ROLES])
+{
+    struct shape shape = {.options = {.faults = cluster_some_faults(s),
+                                      .client_breaks = cluster_one_of(s, (const uint64_t[]){0, 2, 2, 20}),
+                                      .restart_ms = 1500,
+                                      .config = "",
+                                      .shares = sim_chance(s, 500),
+                                      .durable = sim_chance(s, 500)},
+                          .rates = {.kills = 2, .stops = 1, .stalls = 1, .fills = 1},
+                          .step_ms = STEP_MS,
+                          .healed_ms = HEALED_MS};
+    memcpy(shape.options.count, count, sizeof shape.options.count);
+    if (shape.options.durable)
+        shape.rates.power_all = cluster_one_of(s, (const uint64_t[]){0, 1, 1, 10});
+    return shape;
 }
 
 static void run(struct sim *s, uint64_t steps)
 {
-    struct cluster_options o = mix(s);
-    const int count[CLUSTER_ROLES] = {1, 1, 2, 2, 1};
-    memcpy(o.count, count, sizeof count);
-    run_shape(s, steps, o, 0);
+    struct shape shape = mix(s, (const int[CLUSTER_ROLES]){1, 1, 2, 2, 1});
+    run_shape(s, steps, &shape);
 }
 
 /* Three of everything that keeps something; a record is there when two have it. */
 static void run_replicas(struct sim *s, uint64_t steps)
 {
-    struct cluster_options o = mix(s);
-    const int count[CLUSTER_ROLES] = {3, 3, 1 + (int)sim_below(s, 3), 2, 1};
-    memcpy(o.count, count, sizeof count);
-    o.config = "default.replication.factor=3\nmin.insync.replicas=2\noffsets.topic.replication.factor=3\n";
-    o.restart_ms = sim_chance(s, 500) ? 20000 : 1500; /* with and without the end of a session */
-    run_shape(s, steps, o, o.shares ? 0 : cluster_one_of(s, (const uint64_t[]){0, 5, 20, 40}));
+    struct shape shape = mix(s, (const int[CLUSTER_ROLES]){3, 3, 1 + (int)sim_below(s, 3), 2, 1});
+    shape.options.config = "default.replication.factor=3\nmin.insync.replicas=2\noffsets.topic.replication.factor=3\n";
+    shape.options.restart_ms = sim_chance(s, 500) ? 20000 : 1500; /* with and without the end of a session */
+    shape.rates.cuts = shape.options.shares ? 0 : cluster_one_of(s, (const uint64_t[]){0, 5, 20, 40});
+    shape.rates.clocks = shape.rates.cuts / 4;
+    run_shape(s, steps, &shape);
+}
+
+/* Any number of everything, and every fault. */
+static void run_whole(struct sim *s, uint64_t steps)
+{
+    static const int controllers[] = {1, 2, 3, 3, 3, 5}, storages[] = {1, 2, 3, 3, 4, 5, 7};
+    static const char *const replicas[] = {
+        "", "default.replication.factor=2\nmin.insync.replicas=2\noffsets.topic.replication.factor=2\n",
+        "default.replication.factor=3\nmin.insync.replicas=2\noffsets.topic.replication.factor=3\n"};
+    const int count[CLUSTER_ROLES] = {controllers[sim_below(s, COUNTOF(controllers))],
+                                      storages[sim_below(s, COUNTOF(storages))], 1 + (int)sim_below(s, 3),
+                                      1 + (int)sim_below(s, 2), 1};
+    struct shape shape = mix(s, count);
+    char config[300];
+    snprintf(config, sizeof config, "%s%s", replicas[MIN(count[CLUSTER_STORAGE], 3) - 1],
+             sim_chance(s, 500) ? "metadata.log.max.record.bytes.between.snapshots=20000\n" : "");
+    shape.options.config = config;
+    shape.options.restart_ms = (const uint64_t[]){1500, 1500, 20000, 30000}[sim_below(s, 4)];
+    shape.rates = (struct rates){.kills = cluster_one_of(s, (const uint64_t[]){0, 3, 10, 20}),
+                                 .stops = cluster_one_of(s, (const uint64_t[]){0, 2, 2, 5}),
+                                 .stalls = cluster_one_of(s, (const uint64_t[]){0, 2, 5, 10}),
+                                 .fills = cluster_one_of(s, (const uint64_t[]){0, 1, 1, 5}),
+                                 .errors = cluster_one_of(s, (const uint64_t[]){0, 0, 1, 3}),
+                                 .cuts = cluster_one_of(s, (const uint64_t[]){0, 5, 10, 40}),
+                                 .clocks = cluster_one_of(s, (const uint64_t[]){0, 0, 2, 10}),
+                                 .power_one = cluster_one_of(s, (const uint64_t[]){0, 0, 3, 10}),
+                                 .power_all = shape.rates.power_all};
+    if (shape.options.shares)
+        shape.rates.cuts = 0;
+    shape.step_ms = WHOLE_STEP_MS;
+    shape.healed_ms = WHOLE_HEALED_MS;
+    shape.moves = sim_chance(s, 600);
+    run_shape(s, steps, &shape);
 }
 
 const struct sim_world world_cluster = {"cluster", run, 0};
 const struct sim_world world_replicas = {"replicas", run_replicas, 0};
+const struct sim_world world_whole = {"whole", run_whole, 0};

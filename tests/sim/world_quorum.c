@@ -146,6 +146,7 @@ static struct cluster_options mix(struct world *w)
                                     .count = {[CLUSTER_CONTROLLER] = controllers[sim_below(s, COUNTOF(controllers))],
                                               [CLUSTER_STORAGE] = storages[sim_below(s, COUNTOF(storages))]},
                                     .restart_ms = 30000,
+                                    .durable = true, /* there are no records */
                                     .config = sim_chance(s, 500)
                                                   ? "metadata.log.max.record.bytes.between.snapshots=20000\n"
                                                     "default.replication.factor=1\n"
