@@ -339,7 +339,7 @@ def acceptance(name, tests, env=None):
 
 
 def step_acceptance():
-    if build("release"):
+    if build("release") and build("release", ["before"]):  # the programs as the release before, for test_rolling_upgrade.py
         acceptance("acceptance", ["tests/acceptance"])
 
 

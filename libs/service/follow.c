@@ -84,6 +84,8 @@ void service_publish_image(struct service *s, struct image *image)
     run_waiters(s);
     if (s->joined)
         service_member_image_changed(s);
+    else if (old == NULL) /* a controller that knows what is committed */
+        service_notify_ready();
     image_release(old);
 }
 

@@ -38,6 +38,7 @@ static void check_ready(struct service *s)
     heartbeat(s); /* tells how far our image is: a storage node leads nothing before */
     if (s->options.on_ready != NULL)
         s->options.on_ready(s->options.ctx);
+    service_notify_ready();
 }
 
 void service_member_image_changed(struct service *s)

@@ -68,6 +68,8 @@ void service_member_drain(struct service *s); /* tells the controller that we ar
 bool service_member_is_told(const struct service *s);
 void service_member_stop(struct service *s);
 
+void service_notify_ready(void); /* whoever started us, if they want to know */
+
 void service_stop_when_told(struct service *s);
 void service_left(void *ctx); /* the service may go, or has waited long enough for that: drains */
 

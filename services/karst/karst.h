@@ -25,6 +25,11 @@ int up_main(const struct up_options *o);
 int status_main(const char *data, bool json);
 int down_main(const char *data);
 int format_main(const struct up_options *o);
+/* process: "ROLE-ID", "ROLE" where there is one of it, NULL: all, one after the other. bin: the folder of the program
+ * from now on, NULL: where it is. */
+int restart_main(const char *data, const char *process, const char *bin);
+
+#define CONTROL_SOCKET "control" /* in the run folder: control.c */
 
 /* "HOST:PORT", "[::1]:9092": 0 or -EINVAL. host has 256 bytes. */
 NODISCARD int endpoint_parse(const char *text, char *ret_host, uint16_t *ret_port);
@@ -89,7 +94,7 @@ enum { STATE_PROCESSES_MAX = 2 + CONTROLLERS_MAX + STORAGE_MAX + FRONTENDS_MAX }
 
 struct state_process {
     char role[16], state[16], endpoint[256];
-    int id, pid, restarts;
+    int id, pid, restarts, bus_version; /* bus_version: the highest that it speaks; 0: it does not serve yet */
 };
 struct state {
     int supervisor; /* process id */
@@ -98,6 +103,8 @@ struct state {
 };
 NODISCARD int state_write(const char *run_dir, const struct state *s);
 NODISCARD int state_read(const char *run_dir, struct state *ret_state);
+/* The running constellation of a data directory, or -ENOENT. With 0 the caller frees *ret_run_dir. */
+NODISCARD int state_find(const char *data, struct state *ret_state, char **ret_run_dir);
 
 /* ------------------------------------------------------------------------------------------------------- nodes.c
  * Several controllers and storage nodes on one machine: the first of either is the node's own, the others have folders

@@ -28,6 +28,9 @@ static const char usage[] =
     "      makes new, empty folders in log.dirs of FILE directories of the cluster on DIR, which does not run\n"
     "  karst status --data DIR [--json]\n"
     "      shows its processes; exit status 3 when none runs on DIR\n"
+    "  karst restart [ROLE-ID] --data DIR [--bin FOLDER]\n"
+    "      restarts a process, or all, one after the other, and waits until it serves and has caught up;\n"
+    "      its program is from now on that in FOLDER: so a release is replaced by the next, or taken back\n"
     "  karst down --data DIR\n"
     "      stops it in order, and returns when it has stopped\n"
     "  karst version\n"
@@ -41,6 +44,7 @@ static int wrong_usage(const char *what, const char *argument)
 
 struct arguments {
     struct up_options up;
+    const char *bin, *process;
     bool json;
 };
 
@@ -55,15 +59,12 @@ static int count_of(const char *text, int max)
 /* NULL-terminated getopt of all commands; which of them a command takes is checked in `allowed`. */
 static int parse(int argc, char **argv, const char *allowed, struct arguments *ret)
 {
-    static const struct option options[] = {{"data", required_argument, NULL, 'D'},
-                                            {"listen", required_argument, NULL, 'l'},
-                                            {"config", required_argument, NULL, 'c'},
-                                            {"detach", no_argument, NULL, 'd'},
-                                            {"controllers", required_argument, NULL, 'n'},
-                                            {"storage", required_argument, NULL, 's'},
-                                            {"frontends", required_argument, NULL, 'f'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"data", required_argument, NULL, 'D'},        {"listen", required_argument, NULL, 'l'},
+        {"config", required_argument, NULL, 'c'},      {"detach", no_argument, NULL, 'd'},
+        {"controllers", required_argument, NULL, 'n'}, {"storage", required_argument, NULL, 's'},
+        {"frontends", required_argument, NULL, 'f'},   {"json", no_argument, NULL, 'j'},
+        {"bin", required_argument, NULL, 'b'},         {NULL, 0, NULL, 0}};
     int option;
     opterr = 0;
     while ((option = getopt_long(argc, argv, "d", options, NULL)) != -1) {
@@ -90,8 +91,11 @@ static int parse(int argc, char **argv, const char *allowed, struct arguments *r
                 return wrong_usage("--frontends takes a number from 1 to 8, not", optarg);
             break;
         case 'j': ret->json = true; break;
+        case 'b': ret->bin = optarg; break;
         }
     }
+    if (optind < argc && strchr(allowed, 'P') != NULL)
+        ret->process = argv[optind++];
     if (optind < argc)
         return wrong_usage("does not understand", argv[optind]);
     if (ret->up.data == NULL || *ret->up.data == 0)
@@ -118,6 +122,8 @@ int main(int argc, char **argv)
         return (r = parse(argc - 1, argv + 1, "Dc", &a)) ? r : format_main(&a.up);
     if (!strcmp(command, "status"))
         return (r = parse(argc - 1, argv + 1, "Dj", &a)) ? r : status_main(a.up.data, a.json);
+    if (!strcmp(command, "restart"))
+        return (r = parse(argc - 1, argv + 1, "DbP", &a)) ? r : restart_main(a.up.data, a.process, a.bin);
     if (!strcmp(command, "down"))
         return (r = parse(argc - 1, argv + 1, "D", &a)) ? r : down_main(a.up.data);
     return wrong_usage("has no command", command);

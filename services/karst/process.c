@@ -18,6 +18,7 @@ void process_init(struct process *p, struct supervisor *s, const char *role, int
 {
     *p = (struct process){.supervisor = s, .role = role, .id = id, .stop_stage = stop_stage, .state = PROCESS_WAITING};
     snprintf(p->label, sizeof(p->label), "%s", role);
+    p->bin = xstrdup(s->bin);
     uv_timer_init(&s->loop, &p->retry);
     p->retry.data = p;
 }
@@ -31,6 +32,7 @@ void process_signal(struct process *p, int signal_number)
 void process_close(struct process *p)
 {
     uv_close((uv_handle_t *)&p->retry, NULL);
+    free(TAKE_PTR(p->bin));
 }
 
 static void on_retry(uv_timer_t *timer)
@@ -86,17 +88,12 @@ static void leave_down(struct process *p, const char *how, int64_t exit_status)
     supervisor_changed(s);
 }
 
-static void die(struct process *p, int64_t exit_status, int signal_number)
+static void die(struct process *p, int64_t exit_status, const char *how)
 {
     struct supervisor *s = p->supervisor;
     uint64_t now = uv_now(&s->loop);
-    char how[64];
     p->quick = now - p->started_ms < QUICK_MS ? p->quick + 1 : 1;
     p->deaths_ms[p->deaths++ % PROCESS_DEATHS_MAX] = now;
-    if (signal_number)
-        snprintf(how, sizeof(how), "was ended by signal %d", signal_number);
-    else
-        snprintf(how, sizeof(how), "ended with status %lld", (long long)exit_status);
     p->was_down = p->was_down && now - p->started_ms < PROCESS_DEATHS_WINDOW_MS;
     if (p->was_down || is_hopeless(p, exit_status)) {
         leave_down(p, how, exit_status);
@@ -121,17 +118,21 @@ static void on_ended(uv_process_t *handle, int64_t exit_status, int signal_numbe
 {
     struct process *p = handle->data;
     bool wanted = p->state == PROCESS_STOPPING;
+    char how[64];
+    if (signal_number)
+        snprintf(how, sizeof(how), "was ended by signal %d", signal_number);
+    else
+        snprintf(how, sizeof(how), "ended with status %lld", (long long)exit_status);
     p->handle = NULL;
     uv_close((uv_handle_t *)handle, on_closed);
     uv_update_time(&p->supervisor->loop);
     if (p->supervisor->stage >= 0) {
         if (!wanted || exit_status != 0 || signal_number != 0)
-            supervisor_say(p->supervisor, LOG_WARN, "%s ended with status %lld, signal %d while stopping", p->label,
-                           (long long)exit_status, signal_number);
+            supervisor_say(p->supervisor, LOG_WARN, "%s %s while stopping", p->label, how);
         p->state = PROCESS_STOPPED;
         supervisor_process_ended(p->supervisor);
-    } else {
-        die(p, exit_status, signal_number);
+    } else if (!control_ended(p->supervisor->control, p, how)) {
+        die(p, exit_status, how);
     }
     supervisor_changed(p->supervisor);
 }
@@ -144,7 +145,7 @@ static int spawn(struct process *p, int *ret_read_fd)
     char id[16];
     if (pipe2(fds, O_CLOEXEC) != 0)
         return -errno;
-    char *program = xasprintf("%s/karst-%s", s->bin, p->role);
+    char *program = xasprintf("%s/karst-%s", p->bin, p->role);
     char *config = nodes_config(s->options->config, s->options->run_dir, p->role, p->id);
     snprintf(id, sizeof(id), "%d", p->id);
     char *arguments[] = {program, "--config", config, "--id", id, NULL};
@@ -179,17 +180,24 @@ static int spawn(struct process *p, int *ret_read_fd)
     return r;
 }
 
-void process_start(struct process *p)
+bool process_try(struct process *p)
 {
     struct supervisor *s = p->supervisor;
     int fd = -1;
     ASSERT(p->handle == NULL);
     p->started_ms = uv_now(&s->loop);
-    if (spawn(p, &fd) != 0) {
-        leave_down(p, "does not start", STATUS_FAILED);
-        return;
-    }
+    p->ready = false;
+    p->bus_version = 0;
+    if (spawn(p, &fd) != 0)
+        return false;
     p->state = PROCESS_RUNNING;
     output_follow(s->sink, &s->loop, p->label, fd);
     supervisor_changed(s);
+    return true;
+}
+
+void process_start(struct process *p)
+{
+    if (!process_try(p))
+        leave_down(p, "does not start", STATUS_FAILED);
 }

@@ -14,7 +14,8 @@ int state_write(const char *run_dir, const struct state *s)
     buf_printf(&b, "%d\n", s->supervisor);
     for (size_t i = 0; i < s->count; i++) {
         const struct state_process *p = &s->processes[i];
-        buf_printf(&b, "%s\t%d\t%d\t%s\t%d\t%s\n", p->role, p->id, p->pid, p->state, p->restarts, p->endpoint);
+        buf_printf(&b, "%s\t%d\t%d\t%s\t%d\t%d\t%s\n", p->role, p->id, p->pid, p->state, p->restarts, p->bus_version,
+                   p->endpoint);
     }
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     ssize_t n = fd < 0 ? -1 : write(fd, b.data, b.size);
@@ -38,15 +39,31 @@ int state_read(const char *run_dir, struct state *ret_state)
     *ret_state = (struct state){0};
     if (f && fscanf(f, "%d", &ret_state->supervisor) != 1)
         r = -EBADMSG;
-    for (int n = 6; r == 0 && ret_state->count < STATE_PROCESSES_MAX; ret_state->count++) {
+    for (int n = 7; r == 0 && ret_state->count < STATE_PROCESSES_MAX; ret_state->count++) {
         struct state_process *p = &ret_state->processes[ret_state->count];
-        n = fscanf(f, "%15s %d %d %15s %d %255s", p->role, &p->id, &p->pid, p->state, &p->restarts, p->endpoint);
-        if (n != 6 && n != EOF)
+        n = fscanf(f, "%15s %d %d %15s %d %d %255s", p->role, &p->id, &p->pid, p->state, &p->restarts, &p->bus_version,
+                   p->endpoint);
+        if (n != 7 && n != EOF)
             r = -EBADMSG;
-        if (n != 6)
+        if (n != 7)
             break;
     }
     if (f)
         fclose(f);
+    return r;
+}
+
+int state_find(const char *data, struct state *ret_state, char **ret_run_dir)
+{
+    char *real = realpath(data, NULL), *run_dir;
+    int r = real ? rundir_find(real, &run_dir) : -ENOENT;
+    free(real);
+    if (r)
+        return r;
+    r = state_read(run_dir, ret_state);
+    if (r)
+        free(run_dir);
+    else
+        *ret_run_dir = run_dir;
     return r;
 }

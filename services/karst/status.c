@@ -10,22 +10,6 @@
 
 enum { DOWN_WAIT_MS = 120000 };
 
-/* The running constellation of a data directory, or -ENOENT. With 0 the caller frees *ret_run_dir. */
-static int find(const char *data, struct state *ret_state, char **ret_run_dir)
-{
-    char *real = realpath(data, NULL), *run_dir;
-    int r = real ? rundir_find(real, &run_dir) : -ENOENT;
-    free(real);
-    if (r)
-        return r;
-    r = state_read(run_dir, ret_state);
-    if (r)
-        free(run_dir);
-    else
-        *ret_run_dir = run_dir;
-    return r;
-}
-
 /* Proportional set size: what the process costs, shared pages counted by share. 0 when it is gone. */
 static long long memory_bytes(int pid)
 {
@@ -80,8 +64,8 @@ static void print_json(const struct state *s, const char *run_dir)
             printf("%d", p->pid);
         else
             printf("null");
-        printf(",\"state\":\"%s\",\"endpoint\":\"%s\",\"restarts\":%d,\"memory_bytes\":%lld}", p->state, p->endpoint,
-               p->restarts, memory_bytes(p->pid));
+        printf(",\"state\":\"%s\",\"endpoint\":\"%s\",\"restarts\":%d,\"bus_version\":%d,\"memory_bytes\":%lld}",
+               p->state, p->endpoint, p->restarts, p->bus_version, memory_bytes(p->pid));
     }
     printf("]");
     if (s) {
@@ -94,17 +78,21 @@ static void print_json(const struct state *s, const char *run_dir)
 static void print_table(const struct state *s, const char *run_dir)
 {
     long long all = 0;
-    printf("%-11s %3s %8s %-9s %8s %9s  %s\n", "ROLE", "ID", "PID", "STATE", "RESTARTS", "MEMORY", "ENDPOINT");
+    printf("%-11s %3s %8s %-9s %8s %3s %9s  %s\n", "ROLE", "ID", "PID", "STATE", "RESTARTS", "BUS", "MEMORY",
+           "ENDPOINT");
     for (size_t i = 0; i < s->count; i++) {
         const struct state_process *p = &s->processes[i];
         long long bytes = memory_bytes(p->pid);
+        char bus[12] = "-";
+        if (p->bus_version > 0)
+            snprintf(bus, sizeof(bus), "%d", p->bus_version);
         all += bytes;
-        printf("%-11s %3d %8d %-9s %8d %5.1f MiB  %s\n", p->role, p->id, p->pid, p->state, p->restarts,
+        printf("%-11s %3d %8d %-9s %8d %3s %5.1f MiB  %s\n", p->role, p->id, p->pid, p->state, p->restarts, bus,
                (double)bytes / 1048576, p->endpoint);
     }
-    printf("%-11s %3s %8d %-9s %8s %5.1f MiB\n", "karst up", "", s->supervisor, "running", "",
+    printf("%-11s %3s %8d %-9s %8s %3s %5.1f MiB\n", "karst up", "", s->supervisor, "running", "", "",
            (double)memory_bytes(s->supervisor) / 1048576);
-    printf("all %37s %5.1f MiB\n", "", (double)(all + memory_bytes(s->supervisor)) / 1048576);
+    printf("all %41s %5.1f MiB\n", "", (double)(all + memory_bytes(s->supervisor)) / 1048576);
     print_quorum(run_dir, s, false);
     directories_print(run_dir, s, false);
 }
@@ -119,7 +107,7 @@ int status_main(const char *data, bool json)
 {
     struct state s;
     char *run_dir = NULL;
-    int r = find(data, &s, &run_dir);
+    int r = state_find(data, &s, &run_dir);
     if (r == -ENOENT) {
         if (json)
             print_json(NULL, NULL);
@@ -141,7 +129,7 @@ int down_main(const char *data)
 {
     struct state s;
     char *run_dir = NULL;
-    int r = find(data, &s, &run_dir);
+    int r = state_find(data, &s, &run_dir);
     free(run_dir);
     if (r == -ENOENT)
         return say_none(data);

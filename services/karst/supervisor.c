@@ -59,6 +59,7 @@ void supervisor_changed(struct supervisor *s)
         to->id = p->id;
         to->pid = p->handle ? p->handle->pid : 0;
         to->restarts = p->restarts;
+        to->bus_version = p->bus_version;
     }
     int r = state_write(s->options->run_dir, &all);
     if (r)
@@ -90,17 +91,21 @@ static void on_stage_late(uv_timer_t *timer)
     }
 }
 
+uint64_t process_stop_ms(const struct process *p)
+{
+    return strcmp(p->role, "storage") == 0 ? STORAGE_STAGE_MS : STAGE_MS;
+}
+
 /* Ends the processes of the stage; true when there was one. */
 static bool stop_stage(struct supervisor *s)
 {
     bool any = false;
-    uint64_t ms = STAGE_MS;
+    uint64_t ms = 0;
     for (size_t i = 0; i < s->count; i++) {
         struct process *p = &s->processes[i];
         if (p->stop_stage != s->stage)
             continue;
-        if (strcmp(p->role, "storage") == 0)
-            ms = STORAGE_STAGE_MS;
+        ms = MAX(ms, process_stop_ms(p));
         uv_timer_stop(&p->retry);
         if (p->handle && p->state == PROCESS_RUNNING) {
             p->state = PROCESS_STOPPING;
@@ -135,6 +140,8 @@ static void stop(struct supervisor *s, int status)
     s->stage = 0;
     s->status = status;
     probe_stop(TAKE_PTR(s->probe));
+    control_stop(TAKE_PTR(s->control));
+    ready_stop(TAKE_PTR(s->ready_socket));
     for (int i = 0; i < s->options->nodes.frontends; i++) /* else clients would be let in and never answered */
         ports_close(&s->options->ports[i]);
     advance(s);
@@ -262,6 +269,8 @@ static void start(struct supervisor *s)
     uv_timer_start(&s->stage_timer, on_slow_start, SLOW_START_MS, 0);
     snprintf(parent, sizeof(parent), "%d", getpid());
     setenv("KARST_PARENT_PID", parent, 1);
+    s->ready_socket = ready_start(s);
+    s->control = control_start(s);
     add_all(s);
     for (size_t i = 0; i < s->count && s->stage < 0; i++)
         process_start(&s->processes[i]);

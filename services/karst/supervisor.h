@@ -5,6 +5,7 @@
  *                                                                       supervisor gives up
  *   down --DOWN_RETRY_MS--> running
  *                              running --the supervisor stops it--> stopping --it ended--> stopped
+ *                              running --karst restart--> stopping --it ended--> running (control.c)
  */
 #ifndef KARST_KARST_SUPERVISOR_H
 #define KARST_KARST_SUPERVISOR_H
@@ -24,7 +25,10 @@ struct process {
     const char *role;
     char label[24];     /* in the log: the role, and the id when there are several of it */
     int id, stop_stage; /* stages stop one after the other, the lowest first */
+    char *bin;          /* the folder of its program */
     enum process_state state;
+    bool ready;           /* this life has said that it serves */
+    int bus_version;      /* and what it speaks; 0: not said */
     uv_process_t *handle; /* NULL: no process */
     uv_timer_t retry;
     uint64_t started_ms, deaths_ms[PROCESS_DEATHS_MAX];
@@ -37,7 +41,9 @@ struct process {
 struct supervisor {
     uv_loop_t loop;
     struct supervisor_options *options;
-    char *bin; /* the folder of the programs */
+    char *bin; /* the folder of our program, and at first of the others */
+    struct control *control;
+    struct ready *ready_socket;
     struct process processes[STATE_PROCESSES_MAX];
     size_t count;
     uv_signal_t signals[3];
@@ -53,11 +59,26 @@ struct supervisor {
 /* process.c: starting, dying, back-off. */
 void process_init(struct process *p, struct supervisor *s, const char *role, int id, int stop_stage);
 void process_start(struct process *p);
+NODISCARD bool process_try(struct process *p);             /* the same; false: it does not start, and nothing is done */
 bool process_has_twin(const struct process *p);            /* another of its role runs, or will soon */
 void process_signal(struct process *p, int signal_number); /* nothing when there is no process */
 void process_close(struct process *p);                     /* its timer; the process has ended */
 
+/* control.c: `karst restart`. */
+struct control;
+NODISCARD struct control *control_start(struct supervisor *s);
+void control_stop(struct control *c); /* frees it, later; takes NULL */
+/* A process has ended so (while nothing is stopped). True: it was to be replaced, and another has been started. */
+bool control_ended(struct control *c, struct process *p, const char *how);
+void control_ready(struct control *c, struct process *p); /* it serves */
+
+/* ready.c: what processes say of themselves. */
+struct ready;
+NODISCARD struct ready *ready_start(struct supervisor *s); /* NULL, after a line in the log: nobody will be heard */
+void ready_stop(struct ready *r);                          /* frees it, later; takes NULL */
+
 /* supervisor.c: what a process tells. */
+uint64_t process_stop_ms(const struct process *p);         /* how long its end may take before it is killed */
 void supervisor_changed(struct supervisor *s);             /* the state file is written */
 void supervisor_give_up(struct supervisor *s, int status); /* stops everything, in order */
 void supervisor_process_ended(struct supervisor *s);       /* of a process that was stopped */

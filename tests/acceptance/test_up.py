@@ -64,7 +64,7 @@ def test_status_shows_each_process(own_karst):
     rows = own_karst.status()
     assert [p["role"] for p in rows] == list(ROLES)
     for p in rows:
-        assert list(p) == ["role", "id", "pid", "state", "endpoint", "restarts", "memory_bytes"]
+        assert list(p) == ["role", "id", "pid", "state", "endpoint", "restarts", "bus_version", "memory_bytes"]
         assert (p["id"], p["state"], p["restarts"]) == (1, "running", 0) and alive(p["pid"]) and p["memory_bytes"] > 100_000
         with open(f"/proc/{p['pid']}/comm", encoding="utf-8") as f:
             assert f.read().strip() == f"karst-{p['role']}"[:15]
