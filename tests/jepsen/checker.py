@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """checker.py - judges a history of karst-jepsen (its format: jepsen.h). A pure function of the history.
 
-  checker.py HISTORY            prints a verdict; exit status 1 when there is an anomaly
+  checker.py HISTORY [FOLDER]   prints a verdict; exit status 1 when there is an anomaly. FOLDER: where the servers' log files are
+
 
 The anomalies and their names are those of Jepsen's workload for Kafka (jepsen.tests.kafka), as far as they need no transactions, which
 karst-jepsen does not use: no G0, G1c, precommitted-read. Left out is int-send-skip, too, which says only that another producer wrote in
 between. Those of the group at the end, and what is marked with *, are our own. docs/faults.md says what each means for a user.
 
   inconsistent-offsets  one offset of a key has two values
-  duplicate             one value is at two offsets of its key
+  duplicate             one value is at two offsets of its key, and the log files do not say that its client sent it twice (batches.py)
   lost-write            acknowledged, never read, although something behind it was
   unseen                acknowledged, never read, and nothing behind it was
   G1a                   read, although the client was told that it was certainly not written (Jepsen: aborted read)
@@ -27,7 +28,11 @@ between. Those of the group at the end, and what is marked with *, are our own. 
 import bisect
 import collections
 import json
+import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import batches  # noqa: E402
 
 SHOWN = 8
 READERS_RESET = "__AUTO_OFFSET_RESET"
@@ -61,6 +66,8 @@ class History:
         open_ops = {}
         for line in lines:
             if isinstance(line, str):
+                if not line.endswith("\n"):  # the client ended in the middle of it
+                    break
                 line = json.loads(line)
             if "op" not in line:
                 if line["f"] == "keys":
@@ -145,14 +152,23 @@ class Logs:
 
 # --------------------------------------------------------------------------------------------------------------- the logs
 
-def check_logs(logs, verdict):
+def sent_again(key, offsets, files):
+    """Whether the client itself wrote a value more than once, each time under another producer id or epoch."""
+    writers = [files.writer(key, offset) for offset in offsets] if files else [None]
+    return None not in writers and len({w[:2] for w in writers}) == len(writers)
+
+
+def check_logs(logs, files, verdict):
     for key, log in logs.at.items():
         for offset, values in log.items():
             if len(values) > 1:
                 verdict.add("inconsistent-offsets", key=key, offset=offset, values=sorted(values))
     for (key, value), offsets in logs.offsets_of.items():
-        if len(offsets) > 1 and value >= 0:
-            verdict.add("duplicate", key=key, value=value, offsets=sorted(offsets))
+        if len(offsets) > 1 and value >= 0 and sent_again(key, offsets, files):
+            verdict.counts["sent again by the client under a new epoch"] += 1
+        elif len(offsets) > 1 and value >= 0:
+            verdict.add("duplicate", key=key, value=value, offsets=sorted(offsets),
+                        writers=[files and files.writer(key, o) for o in sorted(offsets)])
 
 
 def check_writes(history, sends, logs, verdict):
@@ -305,17 +321,17 @@ def check_ends(history, verdict):
             verdict.add("producer-fatal", process=note["process"], error=note.get("error"), time_ns=note["time"])
 
 
-def check(lines):
-    """Verdict of a history: an iterable of its lines, as text or parsed."""
-    return judge(History(lines))
+def check(lines, files=None):
+    """Verdict of a history: an iterable of its lines, as text or parsed. files: a batches.Logs, which tells whose a duplicate is."""
+    return judge(History(lines), files)
 
 
-def judge(history):
+def judge(history, files=None):
     verdict = Verdict()
     sends = sends_of(history)
     logs = Logs(history, sends)
     verdict.counts["sent"] = len(sends)
-    check_logs(logs, verdict)
+    check_logs(logs, files, verdict)
     check_writes(history, sends, logs, verdict)
     check_order_of_sends(history, sends, logs, verdict)
     check_polls(history, logs, verdict)
@@ -326,16 +342,17 @@ def judge(history):
     return verdict
 
 
-def check_file(path):
+def read_file(path):
     with open(path, encoding="utf-8") as f:
-        return check(f)
+        return History(f)
 
 
 def main(arguments):
-    if len(arguments) != 1:
+    if len(arguments) not in (1, 2):
         print(__doc__, file=sys.stderr)
         return 64
-    verdict = check_file(arguments[0])
+    history = read_file(arguments[0])
+    verdict = judge(history, batches.Logs(arguments[1], history.keys) if arguments[1:] else None)
     print("\n".join(verdict.lines()))
     return 0 if verdict.valid else 1
 

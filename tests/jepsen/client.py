@@ -3,8 +3,6 @@ import json
 import os
 import subprocess
 
-import checker
-
 ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 PROGRAM = os.path.join(os.environ.get("KARST_BIN", os.path.join(ROOT, "build", "release", "bin")), "karst-jepsen")
 
@@ -12,10 +10,10 @@ PROGRAM = os.path.join(os.environ.get("KARST_BIN", os.path.join(ROOT, "build", "
 class Client:
     """Runs from its making on; `finish` ends it in order. The history is the file `path`."""
 
-    def __init__(self, bootstrap, path, topics, partitions, command=(), **more):
-        """command: what to run it with (ip netns exec ...); more: options of karst-jepsen, with _ for -."""
+    def __init__(self, bootstrap, path, topics, partitions, command=(), sets=(), **more):
+        """command: what to run it with; sets: KEY=VALUE of librdkafka; more: options of karst-jepsen, with _ for -."""
         self.path = path
-        options = [x for t in topics for x in ("--topic", t)]
+        options = [x for t in topics for x in ("--topic", t)] + [x for s in sets for x in ("--set", s)]
         options += [x for k, v in more.items() for x in (f"--{k.replace('_', '-')}", str(v))]
         self.process = subprocess.Popen([*command, PROGRAM, "--bootstrap", bootstrap, "--history", path, "--partitions", str(partitions),
                                          *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -41,6 +39,3 @@ class Client:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait(30)
-
-    def verdict(self):
-        return checker.check_file(self.path)

@@ -18,6 +18,8 @@ import time
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "kills"))
 import systems  # noqa: E402 (first: it makes the others known)
+import batches  # noqa: E402
+import checker  # noqa: E402
 import client  # noqa: E402
 import faults  # noqa: E402
 import harness  # noqa: E402
@@ -41,7 +43,9 @@ def parse(arguments):
     p.add_argument("--pause", type=float, default=4, help="seconds between faults, on average")
     p.add_argument("--together", type=int, default=2, help="how many processes one fault may hit")
     p.add_argument("--life", type=float, default=15, help="seconds that a client lives, on average")
+    p.add_argument("--message-ms", type=int, default=30000, help="after which a producer gives a value up (see docs/faults.md)")
     p.add_argument("--config", action="append", default=[], metavar="KEY=VALUE", help="of the servers")
+    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of librdkafka")
     p.add_argument("--out", default=None)
     options = p.parse_args(arguments)
     options.kinds = [k for k in options.faults.split(",") if k]
@@ -88,16 +92,21 @@ def trouble(system, options):
     return hand.done
 
 
-def run(options):
-    os.makedirs(options.out, exist_ok=True)
-    folder = harness.new_folder()
-    system, load = new_system(options, folder), None
-    problems = []
+def judge(folder, options, problems):
+    """Of the history, with the files of servers that have ended; they are kept where there is something to find out."""
+    history = checker.read_file(os.path.join(options.out, "history.jsonl"))
+    verdict = checker.judge(history, batches.Logs(folder, history.keys))
+    if problems or not verdict.valid:
+        shutil.rmtree(os.path.join(options.out, "data"), ignore_errors=True)
+        shutil.copytree(folder, os.path.join(options.out, "data"))
+    return verdict
+
+
+def run_load(system, options, problems):
+    system.create_topics(TOPICS, PARTITIONS)
+    load = client.Client(system.bootstrap, os.path.join(options.out, "history.jsonl"), TOPICS, PARTITIONS, seed=options.seed,
+                         rate=options.rate, life=options.life, message_ms=options.message_ms, sets=options.set)
     try:
-        system.start()
-        system.create_topics(TOPICS, PARTITIONS)
-        load = client.Client(system.bootstrap, os.path.join(options.out, "history.jsonl"), TOPICS, PARTITIONS, seed=options.seed,
-                             rate=options.rate, life=options.life)
         done = trouble(system, options)
         with open(os.path.join(options.out, "faults.jsonl"), "w", encoding="utf-8") as f:
             f.writelines(json.dumps(x.row()) + "\n" for x in done)
@@ -106,15 +115,27 @@ def run(options):
         except AssertionError as e:
             problems.append(str(e))
         load.finish()
-        verdict = load.verdict()
-        problems += system.complaints()
+        return done
     finally:
-        if load is not None:
-            load.close()
-        system.keep_log(options.out)
-        system.close()
+        load.close()
+
+
+def run(options):
+    """Faults, verdict, problems."""
+    os.makedirs(options.out, exist_ok=True)
+    folder, problems = harness.new_folder(), []
+    system = new_system(options, folder)
+    try:
+        try:
+            system.start()
+            done = run_load(system, options, problems)
+            problems += system.complaints()
+        finally:
+            system.keep_log(options.out)
+            system.close()
+        return done, judge(folder, options, problems), problems
+    finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return done, verdict, problems
 
 
 def main(arguments):

@@ -20,7 +20,7 @@ static const char usage[] =
     "  --members N       consumers by subscribe, in one group (3)\n"
     "  --rate N          values a second, over all producers (300)\n"
     "  --in-flight N     operations of a producer (50)\n"
-    "  --message-ms N    how long librdkafka tries to send a value (30000)\n"
+    "  --message-ms N    how long librdkafka tries to send a value (600000)\n"
     "  --life S          of a producer, a member, an assignment, on average; 0: they do not end (0)\n"
     "  --commit-ms MS    between commits of a member (100)\n"
     "  --final S         how long the last reads may take (90)\n"
@@ -33,7 +33,7 @@ struct jepsen_options options = {.partitions = 4,
                                  .members = 3,
                                  .rate = 300,
                                  .in_flight = 50,
-                                 .message_ms = 30000,
+                                 .message_ms = 600000,
                                  .commit_ms = 100,
                                  .final_s = 90,
                                  .seed = 1};

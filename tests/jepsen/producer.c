@@ -1,6 +1,7 @@
 /* producer.c - idempotent producers with acks=all. Each sends operations of 1 to SENDS_MAX values, often several to one
- * key, at a rate of its own, with up to in_flight operations under way. A life ends after some seconds (options.life_s)
- * or with a fatal error; then another begins, with a new producer id. */
+ * key, at a rate of its own, with up to in_flight operations under way. A life ends after some seconds
+ * (options.life_s), one of three in the middle of what it does, or with a fatal error; then another begins, with a new
+ * producer id. */
 #include <stdlib.h>
 
 #include "tests/jepsen/jepsen.h"
@@ -150,10 +151,12 @@ static void life_begin(struct producer *p)
     p->fatal = false;
 }
 
-/* What is not reported in time, the flush waits for as long as a message may take. */
-static void life_end(struct producer *p)
+/* In peace: all that is under way is reported first, for which the flush waits as long as a message may take. Otherwise
+ * nobody learns what became of it. */
+static void life_end(struct producer *p, bool in_peace)
 {
-    rd_kafka_flush(p->rk, (int)options.message_ms + 5000);
+    if (in_peace)
+        rd_kafka_flush(p->rk, (int)options.message_ms + 5000);
     rd_kafka_purge(p->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
     rd_kafka_flush(p->rk, 5000);
     while (p->head.next != &p->head) {
@@ -190,7 +193,7 @@ void *producer_run(void *number)
             if (rd_kafka_fatal_error(p.rk, NULL, 0) != 0)
                 p.fatal = true;
         }
-        life_end(&p);
+        life_end(&p, atomic_load(&stopping) || random_below(&p.random, 3) != 0);
     }
     return NULL;
 }

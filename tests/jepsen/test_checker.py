@@ -1,9 +1,13 @@
 """Histories made by hand, each with one thing wrong that the checker has to find, and good ones in which it finds nothing."""
 import os
 import sys
+import tempfile
 import unittest
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "tools")]
+import ask  # noqa: E402
+import batches  # noqa: E402
 import checker  # noqa: E402
 
 PRODUCER, READER, MEMBER, OTHER, LAST = 1, 2, 3, 4, 5
@@ -100,6 +104,22 @@ class Anomalies(unittest.TestCase):
     def test_duplicate(self):
         found = self.found(written().end(*WHOLE, (3, 11)), "duplicate")
         self.assertEqual(found["duplicate"][0]["offsets"], [1, 3])
+
+    def test_a_duplicate_of_two_epochs_is_the_clients(self):
+        """Told by the log files alone; within one epoch it is the server's."""
+        with tempfile.TemporaryDirectory() as top:
+            os.makedirs(os.path.join(top, "data", "t-0"))
+
+            def write(*rows):
+                with open(os.path.join(top, "data", "t-0", "00000000000000000000.log"), "wb") as f:
+                    for base, count, epoch, sequence in rows:
+                        f.write(ask.batch([(None, b"x")] * count, base=base, producer=7, epoch=epoch, sequence=sequence))
+                hand = written().end(*WHOLE, (3, 11))
+                return checker.check(hand.lines, batches.Logs(top, ["t-0", "t-1"]))
+            self.assertTrue(write((0, 3, 0, 0), (3, 1, 1, 0)).valid)
+            found = write((0, 3, 0, 0), (3, 1, 0, 3)).anomalies
+            self.assertEqual(found["duplicate"][0]["writers"], [(7, 0, 1), (7, 0, 3)])
+            self.assertFalse(write((0, 3, 0, 0)).valid)
 
     def test_inconsistent_offsets_of_two_readers(self):
         hand = written().send((0, 13, None, "info"), process=OTHER).assign(READER).poll(READER, (0, 10), (1, 13))

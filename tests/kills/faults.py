@@ -6,7 +6,8 @@ import threading
 import time
 
 
-KINDS = ("kill", "stop")
+KINDS = ("kill", "stop", "disk")
+REFILL_S = 0.3
 
 
 class Fault:
@@ -26,25 +27,40 @@ class Faults:
         self.system, self.done, self.lasting = system, [], []
 
     def do(self, kind, target, victim, seconds=None):
+        """ProcessLookupError: the victim is gone already."""
         fault = Fault(kind, target, victim, seconds)
         if kind == "kill":
             self.system.kill_now(victim)
             fault.ended_ns = fault.begun_ns
         elif kind == "stop":
-            self.hold(fault, signal.SIGSTOP, signal.SIGCONT)
+            victim.send(signal.SIGSTOP)
+            self.last(fault, lambda: self.resume(victim))
+        elif kind == "disk":
+            disk = self.system.disk_of(victim)
+            disk.fill()
+            self.last(fault, lambda: self.make_room(disk, victim), again=disk.fill)
         else:
             raise ValueError(kind)
         self.done.append(fault)
         return fault
 
-    def hold(self, fault, begin, end):
-        """From one signal to the other, on a thread of its own."""
-        fault.victim.send(begin)
+    @staticmethod
+    def resume(victim):
+        with contextlib.suppress(ProcessLookupError):
+            victim.send(signal.SIGCONT)
 
+    def make_room(self, disk, victim):
+        disk.empty()
+        self.system.revive(victim)
+
+    def last(self, fault, end, again=None):
+        """Until its time is over, or all faults are ended; then `end`, on a thread of its own. `again` keeps it up meanwhile."""
         def wait():
-            over.wait(fault.seconds)
-            with contextlib.suppress(ProcessLookupError):
-                fault.victim.send(end)
+            until = time.monotonic() + fault.seconds
+            while time.monotonic() < until and not over.wait(min(REFILL_S if again else 60, max(0, until - time.monotonic()))):
+                if again:
+                    again()
+            end()
             fault.ended_ns = time.monotonic_ns()
         over = threading.Event()
         thread = threading.Thread(target=wait, daemon=True)

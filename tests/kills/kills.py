@@ -19,6 +19,7 @@ import time
 
 sys.dont_write_bytecode = True
 import systems  # (first: it makes the others known)
+import batches
 import checker
 import client
 import faults
@@ -42,6 +43,7 @@ def parse(arguments):
     p.add_argument("--stop-s", default="1-30", help="how long a stopped process is stopped, or a cut or a full disk lasts")
     p.add_argument("--client-ms", type=int, default=2000, help="socket.timeout.ms of the clients")
     p.add_argument("--config", action="append", default=[], metavar="KEY=VALUE", help="of both peers' servers")
+    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of librdkafka")
     p.add_argument("--out", default=None)
     o = p.parse_args(arguments)
     o.kinds, o.aims, o.names = o.only.split(","), o.targets.split(","), o.peers.split(",")
@@ -58,7 +60,7 @@ def plan(o):
     """[[(kind, target, seconds, topic, partition)]]: chunks of all faults in an order that the seed decides."""
     rng = random.Random(o.seed)
     rows = [(kind, target, round(rng.uniform(o.low_s, o.high_s), 1), rng.choice(TOPICS), rng.randrange(PARTITIONS))
-            for kind in o.kinds for target in o.aims for _ in range(o.each)]
+            for kind in o.kinds for target in o.aims if target in systems.KarstSystem.aims(kind) for _ in range(o.each)]
     rng.shuffle(rows)
     return [rows[i:i + o.chunk] for i in range(0, len(rows), o.chunk)]
 
@@ -94,14 +96,16 @@ def chunk(o, peer, number, rows):
     system, load, problems, hand = systems.new(peer, folder, config=config), None, [], None
     rng = random.Random(o.seed + number)
     try:
+        if "disk" in o.kinds:
+            system.small_disks()
         system.start()
         system.create_topics(TOPICS, PARTITIONS)
         hand = faults.Faults(system)
         load = client.Client(system.bootstrap, os.path.join(out, "history.jsonl"), TOPICS, PARTITIONS, seed=o.seed + number, rate=o.rate,
-                             message_ms=300000, in_flight=10000, readers=1, set=f"socket.timeout.ms={o.client_ms}")
+                             message_ms=300000, in_flight=10000, readers=1, sets=[f"socket.timeout.ms={o.client_ms}", *o.set])
         settle(system, load)
         for row in rows:
-            if row[1] in system.targets:
+            if row[1] in system.aims(row[0]):
                 time.sleep(rng.uniform(*QUIET_S))
                 one_fault(system, load, hand, row)
         load.finish()
@@ -115,15 +119,17 @@ def chunk(o, peer, number, rows):
         system.keep_log(out)
         problems += system.complaints()
         system.close()
+    try:
+        return judge(out, folder, hand.done if hand else [], problems), problems
+    finally:
+        system.remove_disks()
         shutil.rmtree(folder, ignore_errors=True)
-    return judge(out, hand.done if hand else [], problems), problems
 
 
-def judge(out, done, problems):
+def judge(out, folder, done, problems):
     path = os.path.join(out, "history.jsonl")
-    with open(path, encoding="utf-8") as f:
-        history = checker.History(f)
-    verdict = checker.judge(history)
+    history = checker.read_file(path)
+    verdict = checker.judge(history, batches.Logs(folder, history.keys))
     if not verdict.valid:
         problems.append(f"{path}: " + "\n".join(verdict.lines()))
     windows = [(fault.begun_ns, after) for fault, after in zip(done, [*[f.begun_ns for f in done[1:]], float("inf")])]

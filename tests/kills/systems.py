@@ -11,6 +11,7 @@ import time
 TOP = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 sys.path[:0] = [os.path.join(TOP, "tests", folder) for folder in ("acceptance", "jepsen", "tools")]
 import ask  # noqa: E402
+import disks  # noqa: E402
 import harness  # noqa: E402
 import kafka_cluster  # noqa: E402
 
@@ -32,6 +33,30 @@ class Victim:
 class System:
     """What both have in common; everything is asked of whoever answers."""
     targets = ()
+    disks = {}  # of a victim's name: where small_disks was called
+
+    def small_disks(self):
+        """Before the start: each node's data on a disk of its own."""
+        by_path = {path: disks.Disk(path) for path in self.folders().values()}
+        self.disks = {name: by_path[path] for name, path in self.folders().items()}
+        for disk in by_path.values():
+            disk.mount()
+
+    def disk_of(self, victim):
+        return self.disks[victim.name]
+
+    def remove_disks(self):
+        """After the end, and after whoever wants to see the files."""
+        for disk in set(self.disks.values()):
+            disk.unmount()
+
+    @classmethod
+    def aims(cls, kind):
+        """The targets that a fault of this kind can have."""
+        return [t for t in cls.targets if kind != "disk" or t in ("leader", "follower", "controller")]
+
+    def revive(self, victim):
+        """Starts it again where it has ended and nobody else would."""
 
     def ports(self):
         raise NotImplementedError
@@ -112,6 +137,10 @@ class KarstSystem(System, harness.Karst):
              "txn": lambda: self.of("txn")}[target]()
         return p and Victim(f"{p['role']}-{p['id']}", p["pid"])
 
+    def folders(self):
+        kinds = (("storage", "storage", self.nodes["storage"]), ("controller", "controllers", self.nodes["controllers"]))
+        return {f"{role}-{n}": self.data if n == 1 else f"{self.data}.{kind}/{n}" for role, kind, count in kinds for n in range(1, count + 1)}
+
     def may_die(self, victim):
         return sum(n == victim.name and t > time.monotonic() - MINUTE_S for t, n in self.deaths) < DEATHS
 
@@ -175,8 +204,17 @@ class KafkaSystem(System, kafka_cluster.KafkaCluster):
                 "coordinator": self.coordinator}[target]()
         return Victim(f"node-{node}", self.processes[node].pid) if node in self.ids and self.running(node) else None
 
+    def folders(self):
+        return {f"node-{n}": self.data_of(n)[0] for n in self.ids}
+
     def may_die(self, victim):
         return True
+
+    def revive(self, victim):
+        """A node whose only directory is full has ended itself."""
+        node = int(victim.name.removeprefix("node-"))
+        if not self.running(node):
+            self.start(node, wait=False)
 
     def kill_now(self, victim):
         """It is started again as soon as it has ended, as karst up does."""
