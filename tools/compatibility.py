@@ -76,7 +76,7 @@ def kafka_apis():
 
 
 def handled_apis():
-    """{name in the list: (first version, last version, first listed version)} of the front end's handlers."""
+    """{name in the list: (first version, last version, is it served at controller listeners)} of the front end's handlers."""
     listed = re.findall(r"^\s*X\((\w+)\)", read("services/frontend/api_list.h"), re.M)
     text = "\n".join(body for name, body in sources() if "/services/frontend/" in name)
     found = {}
@@ -86,7 +86,7 @@ def handled_apis():
             sys.exit(f"services/frontend/api_list.h has {name}, and there is no api_{name}")
         fields = dict(re.findall(r"\.(\w+) = (\w+)", handler[1]))
         key = fields["key"].removeprefix("KAFKA_API_").replace("_", "").lower()
-        found[key] = (int(fields["version_min"]), int(fields["version_max"]))
+        found[key] = (int(fields["version_min"]), int(fields["version_max"]), "at_controllers" in fields)
     return found
 
 
@@ -100,14 +100,14 @@ def api_table():
     for key, (name, low, high, listeners) in sorted(kafka_apis().items()):
         ours = handled.pop(name.lower(), None)
         if ours:
-            whole = "all" if ours == (low, high) else f"of {versions(low, high)}"
-            served.append(f"| {name} | {key} | {versions(*ours)} | {whole} |")
+            whole = "all" if ours[:2] == (low, high) else f"of {versions(low, high)}"
+            served.append(f"| {name} | {key} | {versions(*ours[:2])} | {whole} | {'yes' if ours[2] else ''} |")
         elif "broker" in listeners:
             missing.append(f"{name} ({key})")
     if handled:
         sys.exit(f"handlers of no API of Kafka's: {', '.join(handled)}")
     return ["## APIs", "", f"{len(served)} APIs are served and advertised in ApiVersions:", "",
-            "| API | key | versions | of Kafka 4.3.1's |", "|---|---|---|---|", *served, "",
+            "| API | key | versions | of Kafka 4.3.1's | also at controller listeners |", "|---|---|---|---|---|", *served, "",
             "Not served, and not advertised; a request closes the connection, as Kafka does with an API that it does not know:", "",
             wrapped(", ".join(missing) + "."), ""]
 

@@ -126,5 +126,9 @@ struct config_listeners {
  * those of controller.listener.names are left out. 0, or -EINVAL with *ret_error for the user (the caller frees it). */
 NODISCARD int config_listeners(const struct config *c, bool advertised, struct arena *a,
                                struct config_listeners *ret_listeners, char **ret_error);
+/* The same of those that controller.listener.names has, in the order of `listeners`. advertised: where others find
+ * them: what advertised.listeners says of the name (KIP-853), else as it is in `listeners`. */
+NODISCARD int config_controller_listeners(const struct config *c, bool advertised, struct arena *a,
+                                          struct config_listeners *ret_listeners, char **ret_error);
 
 #endif

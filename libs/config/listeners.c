@@ -57,17 +57,17 @@ static const char *split(const char *text, struct arena *a, struct config_listen
     return NULL;
 }
 
-int config_listeners(const struct config *c, bool advertised, struct arena *a, struct config_listeners *ret_listeners,
-                     char **ret_error)
+/* Those of one key whose names controller.listener.names has, or has not. */
+static int take(const struct config *c, const char *key, bool of_controllers, struct arena *a,
+                struct config_listeners *ret_listeners, char **ret_error)
 {
-    const char *key = advertised && !config_is_null(c, "advertised.listeners") ? "advertised.listeners" : "listeners";
     struct config_list list = config_list(c, key, a);
     struct config_list controllers = config_list(c, "controller.listener.names", a);
     struct config_listeners all = {arena_calloc(a, list.count + 1, sizeof(*all.items)), 0};
     for (size_t i = 0; i < list.count; i++) {
         struct config_listener l = {0};
         const char *why = split(list.items[i], a, &l);
-        if (why == NULL && is_listed(controllers, l.name))
+        if (why == NULL && is_listed(controllers, l.name) != of_controllers)
             continue;
         if (why == NULL && (l.security_protocol = mapped_protocol(c, l.name, a)) < 0)
             why = arena_printf(a, "No security protocol defined for listener %s", l.name);
@@ -81,4 +81,27 @@ int config_listeners(const struct config *c, bool advertised, struct arena *a, s
     }
     *ret_listeners = all;
     return 0;
+}
+
+int config_listeners(const struct config *c, bool advertised, struct arena *a, struct config_listeners *ret_listeners,
+                     char **ret_error)
+{
+    const char *key = advertised && !config_is_null(c, "advertised.listeners") ? "advertised.listeners" : "listeners";
+    return take(c, key, false, a, ret_listeners, ret_error);
+}
+
+int config_controller_listeners(const struct config *c, bool advertised, struct arena *a,
+                                struct config_listeners *ret_listeners, char **ret_error)
+{
+    struct config_listeners all, shown = {0};
+    int r = take(c, "listeners", true, a, &all, ret_error);
+    if (r == 0 && advertised && !config_is_null(c, "advertised.listeners"))
+        r = take(c, "advertised.listeners", true, a, &shown, ret_error);
+    for (size_t i = 0; r == 0 && i < all.count; i++)
+        for (size_t n = 0; n < shown.count; n++)
+            if (strcasecmp(all.items[i].name, shown.items[n].name) == 0)
+                all.items[i] = shown.items[n];
+    if (r == 0)
+        *ret_listeners = all;
+    return r;
 }

@@ -61,7 +61,7 @@ static enum kafka_error check_broker_name(const struct altering *k, const char *
                       arena_printf(k->arena, "Node id must be an integer, but it is: " SLICE_F, SLICE_A(name)),
                       KERR_INVALID_REQUEST);
     const struct image_broker *const *all = image_brokers(k->c->image, &count);
-    if (image_broker(k->c->image, id) != NULL)
+    if (image_broker(k->c->image, id) != NULL || image_controller(k->c->image, id, k->arena) != NULL)
         return KERR_NONE;
     return refuse(ret_message,
                   arena_printf(k->arena, "Unexpected broker id, expected %d, but received " SLICE_F,

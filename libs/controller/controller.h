@@ -37,6 +37,7 @@ struct kafka_alter_partition_reassignments_request;
 struct kafka_alter_partition_reassignments_response;
 struct kafka_elect_leaders_request;
 struct kafka_elect_leaders_response;
+struct kafka_controller_registration_request;
 struct kafka_update_features_request;
 struct kafka_update_features_response;
 struct kafka_alter_client_quotas_request;
@@ -100,6 +101,12 @@ struct controller_registration {
  * that are finalized. */
 enum kafka_error controller_register(struct controller *c, const struct controller_registration *r, uint64_t now_ms,
                                      int64_t *ret_epoch, const char **ret_message);
+
+/* ControllerRegistration (70): the same life may do it again. NONE, or with *ret_message (static) UNSUPPORTED_VERSION:
+ * not at this metadata.version; INVALID_REGISTRATION. */
+enum kafka_error controller_register_controller(struct controller *c,
+                                                const struct kafka_controller_registration_request *q,
+                                                struct arena *arena, const char **ret_message);
 
 struct controller_heartbeat {
     int32_t role, id;

@@ -3,6 +3,7 @@
 #include "kafka/update_features.h"
 #include "kafka/config_record.h"
 #include "kafka/feature_level_record.h"
+#include "kafka/register_controller_record.h"
 #include "libs/controller/internal.h"
 
 enum { UPGRADE = 1, SAFE_DOWNGRADE = 2, UNSAFE_DOWNGRADE = 3 }; /* Kafka's FeatureUpdate.UpgradeType */
@@ -45,7 +46,36 @@ static const char *not_in_range(const struct updating *u, const char *who, int32
     return arena_printf(u->arena, "%s %d only supports versions %d-%d", who, id, min, max);
 }
 
-/* The controllers are of one release, as far as this one knows; each broker said what it has when it registered. */
+struct asking {
+    const struct updating *updating;
+    struct slice name;
+    int16_t level;
+    const char *why;
+};
+
+static void ask_controller(void *ctx, const struct kafka_register_controller_record *m)
+{
+    struct asking *k = ctx;
+    int16_t min = 0, max = 0;
+    for (int32_t i = 0; i < m->features_count; i++)
+        if (slice_eq(m->features[i].name, k->name)) {
+            min = m->features[i].min_supported_version;
+            max = m->features[i].max_supported_version;
+        }
+    if (k->why == NULL && m->controller_id != k->updating->c->node_id)
+        k->why = not_in_range(k->updating, "Controller", m->controller_id, k->level, min, max);
+}
+
+/* What the other controllers said when they registered, which below a metadata.version they cannot (KIP-919). */
+static const char *not_at_controllers(const struct updating *u, struct slice name, int16_t level)
+{
+    struct asking k = {u, name, level, NULL};
+    if (image_feature_level(u->c->image, "metadata.version") >= METADATA_VERSION_CONTROLLERS)
+        image_each_controller(u->c->image, u->arena, ask_controller, &k);
+    return k.why;
+}
+
+/* Each broker and controller said what it has when it registered. */
 static const char *not_supported(const struct updating *u, struct slice name, int16_t level)
 {
     const struct metadata_feature *f = find_feature(name);
@@ -59,6 +89,8 @@ static const char *not_supported(const struct updating *u, struct slice name, in
                 has = brokers[i]->features[n];
         why = not_in_range(u, "Broker", brokers[i]->id, level, has.min, has.max);
     }
+    if (why == NULL)
+        why = not_at_controllers(u, name, level);
     return f == NULL && why == NULL
                ? arena_printf(u->arena, "Local controller %d does not support this feature.", u->c->node_id)
                : why;

@@ -158,6 +158,16 @@ void image_each_scram(const struct image *i, struct arena *arena, image_scram_fn
 bool image_client_quota(const struct image *i, const struct kafka_client_quota_record *of, double *ret_value);
 bool image_has_scram(const struct image *i, struct slice user, int8_t mechanism);
 
+/* ---- controllers that have registered (KIP-919), also those that are no voters ---- */
+
+struct kafka_register_controller_record;
+
+/* In an order that follows from content alone. The record lives as long as the arena and the image. */
+typedef void image_controller_fn(void *ctx, const struct kafka_register_controller_record *controller);
+void image_each_controller(const struct image *i, struct arena *arena, image_controller_fn *fn, void *ctx);
+/* NULL: no controller of that id has registered. */
+const struct kafka_register_controller_record *image_controller(const struct image *i, int32_t id, struct arena *arena);
+
 /* ---- Karst's own: services and the owners of coordinator partitions ---- */
 
 struct image_service {
@@ -206,6 +216,7 @@ struct image_diff {
     void (*broker)(void *ctx, const struct image_broker *before, const struct image_broker *after);
     void (*service)(void *ctx, const struct image_service *before, const struct image_service *after);
     void (*owner)(void *ctx, const struct image_owner *before, const struct image_owner *after);
+    void (*kept)(void *ctx); /* a quota, a credential, a controller, or what else is kept as the record that it is */
     void *ctx;
 };
 void image_diff(const struct image *old, const struct image *newer, const struct image_diff *diff);

@@ -36,6 +36,12 @@ static void diff_owner(void *ctx, struct pmap_item *before, struct pmap_item *af
     d->owner(d->ctx, PUB(before, owner), PUB(after, owner));
 }
 
+static void diff_kept(void *ctx, struct pmap_item *before UNUSED, struct pmap_item *after UNUSED)
+{
+    const struct image_diff *d = ctx;
+    d->kept(d->ctx);
+}
+
 void image_diff(const struct image *old, const struct image *newer, const struct image_diff *diff)
 {
     const struct state *a = old ? &old->state : &no_state, *b = &newer->state;
@@ -50,6 +56,8 @@ void image_diff(const struct image *old, const struct image *newer, const struct
         pmap_diff(&a->services, &b->services, diff_service, &d);
     if (d.owner != NULL)
         pmap_diff(&a->owners, &b->owners, diff_owner, &d);
+    if (d.kept != NULL)
+        pmap_diff(&a->extras, &b->extras, diff_kept, &d);
 }
 
 static const struct topic *own_topic(const struct image_topic *t)

@@ -42,7 +42,12 @@ enum metarecord_type {
 enum { METARECORD_TAG_SERVICE = 10000, METARECORD_TAG_COORDINATOR = 10001 };
 
 /* The levels of metadata.version from which a record has what we write (apis.md). */
-enum { METADATA_VERSION_DIRECTORIES = 17, METADATA_VERSION_ELR = 23, METADATA_VERSION_LATEST = 30 };
+enum {
+    METADATA_VERSION_CONTROLLERS = 15, /* RegisterControllerRecord */
+    METADATA_VERSION_DIRECTORIES = 17,
+    METADATA_VERSION_ELR = 23,
+    METADATA_VERSION_LATEST = 30
+};
 
 struct metarecord {
     uint32_t type;

@@ -48,6 +48,7 @@ static void serve(struct quorum *q)
     bus_serve_kafka(q->bus, KAFKA_API_ALTER_PARTITION, alter_partition_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_ASSIGN_REPLICAS_TO_DIRS, assign_replicas_to_dirs_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_UNREGISTER_BROKER, unregister_broker_on_call, q);
+    bus_serve_kafka(q->bus, KAFKA_API_CONTROLLER_REGISTRATION, controller_registration_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_ADD_RAFT_VOTER, add_raft_voter_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_REMOVE_RAFT_VOTER, remove_raft_voter_on_call, q);
     bus_serve_kafka(q->bus, KAFKA_API_DESCRIBE_QUORUM, describe_quorum_on_call, q);

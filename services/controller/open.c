@@ -75,23 +75,18 @@ static int open_store(struct quorum *q)
 
 /* ---- the quorum ---- */
 
-/* Where a Kafka of this node id would serve its controller listener: what the voters' record says of us. */
+/* What the voters' record says of us: where a Kafka of this node id would serve its controller listeners. */
 static void fill_self(const struct quorum *q, struct kraft_voter *v)
 {
     struct arena *a = arena_new(0);
-    struct config_list all = config_list(q->config, "listeners", a);
-    struct config_list names = config_list(q->config, "controller.listener.names", a);
+    struct config_listeners endpoints;
+    quorum_endpoints(q, a, &endpoints);
     *v = (struct kraft_voter){.kraft_version_max = 1};
-    for (size_t i = 0; names.count > 0 && i < all.count; i++) {
-        size_t n = strlen(names.items[0]);
-        const char *address = all.items[i] + n + 3, *colon = strrchr(all.items[i], ':');
-        if (strncmp(all.items[i], names.items[0], n) != 0 || strncmp(all.items[i] + n, "://", 3) != 0 ||
-            colon < address || v->endpoint_count > 0)
-            continue;
+    for (size_t i = 0; i < endpoints.count && v->endpoint_count < KRAFT_ENDPOINTS_MAX; i++) {
         struct kraft_endpoint *e = &v->endpoints[v->endpoint_count++];
-        snprintf(e->name, sizeof e->name, "%s", names.items[0]);
-        snprintf(e->host, sizeof e->host, "%.*s", (int)(colon - address), colon > address ? address : "localhost");
-        e->port = (uint16_t)strtol(colon + 1, NULL, 10);
+        snprintf(e->name, sizeof e->name, "%s", endpoints.items[i].name);
+        snprintf(e->host, sizeof e->host, "%s", endpoints.items[i].host);
+        e->port = endpoints.items[i].port;
     }
     arena_free(a);
 }
@@ -261,6 +256,7 @@ int quorum_open(struct quorum *q)
         log_error("%s belongs to node %d, not to %d", q->log_dir, meta.node_id, service_id(q->service));
         return STATUS_CONFIG;
     }
+    q->directory_id = meta.directory_id;
     int status = lock(q);
     if (status == 0)
         status = open_store(q);

@@ -37,6 +37,7 @@ struct quorum {
     struct bus *bus;
     const struct config *config;
     char *log_dir;
+    struct uuid directory_id;
     int lock_fd;
     struct kraft_store *store;
     struct kraft *kraft;
@@ -61,6 +62,8 @@ struct quorum {
     int64_t snapshot_due_wall_ms;
     struct presence *presence; /* NULL: karst.session.silence.ms says no */
     struct loop_timer *watch_timer;
+    bool registered, registering; /* this life, in the log (controller_registration.c) */
+    struct loop_timer *registration_timer;
     bool failed, ended; /* ended: what still comes from the bus means nothing */
 };
 
@@ -116,6 +119,12 @@ void watching_tell_all(struct quorum *q);                     /* this process de
 void watching_heard(struct quorum *q, const struct rpc *rpc); /* a sign of life of who sent it */
 void watching_stop(struct quorum *q);
 
+/* controller_registration.c */
+/* Where others find this controller: a Kafka that takes over, and tools. */
+void quorum_endpoints(const struct quorum *q, struct arena *a, struct config_listeners *ret_endpoints);
+/* After each change of what is committed: registers this life when it is not in the log yet. */
+void registration_pump(struct quorum *q);
+
 /* One a file, named after it. */
 void register_on_call(void *ctx, struct rpc *rpc);
 void heartbeat_on_call(void *ctx, struct rpc *rpc);
@@ -133,6 +142,7 @@ void alter_client_quotas_on_call(void *ctx, struct rpc *rpc);
 void alter_user_scram_credentials_on_call(void *ctx, struct rpc *rpc);
 void alter_partition_on_call(void *ctx, struct rpc *rpc);
 void assign_replicas_to_dirs_on_call(void *ctx, struct rpc *rpc);
+void controller_registration_on_call(void *ctx, struct rpc *rpc);
 void unregister_broker_on_call(void *ctx, struct rpc *rpc);
 void add_raft_voter_on_call(void *ctx, struct rpc *rpc);
 void remove_raft_voter_on_call(void *ctx, struct rpc *rpc);

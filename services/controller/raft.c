@@ -285,4 +285,5 @@ void quorum_end_calls(struct quorum *q)
         rpc_fail(rpc, KARST__BUS__OUTCOME__OUTCOME_UNKNOWN);
     }
     q->raft_timer = loop_timer_stop(q->raft_timer);
+    q->registration_timer = loop_timer_stop(q->registration_timer);
 }

@@ -241,6 +241,8 @@ void quorum_publish(struct quorum *q)
     snapshot(q);
     if (!q->active && kraft_role(q->kraft) == KRAFT_LEADER)
         quorum_activate(q);
+    if (!q->failed && !q->ended)
+        registration_pump(q);
 }
 
 /* ---- the turn ---- */

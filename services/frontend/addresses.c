@@ -13,7 +13,7 @@ int32_t listener_broker(const struct frontend *f, const struct listener *l, cons
     int32_t count;
     const struct image_broker *const *brokers = image_brokers(image, &count);
 
-    if (l->broker_id >= 0 || f->has_broker_ports)
+    if (l->controller_id >= 0 || l->broker_id >= 0 || f->has_broker_ports)
         return l->broker_id;
     return count == 1 ? brokers[0]->id : -1;
 }

@@ -19,5 +19,9 @@ static void handle(struct request *r)
                     NULL);
 }
 
-const struct api_handler api_add_raft_voter = {
-    .key = KAFKA_API_ADD_RAFT_VOTER, .version_min = 0, .version_max = 1, .handle = handle, .fail = fail};
+const struct api_handler api_add_raft_voter = {.key = KAFKA_API_ADD_RAFT_VOTER,
+                                               .version_min = 0,
+                                               .version_max = 1,
+                                               .at_controllers = true,
+                                               .handle = handle,
+                                               .fail = fail};

@@ -30,5 +30,9 @@ static void handle(struct request *r)
     request_forward(r, KARST__BUS__ROLE__ROLE_CONTROLLER, frontend_controller(r->frontend), 0, NULL);
 }
 
-const struct api_handler api_alter_client_quotas = {
-    .key = KAFKA_API_ALTER_CLIENT_QUOTAS, .version_min = 0, .version_max = 1, .handle = handle, .fail = fail};
+const struct api_handler api_alter_client_quotas = {.key = KAFKA_API_ALTER_CLIENT_QUOTAS,
+                                                    .version_min = 0,
+                                                    .version_max = 1,
+                                                    .at_controllers = true,
+                                                    .handle = handle,
+                                                    .fail = fail};

@@ -19,5 +19,9 @@ static void handle(struct request *r)
                     NULL);
 }
 
-const struct api_handler api_alter_partition_reassignments = {
-    .key = KAFKA_API_ALTER_PARTITION_REASSIGNMENTS, .version_min = 0, .version_max = 1, .handle = handle, .fail = fail};
+const struct api_handler api_alter_partition_reassignments = {.key = KAFKA_API_ALTER_PARTITION_REASSIGNMENTS,
+                                                              .version_min = 0,
+                                                              .version_max = 1,
+                                                              .at_controllers = true,
+                                                              .handle = handle,
+                                                              .fail = fail};

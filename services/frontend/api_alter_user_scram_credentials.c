@@ -39,5 +39,9 @@ static void handle(struct request *r)
     request_forward(r, KARST__BUS__ROLE__ROLE_CONTROLLER, frontend_controller(r->frontend), 0, NULL);
 }
 
-const struct api_handler api_alter_user_scram_credentials = {
-    .key = KAFKA_API_ALTER_USER_SCRAM_CREDENTIALS, .version_min = 0, .version_max = 0, .handle = handle, .fail = fail};
+const struct api_handler api_alter_user_scram_credentials = {.key = KAFKA_API_ALTER_USER_SCRAM_CREDENTIALS,
+                                                             .version_min = 0,
+                                                             .version_max = 0,
+                                                             .at_controllers = true,
+                                                             .handle = handle,
+                                                             .fail = fail};

@@ -48,11 +48,14 @@ static void list_apis(struct request *r, struct kafka_api_versions_response *res
     response->api_keys = arena_alloc(r->arena, count * sizeof *response->api_keys);
     for (size_t i = 0; i < count; i++) {
         const struct api_handler *h = api_handler_at(i);
-        response->api_keys[i].api_key = h->key;
-        response->api_keys[i].min_version = h->listed_lower ? h->listed_min : h->version_min;
-        response->api_keys[i].max_version = h->version_max;
+        struct kafka_api_versions_response_api_version *row = &response->api_keys[response->api_keys_count];
+        if (r->client.controller_id >= 0 && !h->at_controllers)
+            continue;
+        row->api_key = h->key;
+        row->min_version = h->listed_lower ? h->listed_min : h->version_min;
+        row->max_version = h->version_max;
+        response->api_keys_count++;
     }
-    response->api_keys_count = (int32_t)count;
 }
 
 /* Version 3 leaves out what has a minimum of 0, as old Java clients refuse it. */
@@ -112,5 +115,9 @@ static void handle(struct request *r)
     request_reply(r, &response);
 }
 
-const struct api_handler api_api_versions = {
-    .key = KAFKA_API_API_VERSIONS, .version_min = 0, .version_max = 4, .handle = handle, .fail = fail};
+const struct api_handler api_api_versions = {.key = KAFKA_API_API_VERSIONS,
+                                             .version_min = 0,
+                                             .version_max = 4,
+                                             .at_controllers = true,
+                                             .handle = handle,
+                                             .fail = fail};

@@ -26,5 +26,9 @@ static void handle(struct request *r)
                     NULL);
 }
 
-const struct api_handler api_create_partitions = {
-    .key = KAFKA_API_CREATE_PARTITIONS, .version_min = 0, .version_max = 3, .handle = handle, .fail = fail};
+const struct api_handler api_create_partitions = {.key = KAFKA_API_CREATE_PARTITIONS,
+                                                  .version_min = 0,
+                                                  .version_max = 3,
+                                                  .at_controllers = true,
+                                                  .handle = handle,
+                                                  .fail = fail};

@@ -27,5 +27,9 @@ static void handle(struct request *r)
                     NULL);
 }
 
-const struct api_handler api_create_topics = {
-    .key = KAFKA_API_CREATE_TOPICS, .version_min = 2, .version_max = 7, .handle = handle, .fail = fail};
+const struct api_handler api_create_topics = {.key = KAFKA_API_CREATE_TOPICS,
+                                              .version_min = 2,
+                                              .version_max = 7,
+                                              .at_controllers = true,
+                                              .handle = handle,
+                                              .fail = fail};

@@ -51,5 +51,9 @@ static void handle(struct request *r)
                  WITH_TOPICS, &message, api_timeout(q->timeout_ms), on_response, NULL);
 }
 
-const struct api_handler api_delete_topics = {
-    .key = KAFKA_API_DELETE_TOPICS, .version_min = 1, .version_max = 6, .handle = handle, .fail = fail};
+const struct api_handler api_delete_topics = {.key = KAFKA_API_DELETE_TOPICS,
+                                              .version_min = 1,
+                                              .version_max = 6,
+                                              .at_controllers = true,
+                                              .handle = handle,
+                                              .fail = fail};

@@ -261,11 +261,11 @@ static void set_error(result *row, enum kafka_error error, const char *message)
     row->error_message = api_text(message);
 }
 
-/* A broker's id in a resource name: the one that the connection stands for, or any registered one when it stands for
- * none. False with the error in row. */
+/* A node's id in a resource name: the one that the connection stands for, or of any registered broker when it stands
+ * for none. False with the error in row. */
 static bool check_broker_id(struct describe *d, result *row, const char *expected)
 {
-    int32_t own = d->r->client.broker_id;
+    int32_t own = d->r->client.controller_id >= 0 ? d->r->client.controller_id : d->r->client.broker_id;
     char *end, *text = arena_str(d->r->arena, row->resource_name);
     long id = strtol(text, &end, 10);
     if (end == text || *end != '\0' || id < INT32_MIN || id > INT32_MAX) {
@@ -325,7 +325,9 @@ static void describe_resource(struct describe *d, const resource *q, result *row
     row->resource_name = q->resource_name;
     row->error_message = SLICE_EMPTY;
     set_resource(d, q);
-    int32_t broker = d->r->client.broker_id >= 0 ? d->r->client.broker_id : request_any_broker(d->r);
+    int32_t broker = d->r->client.controller_id >= 0 ? d->r->client.controller_id
+                     : d->r->client.broker_id >= 0   ? d->r->client.broker_id
+                                                     : request_any_broker(d->r);
     snprintf(d->broker, sizeof d->broker, "%d", broker);
     switch (q->resource_type) {
     case IMAGE_TOPIC: describe_topic(d, row); break;
@@ -367,5 +369,9 @@ static void handle(struct request *r)
     request_reply(r, &d.response);
 }
 
-const struct api_handler api_describe_configs = {
-    .key = KAFKA_API_DESCRIBE_CONFIGS, .version_min = 1, .version_max = 4, .handle = handle, .fail = fail};
+const struct api_handler api_describe_configs = {.key = KAFKA_API_DESCRIBE_CONFIGS,
+                                                 .version_min = 1,
+                                                 .version_max = 4,
+                                                 .at_controllers = true,
+                                                 .handle = handle,
+                                                 .fail = fail};

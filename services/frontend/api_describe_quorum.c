@@ -42,5 +42,9 @@ static void handle(struct request *r)
     request_forward(r, KARST__BUS__ROLE__ROLE_CONTROLLER, frontend_controller(r->frontend), 0, on_response);
 }
 
-const struct api_handler api_describe_quorum = {
-    .key = KAFKA_API_DESCRIBE_QUORUM, .version_min = 0, .version_max = 2, .handle = handle, .fail = fail};
+const struct api_handler api_describe_quorum = {.key = KAFKA_API_DESCRIBE_QUORUM,
+                                                .version_min = 0,
+                                                .version_max = 2,
+                                                .at_controllers = true,
+                                                .handle = handle,
+                                                .fail = fail};

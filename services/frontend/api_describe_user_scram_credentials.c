@@ -124,5 +124,6 @@ static void handle(struct request *r)
 const struct api_handler api_describe_user_scram_credentials = {.key = KAFKA_API_DESCRIBE_USER_SCRAM_CREDENTIALS,
                                                                 .version_min = 0,
                                                                 .version_max = 0,
+                                                                .at_controllers = true,
                                                                 .handle = handle,
                                                                 .fail = fail};

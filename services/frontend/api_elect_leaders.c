@@ -37,5 +37,9 @@ static void handle(struct request *r)
                     NULL);
 }
 
-const struct api_handler api_elect_leaders = {
-    .key = KAFKA_API_ELECT_LEADERS, .version_min = 0, .version_max = 2, .handle = handle, .fail = fail};
+const struct api_handler api_elect_leaders = {.key = KAFKA_API_ELECT_LEADERS,
+                                              .version_min = 0,
+                                              .version_max = 2,
+                                              .at_controllers = true,
+                                              .handle = handle,
+                                              .fail = fail};

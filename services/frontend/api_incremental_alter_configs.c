@@ -67,6 +67,15 @@ static bool is_other_broker(const struct request *r, struct slice name)
     return r->client.broker_id >= 0 && name.size > 0 && *end == 0 && id != r->client.broker_id;
 }
 
+/* At a controller listener: whether the name is an id that neither a broker nor a controller has. */
+static bool is_nobody(const struct request *r, struct slice name)
+{
+    char *end, *text = arena_str(r->arena, name);
+    long id = strtol(text, &end, 10);
+    return r->client.controller_id >= 0 && name.size > 0 && *end == 0 && id >= 0 && id <= INT32_MAX &&
+           image_broker(r->image, (int32_t)id) == NULL && image_controller(r->image, (int32_t)id, r->arena) == NULL;
+}
+
 /* Nulls and keys that are named twice the controller refuses before it looks at the name. */
 static bool is_malformed(struct request *r, const resource *q)
 {
@@ -89,6 +98,11 @@ static bool judge(struct request *r, const resource *q, result *row)
         init_result(row, q, KERR_INVALID_REQUEST,
                     arena_printf(r->arena, "Unexpected broker id, expected %d, but received " SLICE_F,
                                  r->client.broker_id, SLICE_A(q->resource_name)));
+        return true;
+    }
+    if (q->resource_type == IMAGE_BROKER && is_nobody(r, q->resource_name)) {
+        init_result(row, q, KERR_BROKER_ID_NOT_REGISTERED,
+                    arena_printf(r->arena, "No node with id " SLICE_F " found.", SLICE_A(q->resource_name)));
         return true;
     }
     if (q->resource_type == TYPE_LOGGER) {
@@ -167,5 +181,9 @@ static void handle(struct request *r)
                      KAFKA_API_INCREMENTAL_ALTER_CONFIGS, r->version, &message, REQUEST_TIMEOUT_MS, on_response, a);
 }
 
-const struct api_handler api_incremental_alter_configs = {
-    .key = KAFKA_API_INCREMENTAL_ALTER_CONFIGS, .version_min = 0, .version_max = 1, .handle = handle, .fail = fail};
+const struct api_handler api_incremental_alter_configs = {.key = KAFKA_API_INCREMENTAL_ALTER_CONFIGS,
+                                                          .version_min = 0,
+                                                          .version_max = 1,
+                                                          .at_controllers = true,
+                                                          .handle = handle,
+                                                          .fail = fail};

@@ -66,5 +66,9 @@ static void handle(struct request *r)
     request_reply(r, &response);
 }
 
-const struct api_handler api_list_partition_reassignments = {
-    .key = KAFKA_API_LIST_PARTITION_REASSIGNMENTS, .version_min = 0, .version_max = 0, .handle = handle, .fail = fail};
+const struct api_handler api_list_partition_reassignments = {.key = KAFKA_API_LIST_PARTITION_REASSIGNMENTS,
+                                                             .version_min = 0,
+                                                             .version_max = 0,
+                                                             .at_controllers = true,
+                                                             .handle = handle,
+                                                             .fail = fail};

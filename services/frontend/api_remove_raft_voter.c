@@ -18,5 +18,9 @@ static void handle(struct request *r)
     request_forward(r, KARST__BUS__ROLE__ROLE_CONTROLLER, frontend_controller(r->frontend), 0, NULL);
 }
 
-const struct api_handler api_remove_raft_voter = {
-    .key = KAFKA_API_REMOVE_RAFT_VOTER, .version_min = 0, .version_max = 0, .handle = handle, .fail = fail};
+const struct api_handler api_remove_raft_voter = {.key = KAFKA_API_REMOVE_RAFT_VOTER,
+                                                  .version_min = 0,
+                                                  .version_max = 0,
+                                                  .at_controllers = true,
+                                                  .handle = handle,
+                                                  .fail = fail};

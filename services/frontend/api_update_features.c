@@ -19,5 +19,9 @@ static void handle(struct request *r)
                     NULL);
 }
 
-const struct api_handler api_update_features = {
-    .key = KAFKA_API_UPDATE_FEATURES, .version_min = 0, .version_max = 2, .handle = handle, .fail = fail};
+const struct api_handler api_update_features = {.key = KAFKA_API_UPDATE_FEATURES,
+                                                .version_min = 0,
+                                                .version_max = 2,
+                                                .at_controllers = true,
+                                                .handle = handle,
+                                                .fail = fail};

@@ -38,7 +38,8 @@ struct api_handler {
     int16_t version_min, version_max; /* what works */
     int16_t listed_min;               /* ApiVersions says so instead of version_min when .listed_lower (Produce: 0) */
     bool listed_lower;
-    bool overlaps; /* may run while earlier requests of the same API on the same connection are not answered */
+    bool at_controllers; /* a controller listener serves it, too (KIP-919); the others are for clients alone */
+    bool overlaps;       /* may run while earlier requests of the same API on the same connection are not answered */
     void (*handle)(struct request *r);
     /* Answers the whole request with one error, in each of its entries as Kafka does: build the response,
      * request_reply. message may be NULL. Called by request_reply_error and by request_forward when the call fails.
@@ -55,6 +56,7 @@ struct request_client {
     const char *address;   /* "127.0.0.1" */
     const char *listener;  /* "PLAINTEXT" */
     int32_t broker_id;     /* the broker that the connection stands for; -1: none */
+    int32_t controller_id; /* the controller that it stands for, of a controller listener; -1: a client's listener */
     uint16_t port;         /* the listener's own port */
 };
 

@@ -36,8 +36,9 @@ static const char *own_host(struct frontend *f)
 }
 
 /* A supervisor may hold the ports open over our deaths, so that clients wait a moment and are not refused:
- * KARST_LISTEN_FDS of them, from descriptor 3 on. For each of `listeners` its own port, then one for each broker id in
- * KARST_LISTEN_BROKERS. -1: none. */
+ * KARST_LISTEN_FDS of them, from descriptor 3 on. For each client's listener its own port, then one for each broker id
+ * in KARST_LISTEN_BROKERS; behind all of them, for each controller listener one for each of as many controllers as
+ * KARST_LISTEN_CONTROLLERS says, from node.id on. -1: none. */
 static int inherited(size_t i)
 {
     const char *text = getenv("KARST_LISTEN_FDS");
@@ -98,16 +99,16 @@ static struct listener *new_listener(struct frontend *f, const char *name, const
 {
     struct listener *l = arena_calloc(f->arena, 1, sizeof *l);
 
-    *l = (struct listener){.frontend = f, .name = name, .host = host, .broker_id = -1, .fd = -1};
+    *l = (struct listener){.frontend = f, .name = name, .host = host, .broker_id = -1, .controller_id = -1, .fd = -1};
     f->listeners = xrealloc(f->listeners, (f->listener_count + 1) * sizeof(struct listener *));
     f->listeners[f->listener_count++] = l;
     return l;
 }
 
-static int open_one(struct frontend *f, const struct config_listener *at, const struct config_listener *advertised)
+/* fd: inherited, or -1. */
+static int open_one(struct frontend *f, const struct config_listener *at, const struct config_listener *advertised,
+                    int fd)
 {
-    size_t none, brokers = inherited_brokers(-1, &none);
-
     if (at->security_protocol != 0) {
         log_error("listeners: %s://%s:%u asks for TLS or SASL, which Karst does not serve yet; only PLAINTEXT "
                   "listeners can be configured",
@@ -115,9 +116,7 @@ static int open_one(struct frontend *f, const struct config_listener *at, const 
         return EX_CONFIG;
     }
     struct listener *l = new_listener(f, at->name, at->host);
-    l->fd = inherited((f->listener_count - 1) * (1 + brokers));
-    if (l->fd < 0)
-        l->fd = listen_tcp(at->host, at->port, config_int(f->config, "socket.listen.backlog.size"));
+    l->fd = fd >= 0 ? fd : listen_tcp(at->host, at->port, config_int(f->config, "socket.listen.backlog.size"));
     if (l->fd < 0) {
         log_error("listeners: cannot listen on %s:%u: %s", at->host, at->port, strerror(-l->fd));
         return 1;
@@ -127,19 +126,62 @@ static int open_one(struct frontend *f, const struct config_listener *at, const 
                          : *at->host                             ? at->host
                                                                  : own_host(f);
     l->advertised_port = advertised != NULL && advertised->port != 0 ? advertised->port : l->port;
-    if (strcmp(l->advertised_host, "0.0.0.0") == 0 || strcmp(l->advertised_host, "::") == 0) {
-        log_error("advertised.listeners: clients cannot connect to %s; name an address of this host there",
-                  l->advertised_host);
-        return EX_CONFIG;
-    }
     return 0;
+}
+
+static int check_advertised(const struct listener *l)
+{
+    if (strcmp(l->advertised_host, "0.0.0.0") != 0 && strcmp(l->advertised_host, "::") != 0)
+        return 0;
+    log_error("advertised.listeners: clients cannot connect to %s; name an address of this host there",
+              l->advertised_host);
+    return EX_CONFIG;
+}
+
+static int open_clients(struct frontend *f, const struct config_listeners *at,
+                        const struct config_listeners *advertised)
+{
+    size_t none, brokers = inherited_brokers(-1, &none);
+    int status = 0;
+
+    for (size_t i = 0; i < at->count && status == 0; i++) {
+        status = open_one(f, &at->items[i], find_named(advertised, at->items[i].name), inherited(i * (1 + brokers)));
+        if (status == 0)
+            status = check_advertised(f->listeners[i]);
+    }
+    f->bootstrap_count = f->listener_count;
+    return status;
+}
+
+/* Each controller of this machine is at a port of its own (KIP-919): that of node.id at the listener's, the others as
+ * far above as their ids are. The supervisor says how many there are; the front ends of a machine share its sockets. */
+static int open_controllers(struct frontend *f, const struct config_listeners *at)
+{
+    const char *text = getenv("KARST_LISTEN_CONTROLLERS");
+    int32_t node = config_int(f->config, "node.id");
+    long count = text != NULL ? strtol(text, NULL, 10) : 1;
+    size_t none, first = f->bootstrap_count * (1 + inherited_brokers(-1, &none));
+    int status = 0;
+
+    for (size_t i = 0; node >= 0 && count > 0 && i < at->count * (size_t)count && status == 0; i++) {
+        struct config_listener l = at->items[i / (size_t)count];
+        int32_t shift = (int32_t)(i % (size_t)count);
+        l.port = (uint16_t)(l.port + shift);
+        status = open_one(f, &l, NULL, inherited(first + i));
+        if (status == 0)
+            f->listeners[f->listener_count - 1]->controller_id = node + shift;
+    }
+    return status;
 }
 
 static void start_accepting(struct frontend *f, struct listener *l)
 {
     l->poll = loop_poll_start(f->loop, l->fd, f->accept_paused ? 0 : LOOP_READABLE, on_accept, l);
-    log_info("listening on %s://%s:%u, advertised as %s:%u", l->name, l->host, l->port, l->advertised_host,
-             l->advertised_port);
+    if (l->controller_id >= 0)
+        log_info("listening on %s://%s:%u for controller %d", l->name, l->host, l->port, l->controller_id);
+    else
+        log_info("listening on %s://%s:%u, advertised as %s:%u", l->name, l->host, l->port, l->advertised_host,
+                 l->advertised_port);
 }
 
 /* ---- a port for each broker ---- */
@@ -232,11 +274,12 @@ static int read_ip_limits(struct frontend *f)
 
 int listeners_open(struct frontend *f)
 {
-    struct config_listeners at, advertised;
+    struct config_listeners at, advertised, controllers;
     char *error = NULL;
 
     if (config_listeners(f->config, false, f->arena, &at, &error) < 0 ||
-        config_listeners(f->config, true, f->arena, &advertised, &error) < 0) {
+        config_listeners(f->config, true, f->arena, &advertised, &error) < 0 ||
+        config_controller_listeners(f->config, false, f->arena, &controllers, &error) < 0) {
         log_error("%s", error);
         free(error);
         return EX_CONFIG;
@@ -246,12 +289,13 @@ int listeners_open(struct frontend *f)
         return EX_CONFIG;
     }
     int status = read_ip_limits(f);
-    for (size_t i = 0; i < at.count && status == 0; i++)
-        status = open_one(f, &at.items[i], find_named(&advertised, at.items[i].name));
+    if (status == 0)
+        status = open_clients(f, &at, &advertised);
+    if (status == 0)
+        status = open_controllers(f, &controllers);
     if (status != 0)
         return status;
-    f->bootstrap_count = f->listener_count;
-    for (size_t i = 0; i < f->bootstrap_count; i++)
+    for (size_t i = 0; i < f->listener_count; i++)
         start_accepting(f, f->listeners[i]);
     size_t none;
     f->has_broker_ports = inherited_brokers(-1, &none) > 0;

@@ -211,7 +211,8 @@ static struct running *open_request(struct frontend *f, const struct pipeline_re
     q->r.arrived_ms = loop_now_ms(f->loop);
     q->r.handler = api_handler_of(p->api_key);
     q->r.api = wire_api(p->api_key);
-    q->r.client = (struct request_client){"User:ANONYMOUS", q->connection->address, l->name, -1, l->port};
+    q->r.client =
+        (struct request_client){"User:ANONYMOUS", q->connection->address, l->name, -1, l->controller_id, l->port};
     by_slot_set(&f->requests, q->id, q);
     return q;
 }
@@ -222,7 +223,7 @@ static void run(struct frontend *f, const struct pipeline_request *p)
     struct request *r = &q->r;
     struct pipeline_decoded d;
 
-    if (r->handler == NULL) {
+    if (r->handler == NULL || (r->client.controller_id >= 0 && !r->handler->at_controllers)) {
         request_close(r);
         return;
     }

@@ -22,10 +22,11 @@ enum {
 
 struct listener {
     struct frontend *frontend;
-    const char *name;  /* PLAINTEXT */
-    const char *host;  /* of `listeners`, as written */
-    uint16_t port;     /* the real one, also when the configured one is 0 */
-    int32_t broker_id; /* that it stands for; -1: a listener of the configuration, the bootstrap port */
+    const char *name;      /* PLAINTEXT */
+    const char *host;      /* of `listeners`, as written */
+    uint16_t port;         /* the real one, also when the configured one is 0 */
+    int32_t broker_id;     /* that it stands for; -1: a listener of the configuration, the bootstrap port */
+    int32_t controller_id; /* a controller listener: that it stands for; -1: it is none */
     const char *advertised_host;
     uint16_t advertised_port;
     int fd;
@@ -86,7 +87,7 @@ struct frontend {
     struct session_cache *sessions;
     struct image *image;         /* a count of it; image_empty before the first */
     uint64_t leaders_number;     /* another with each image whose topics differ */
-    struct listener **listeners; /* those of the configuration first, then those of broker ids */
+    struct listener **listeners; /* clients' of the configuration first, then those of controllers and broker ids */
     size_t listener_count, bootstrap_count;
     bool has_broker_ports; /* each broker has a port of its own, also while only one is registered yet */
     bool brokers_changed, leaders_changed; /* in the image that is being taken */

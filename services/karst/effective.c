@@ -73,16 +73,25 @@ bool effective_is_controller_listener(const struct config *c, const char *item)
     return found;
 }
 
-/* The controllers' listeners of the file stay; a file without one gets one beside the clients' port, as Kafka needs it.
- */
-static const char *controller_listeners(const struct config *c, const char *host, uint16_t port, struct arena *a)
+/* Beside the clients' port, as Kafka's quick start has it. With several nodes the ports there are those of broker ids:
+ * then controller N is 50 + N above it. */
+static int controller_port(const struct config *c, const struct nodes *n, uint16_t clients)
+{
+    enum { ABOVE = 50, KAFKAS = 9093 };
+    int port = clients + (n->controllers == 1 && n->storage == 1 ? 1 : ABOVE + config_int(c, "node.id"));
+    return port + n->controllers - 1 > UINT16_MAX ? KAFKAS : port;
+}
+
+/* The controllers' listeners of the file stay; a file without one gets one. */
+static const char *controller_listeners(const struct config *c, const struct nodes *n, const char *host, uint16_t port,
+                                        struct arena *a)
 {
     const char *found = "";
     struct config_list all = config_list(c, "listeners", a);
     for (size_t i = 0; i < all.count; i++)
         if (effective_is_controller_listener(c, all.items[i]))
             found = arena_printf(a, "%s,%s", found, all.items[i]);
-    return *found ? found : arena_printf(a, ",CONTROLLER://%s:%u", host, port == UINT16_MAX ? 9093 : port + 1);
+    return *found ? found : arena_printf(a, ",CONTROLLER://%s:%d", host, controller_port(c, n, port));
 }
 
 /* A host for the address that clients are given when we listen on all addresses. */
@@ -93,7 +102,7 @@ static const char *own_name(char name[256])
     return name;
 }
 
-static int apply_listen(struct config *c, const char *listen, char **ret_error)
+static int apply_listen(struct config *c, const struct nodes *n, const char *listen, char **ret_error)
 {
     char host[256], name[256];
     uint16_t port;
@@ -104,7 +113,7 @@ static int apply_listen(struct config *c, const char *listen, char **ret_error)
     struct arena *a = arena_new(0);
     bool everywhere = *host == 0 || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
     const char *shown = strchr(host, ':') ? arena_printf(a, "[%s]", host) : host;
-    const char *others = controller_listeners(c, everywhere ? "localhost" : shown, port, a);
+    const char *others = controller_listeners(c, n, everywhere ? "localhost" : shown, port, a);
     config_set(c, "listeners", arena_printf(a, "PLAINTEXT://%s:%u%s", shown, port, others));
     if (everywhere)
         set_missing(c, "advertised.listeners", arena_printf(a, "PLAINTEXT://%s:%u", own_name(name), port));
@@ -256,6 +265,7 @@ static int apply_data(struct config *c, const struct up_options *o, const char *
 int effective_load(const struct up_options *o, const char *data, struct config **ret_config, char **ret_error)
 {
     struct config *c = config_new();
+    struct nodes n = o->nodes;
     int r = o->config ? load_file(c, o->config, ret_error) : 0;
     if (r == 0)
         r = apply_data(c, o, data, ret_error);
@@ -268,8 +278,9 @@ int effective_load(const struct up_options *o, const char *data, struct config *
     }
     if (r == 0) {
         map_controller_listener(c);
+        nodes_count(c, data, &n);
         if (o->listen || config_raw(c, "listeners") == NULL)
-            r = apply_listen(c, o->listen ? o->listen : "127.0.0.1:9092", ret_error);
+            r = apply_listen(c, &n, o->listen ? o->listen : "127.0.0.1:9092", ret_error);
     }
     if (r == 0) {
         name_quorum(c);

@@ -123,7 +123,8 @@ NODISCARD char *nodes_config(const struct config *c, const char *run_dir, const 
 
 /* ------------------------------------------------------------------------------------------------------- ports.c
  * The listening ports of the front ends: for each of `listeners` its own, and with several storage nodes one a broker
- * id, that many above. The second front end's are 100 above the first's, and so on. */
+ * id, that many above. The second front end's are 100 above the first's, and so on. Then those of the controllers: a
+ * controller listener's own for node.id, the next ones for the others; all front ends have them. */
 enum { LISTENERS_MAX = 16 };
 struct ports {
     int *fds;
@@ -132,12 +133,15 @@ struct ports {
 /* Opens all of a front end (1, 2 ...): 0, or -errno with *ret_error. What was opened is in *ports all the same. */
 NODISCARD int ports_open(const struct config *c, const struct nodes *n, int frontend, struct ports *ports,
                          char **ret_error);
+/* Those of the controllers, behind all others: the first front end's, and shared with the rest of n->frontends. */
+NODISCARD int ports_open_controllers(const struct config *c, const struct nodes *n, struct ports ports[],
+                                     char **ret_error);
 void ports_close(struct ports *ports);
 /* The environment of the front end that inherits them from descriptor 3 on. */
 void ports_tell(const struct config *c, const struct nodes *n, const struct ports *ports);
 int ports_shift(int frontend);
-/* A key of listeners with clients' ports shifted; the caller frees. */
-NODISCARD char *ports_shifted(const struct config *c, const char *key, int shift);
+/* A key of listeners with clients' ports, or those of controllers, shifted; the caller frees. */
+NODISCARD char *ports_shifted(const struct config *c, const char *key, bool of_controllers, int shift);
 
 /* ------------------------------------------------------------------------------------------------------- directories.c
  */

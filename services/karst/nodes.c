@@ -139,23 +139,36 @@ static int write_one(const struct config *c, const char *run_dir, const char *ro
     return r;
 }
 
+/* A key of listeners as a line of a file, shifted; nothing where the key has no value. The caller frees. */
+static char *shifted_line(const struct config *c, const char *key, bool of_controllers, int shift)
+{
+    if (config_is_null(c, key))
+        return xstrdup("");
+    char *value = ports_shifted(c, key, of_controllers, shift), *line = xasprintf("%s=%s\n", key, value);
+    free(value);
+    return line;
+}
+
 static int write_node(const struct kind *k, const struct config *c, const char *data, const char *run_dir, int id)
 {
-    char *dir = folder(k, data, id);
-    char *own = xasprintf("node.id=%d\nlog.dirs=%s\nmetadata.log.dir=%s\n%s", id, dir, dir, k->settings);
+    int shift = k == &controllers ? id - config_int(c, "node.id") : 0;
+    char *dir = folder(k, data, id), *listeners = shifted_line(c, "listeners", true, shift),
+         *advertised = shifted_line(c, "advertised.listeners", true, shift);
+    char *own = xasprintf("node.id=%d\nlog.dirs=%s\nmetadata.log.dir=%s\n%s%s%s", id, dir, dir, k->settings, listeners,
+                          advertised);
     int r = write_one(c, run_dir, k->role, id, own);
     free(own);
+    free(advertised);
+    free(listeners);
     free(dir);
     return r;
 }
 
 static int write_frontend(const struct config *c, const char *run_dir, int id)
 {
-    char *listeners = ports_shifted(c, "listeners", ports_shift(id));
-    char *advertised = config_is_null(c, "advertised.listeners")
-                           ? xstrdup("")
-                           : ports_shifted(c, "advertised.listeners", ports_shift(id));
-    char *own = xasprintf("listeners=%s\n%s%s\n", listeners, *advertised ? "advertised.listeners=" : "", advertised);
+    char *listeners = shifted_line(c, "listeners", false, ports_shift(id)),
+         *advertised = shifted_line(c, "advertised.listeners", false, ports_shift(id));
+    char *own = xasprintf("%s%s", listeners, advertised);
     int r = write_one(c, run_dir, "frontend", id, own);
     free(own);
     free(advertised);

@@ -1,6 +1,7 @@
 /* ports.c - the ports of the front ends are ours, and they inherit them: a port stays open while its front end is
  * started again, so that clients wait a moment and are not refused. Somebody else on a port is told before anything
  * starts. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -16,6 +17,12 @@ int ports_shift(int frontend)
     return (frontend - 1) * FRONTEND_STEP;
 }
 
+static void add(struct ports *ports, int fd)
+{
+    ports->fds = xrealloc(ports->fds, (ports->count + 1) * sizeof *ports->fds);
+    ports->fds[ports->count++] = fd;
+}
+
 static int open_one(const struct config *c, const char *host, int port, struct ports *ports, char **ret_error)
 {
     int fd = port > UINT16_MAX ? -EADDRNOTAVAIL
@@ -24,8 +31,7 @@ static int open_one(const struct config *c, const char *host, int port, struct p
         *ret_error = xasprintf("cannot listen on %s:%d: %s", host, port, strerror(-fd));
         return fd;
     }
-    ports->fds = xrealloc(ports->fds, (ports->count + 1) * sizeof *ports->fds);
-    ports->fds[ports->count++] = fd;
+    add(ports, fd);
     return 0;
 }
 
@@ -59,6 +65,32 @@ int ports_open(const struct config *c, const struct nodes *n, int frontend, stru
     return r;
 }
 
+static int share(struct ports *from, struct ports *to, char **ret_error)
+{
+    int fd = fcntl(from->fds[from->count - 1], F_DUPFD_CLOEXEC, 0);
+    if (fd < 0) {
+        *ret_error = xasprintf("cannot share a port between front ends: %s", strerror(errno));
+        return -errno;
+    }
+    add(to, fd);
+    return 0;
+}
+
+int ports_open_controllers(const struct config *c, const struct nodes *n, struct ports ports[], char **ret_error)
+{
+    struct arena *a = arena_new(0);
+    struct config_listeners listeners;
+    int r = config_controller_listeners(c, false, a, &listeners, ret_error);
+    for (size_t i = 0; r == 0 && i < listeners.count; i++)
+        for (int shift = 0; r == 0 && shift < n->controllers; shift++) {
+            r = open_one(c, listeners.items[i].host, listeners.items[i].port + shift, &ports[0], ret_error);
+            for (int other = 1; r == 0 && other < n->frontends; other++)
+                r = share(&ports[0], &ports[other], ret_error);
+        }
+    arena_free(a);
+    return r;
+}
+
 void ports_close(struct ports *ports)
 {
     while (ports->count > 0)
@@ -77,10 +109,12 @@ void ports_tell(const struct config *c, const struct nodes *n, const struct port
     snprintf(count, sizeof(count), "%zu", ports->count);
     setenv("KARST_LISTEN_FDS", count, 1);
     setenv("KARST_LISTEN_BROKERS", brokers, 1);
+    snprintf(count, sizeof(count), "%d", n->controllers);
+    setenv("KARST_LISTEN_CONTROLLERS", count, 1);
     arena_free(a);
 }
 
-char *ports_shifted(const struct config *c, const char *key, int shift)
+char *ports_shifted(const struct config *c, const char *key, bool of_controllers, int shift)
 {
     struct arena *a = arena_new(0);
     struct config_list all = config_list(c, key, a);
@@ -88,7 +122,7 @@ char *ports_shifted(const struct config *c, const char *key, int shift)
     for (size_t i = 0; i < all.count; i++) {
         const char *item = all.items[i], *colon = strrchr(item, ':');
         int port = colon != NULL ? atoi(colon + 1) : 0;
-        if (port > 0 && !effective_is_controller_listener(c, item))
+        if (port > 0 && effective_is_controller_listener(c, item) == of_controllers)
             item = arena_printf(a, "%.*s:%d", (int)(colon - item), item, port + shift);
         text = arena_printf(a, "%s%s%s", text, *text ? "," : "", item);
     }

@@ -19,7 +19,7 @@ static int open_ports(const struct config *c, struct supervisor_options *s, char
     int r = 0;
     for (int i = 0; r == 0 && i < s->nodes.frontends; i++)
         r = ports_open(c, &s->nodes, i + 1, &s->ports[i], ret_error);
-    return r;
+    return r ? r : ports_open_controllers(c, &s->nodes, s->ports, ret_error);
 }
 
 static void close_ports(struct supervisor_options *s)

@@ -111,9 +111,16 @@ class Cluster:
     def address(self):
         return f"127.0.0.1:{self.port}"
 
-    def tool(self, name, *arguments, input=None, timeout=90):
-        """Kafka's own tool against this cluster."""
-        bootstrap = ["--bootstrap-server", self.address]
+    @property
+    def controller_address(self):
+        return f"127.0.0.1:{self.controller_port(1)}"
+
+    def controller_port(self, _node):
+        return self.port + 1
+
+    def tool(self, name, *arguments, input=None, timeout=90, controllers=False):
+        """Kafka's own tool against this cluster; controllers: against its controller listener."""
+        bootstrap = ["--bootstrap-controller", self.controller_address] if controllers else ["--bootstrap-server", self.address]
         words = [*arguments, *bootstrap] if name == "cluster" else [*bootstrap, *arguments]  # its subcommands take it
         return run([KAFKA, name, *words], input=input, timeout=timeout)
 
@@ -125,6 +132,9 @@ class Cluster:
             return c.ask(api, version, body)
 
 
+CONTROLLERS = 50  # of a constellation's port: controller N of several is N above that
+
+
 class Karst(Cluster):
     """Karst(folder).start(): one of everything. Karst(folder, storage=3, controllers=3, frontends=2).start(): a constellation, when it
     returns with all storage nodes known to clients and all controllers voters. Front end F is at port + 100 (F - 1), and there broker N
@@ -133,7 +143,7 @@ class Karst(Cluster):
 
     def __init__(self, folder, port=None, config=None, controllers=None, storage=None, frontends=None):
         ports = [100 * f + n for f in range(frontends or 1) for n in range((storage or 1) + 1)]
-        super().__init__(folder, port or free_port(ports))
+        super().__init__(folder, port or free_port([*ports, *(CONTROLLERS + n for n in range(1, 4))]))
         self.data = os.path.join(folder, "data")
         self.nodes = {"controllers": controllers, "storage": storage, "frontends": frontends}
         self.config = self.last_run_dir = None
@@ -144,6 +154,9 @@ class Karst(Cluster):
             self.config = os.path.join(folder, "server.properties")
             with open(self.config, "w", encoding="utf-8") as f:
                 f.write("".join(f"{k}={v}\n" for k, v in config.items()))
+
+    def controller_port(self, node):
+        return self.port + (CONTROLLERS + node if any(n and n > 1 for n in self.nodes.values()) else 1)
 
     def up_command(self, *more):
         counts = [x for name, n in self.nodes.items() if n for x in (f"--{name}", str(n))]
@@ -312,10 +325,12 @@ class Pair:
     def both(self, function):
         return side_by_side(lambda: function(self.ours), lambda: function(self.theirs))
 
-    def tool(self, name, *arguments, input=None, timeout=90, more=(), sort=False, check_err=True, only=None, status=None):
+    def tool(self, name, *arguments, input=None, timeout=90, more=(), sort=False, check_err=True, only=None, status=None,
+             controllers=False):
         """Compares status, stdout and stderr; `only` keeps matching lines of stdout, `sort` ignores their order, `more` are further
         (pattern, text) to normalise. Returns our stdout, as it was."""
-        a, b = self.both(lambda c: c.tool(name, *[x.replace("{folder}", c.folder) for x in arguments], input=input, timeout=timeout))
+        a, b = self.both(lambda c: c.tool(name, *[x.replace("{folder}", c.folder) for x in arguments], input=input, timeout=timeout,
+                                          controllers=controllers))
 
         def shape(text, cluster):
             lines = normal(text, cluster, more).splitlines()

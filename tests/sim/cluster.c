@@ -127,16 +127,17 @@ static char *config_text(const struct cluster_options *o, const struct node *n, 
     int port = cluster_port(n->role == CLUSTER_FRONTEND ? n->id : 1);
     char *text = xasprintf(
         "process.roles=broker,controller\nnode.id=%d\nlog.dirs=" PLATFORM_DIR "\n"
-        "listeners=PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:9093\n"
+        "listeners=PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d\n"
+        "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n"
         "controller.listener.names=CONTROLLER\ncontroller.quorum.bootstrap.servers=127.0.0.1:9093\n%s"
         "offsets.topic.num.partitions=3\n"
         "log.index.size.max.bytes=40000\nlog.cleaner.backoff.ms=300\ngroup.initial.rebalance.delay.ms=200\ngroup.min."
         "session.timeout.ms=1000\n"
         "karst.run.dir=/run/karst\nkarst.controllers=%s\nkarst.bus.shared=%s\n"
         "compression.type=%s\n%soffsets.topic.replication.factor=1\n%s",
-        n->id, port, n->role == CLUSTER_CONTROLLER && n->id > 1 ? "controller.quorum.auto.join.enable=true\n" : "",
-        controllers, o->shares ? "true" : "false", compression, o->durable ? "log.flush.interval.messages=1\n" : "",
-        o->config);
+        n->id, port, 19093 + n->id,
+        n->role == CLUSTER_CONTROLLER && n->id > 1 ? "controller.quorum.auto.join.enable=true\n" : "", controllers,
+        o->shares ? "true" : "false", compression, o->durable ? "log.flush.interval.messages=1\n" : "", o->config);
     free(controllers);
     return text;
 }

@@ -97,12 +97,17 @@ static void on_owner(void *ctx, const struct image_owner *before UNUSED, const s
     *(bool *)ctx = true;
 }
 
+static void on_kept(void *ctx)
+{
+    *(bool *)ctx = true;
+}
+
 /* Whether there is anything in newer that is not in old: by identity, so that it costs what changed. */
 static bool has_news(const struct image *old, const struct image *newer)
 {
     bool news = image_next_producer_id(old) != image_next_producer_id(newer) ||
                 !slice_eq(image_voters(old), image_voters(newer)) || image_offset(newer) % WHOLE_EVERY == 0;
-    struct image_diff d = {on_topic, on_config, on_broker, on_service, on_owner, &news};
+    struct image_diff d = {on_topic, on_config, on_broker, on_service, on_owner, on_kept, &news};
     if (!news)
         __real_image_diff(old, newer, &d);
     return news;

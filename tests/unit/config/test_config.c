@@ -249,6 +249,17 @@ Test(config, listeners)
     cr_expect_eq(l.items[0].security_protocol, 0);
     cr_expect_str_eq(l.items[1].host, "::1");
     cr_expect_eq(l.items[1].security_protocol, 1);
+    cr_assert_eq(config_controller_listeners(c, false, a, &l, &error), 0);
+    cr_assert_eq(l.count, 1);
+    cr_expect_str_eq(l.items[0].name, "CONTROLLER");
+    cr_expect_eq(l.items[0].port, 9093);
+    config_set(c, "advertised.listeners", "PLAINTEXT://a:1,CONTROLLER://c:2");
+    cr_assert_eq(config_controller_listeners(c, true, a, &l, &error), 0);
+    cr_expect_str_eq(l.items[0].host, "c");
+    cr_expect_eq(l.items[0].port, 2);
+    config_set(c, "advertised.listeners", "PLAINTEXT://a:1");
+    cr_assert_eq(config_controller_listeners(c, true, a, &l, &error), 0);
+    cr_expect_eq(l.items[0].port, 9093, "what is not advertised is found where it listens");
     config_free(c);
     arena_free(a);
     expect_listener_refused("listeners=foo", false,

@@ -25,7 +25,7 @@ static size_t output_read;
 static uint64_t conn;
 static struct connection connection;
 static struct listener listener = {
-    .name = "PLAINTEXT", .advertised_host = "front", .advertised_port = 9092, .broker_id = -1};
+    .name = "PLAINTEXT", .advertised_host = "front", .advertised_port = 9092, .broker_id = -1, .controller_id = -1};
 static struct listener *listeners[] = {&listener};
 static struct arena *memory;
 static bool is_closed;

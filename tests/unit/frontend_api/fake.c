@@ -182,15 +182,18 @@ void fake_ask(struct fake *f, const struct api_handler *handler, int16_t version
     f->call_count = 0;
     f->replies = 0;
     f->response = NULL;
-    f->r = (struct request){
-        .frontend = (struct frontend *)f,
-        .handler = handler,
-        .api = wire_api(handler->key),
-        .version = version,
-        .body = body,
-        .arena = f->r.arena,
-        .image = f->image,
-        .client = {.principal = "User:ANONYMOUS", .address = "127.0.0.1", .listener = "PLAINTEXT", .broker_id = 1}};
+    f->r = (struct request){.frontend = (struct frontend *)f,
+                            .handler = handler,
+                            .api = wire_api(handler->key),
+                            .version = version,
+                            .body = body,
+                            .arena = f->r.arena,
+                            .image = f->image,
+                            .client = {.principal = "User:ANONYMOUS",
+                                       .address = "127.0.0.1",
+                                       .listener = "PLAINTEXT",
+                                       .broker_id = 1,
+                                       .controller_id = -1}};
     handler->handle(&f->r);
 }
 
