@@ -55,7 +55,7 @@ int epochs_load(struct epochs *e, const struct file_system *fs, const char *dir)
     free(path);
     if (err < 0)
         return err == -ENOENT ? 0 : err;
-    err = epochs_parse(e, slice_make(text, size));
+    err = size == 0 ? -ENODATA : epochs_parse(e, slice_make(text, size));
     e->on_disk = err == 0;
     if (err < 0)
         e->count = 0;

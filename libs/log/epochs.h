@@ -26,7 +26,7 @@ struct epochs {
 };
 
 void epochs_free(struct epochs *e);
-/* 0 (also when there is no file), -EBADMSG, -errno. */
+/* 0 (also when there is no file), -EBADMSG, -ENODATA (an empty file), -errno. */
 NODISCARD int epochs_load(struct epochs *e, const struct file_system *fs, const char *dir);
 NODISCARD int epochs_parse(struct epochs *e, struct slice text);
 NODISCARD int epochs_store(struct epochs *e, const struct file_system *fs, const char *dir, bool durable);

@@ -369,6 +369,8 @@ static int load_segments(struct log *l, const struct found *f, const struct log_
 static int load_epochs(struct log *l)
 {
     int err = epochs_load(&l->epochs, l->fs, l->dir);
+    if (err == -ENODATA) /* a Kafka leaves it so where nothing was written yet */
+        return 1;
     if (err != -EBADMSG)
         return err;
     log_notef(l, LOG_WARN, "%s: " EPOCHS_FILE " is damaged; building it again from the log", l->dir);

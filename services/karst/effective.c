@@ -82,15 +82,22 @@ static int controller_port(const struct config *c, const struct nodes *n, uint16
     return port + n->controllers - 1 > UINT16_MAX ? KAFKAS : port;
 }
 
+/* ",NAME://HOST:PORT" of each listener of controllers in a key. */
+static const char *controllers_in(const struct config *c, const char *key, struct arena *a)
+{
+    const char *found = "";
+    struct config_list all = config_list(c, key, a);
+    for (size_t i = 0; i < all.count; i++)
+        if (effective_is_controller_listener(c, all.items[i]))
+            found = arena_printf(a, "%s,%s", found, all.items[i]);
+    return found;
+}
+
 /* The controllers' listeners of the file stay; a file without one gets one. */
 static const char *controller_listeners(const struct config *c, const struct nodes *n, const char *host, uint16_t port,
                                         struct arena *a)
 {
-    const char *found = "";
-    struct config_list all = config_list(c, "listeners", a);
-    for (size_t i = 0; i < all.count; i++)
-        if (effective_is_controller_listener(c, all.items[i]))
-            found = arena_printf(a, "%s,%s", found, all.items[i]);
+    const char *found = controllers_in(c, "listeners", a);
     return *found ? found : arena_printf(a, ",CONTROLLER://%s:%d", host, controller_port(c, n, port));
 }
 
@@ -102,7 +109,8 @@ static const char *own_name(char name[256])
     return name;
 }
 
-static int apply_listen(struct config *c, const struct nodes *n, const char *listen, char **ret_error)
+/* has_files: what the file tells clients is the address of one of several Kafka brokers, and no longer theirs. */
+static int apply_listen(struct config *c, const struct nodes *n, bool has_files, const char *listen, char **ret_error)
 {
     char host[256], name[256];
     uint16_t port;
@@ -115,7 +123,11 @@ static int apply_listen(struct config *c, const struct nodes *n, const char *lis
     const char *shown = strchr(host, ':') ? arena_printf(a, "[%s]", host) : host;
     const char *others = controller_listeners(c, n, everywhere ? "localhost" : shown, port, a);
     config_set(c, "listeners", arena_printf(a, "PLAINTEXT://%s:%u%s", shown, port, others));
-    if (everywhere)
+    if (has_files)
+        config_set(c, "advertised.listeners",
+                   arena_printf(a, "PLAINTEXT://%s:%u%s", everywhere ? own_name(name) : shown, port,
+                                controllers_in(c, "advertised.listeners", a)));
+    else if (everywhere)
         set_missing(c, "advertised.listeners", arena_printf(a, "PLAINTEXT://%s:%u", own_name(name), port));
     arena_free(a);
     return 0;
@@ -278,9 +290,11 @@ int effective_load(const struct up_options *o, const char *data, struct config *
     }
     if (r == 0) {
         map_controller_listener(c);
+        if (o->node_count > 0)
+            n.controllers = n.storage = 1 + o->node_count;
         nodes_count(c, data, &n);
         if (o->listen || config_raw(c, "listeners") == NULL)
-            r = apply_listen(c, &n, o->listen ? o->listen : "127.0.0.1:9092", ret_error);
+            r = apply_listen(c, &n, o->node_count > 0, o->listen ? o->listen : "127.0.0.1:9092", ret_error);
     }
     if (r == 0) {
         name_quorum(c);

@@ -13,10 +13,21 @@ enum { CONTROLLERS_MAX = 5, STORAGE_MAX = 16, FRONTENDS_MAX = 8 };
 /* How many processes of a role there are; 0: as many as there are folders of, and one front end. */
 struct nodes {
     int controllers, storage, frontends;
+    const struct node_files *files; /* of the nodes beside the first; NULL, or without any: they have folders */
+};
+
+/* Of nodes beside the first that are both broker and controller; the id of the first is node.id + 1, and so on. */
+enum { NODE_FILES_MAX = CONTROLLERS_MAX - 1 };
+struct node_files {
+    struct config *configs[NODE_FILES_MAX];
+    int locks[NODE_FILES_MAX]; /* of a data directory each; -1: none */
+    int count;
 };
 
 struct up_options {
     const char *data, *listen, *config; /* as given; listen and config may be NULL */
+    const char *node_files[NODE_FILES_MAX];
+    int node_count;
     bool detach;
     struct nodes nodes;
 };
@@ -120,6 +131,20 @@ NODISCARD int nodes_prepare(const struct config *c, const char *data, const char
 NODISCARD int nodes_write(const struct config *c, const char *data, const char *run_dir, const struct nodes *n);
 /* The file that a process is started with; the caller frees. */
 NODISCARD char *nodes_config(const struct config *c, const char *run_dir, const char *role, int id);
+
+/* ------------------------------------------------------------------------------------------------------- node_files.c
+ */
+
+/* Reads and checks the files of `--node`, in any order, and locks a directory of each: 0, or -errno with *ret_error.
+ * *ret_files is to be freed in either case. */
+NODISCARD int node_files_load(const struct up_options *o, const struct config *first, struct node_files *ret_files,
+                              char **ret_error);
+void node_files_free(struct node_files *f);
+/* Their directories are of the cluster, and nobody else uses them: 0, or -errno with *ret_error. Nothing is formatted,
+ * but log directories that are empty beside a formatted one are refused as ever. */
+NODISCARD int node_files_prepare(const struct node_files *f, const char *cluster_id, char **ret_error);
+/* After effective_add_run_dir of the first. */
+void node_files_add_run_dir(const struct node_files *f, const struct config *first);
 
 /* ------------------------------------------------------------------------------------------------------- ports.c
  * The listening ports of the front ends: for each of `listeners` its own, and with several storage nodes one a broker

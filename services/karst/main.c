@@ -14,7 +14,7 @@ static const char usage[] =
     "karst " KARST_VERSION ", a Kafka-compatible streaming system\n"
     "\n"
     "  karst up --data DIR [--listen HOST:PORT] [--config FILE] [-d]\n"
-    "           [--controllers N] [--storage N] [--frontends N]\n"
+    "           [--controllers N] [--storage N] [--frontends N] [--node FILE]...\n"
     "      runs a whole constellation on this machine: controller, storage, frontend, group, txn.\n"
     "      An empty DIR is formatted, an existing one is used. Ctrl-C stops in order, a second one at once.\n"
     "        --data DIR          where everything is kept, in Kafka's own format (made when missing)\n"
@@ -23,6 +23,8 @@ static const char usage[] =
     "        --controllers N     how many controllers keep the metadata, 1, 3 or 5 (default: as many as DIR has)\n"
     "        --storage N         how many storage nodes keep the data, 1 to 16 (default: as many as DIR has)\n"
     "        --frontends N       how many front ends serve clients, 1 to 8 (default: 1)\n"
+    "        --node FILE         a further node of Kafka's in combined mode, with the directories that its\n"
+    "                            server.properties names: the other nodes of a Kafka of several, one a file\n"
     "        -d, --detach        return when it answers, and leave it running\n"
     "  karst format --data DIR --config FILE\n"
     "      makes new, empty folders in log.dirs of FILE directories of the cluster on DIR, which does not run\n"
@@ -59,12 +61,17 @@ static int count_of(const char *text, int max)
 /* NULL-terminated getopt of all commands; which of them a command takes is checked in `allowed`. */
 static int parse(int argc, char **argv, const char *allowed, struct arguments *ret)
 {
-    static const struct option options[] = {
-        {"data", required_argument, NULL, 'D'},        {"listen", required_argument, NULL, 'l'},
-        {"config", required_argument, NULL, 'c'},      {"detach", no_argument, NULL, 'd'},
-        {"controllers", required_argument, NULL, 'n'}, {"storage", required_argument, NULL, 's'},
-        {"frontends", required_argument, NULL, 'f'},   {"json", no_argument, NULL, 'j'},
-        {"bin", required_argument, NULL, 'b'},         {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"data", required_argument, NULL, 'D'},
+                                            {"listen", required_argument, NULL, 'l'},
+                                            {"config", required_argument, NULL, 'c'},
+                                            {"detach", no_argument, NULL, 'd'},
+                                            {"controllers", required_argument, NULL, 'n'},
+                                            {"storage", required_argument, NULL, 's'},
+                                            {"frontends", required_argument, NULL, 'f'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"bin", required_argument, NULL, 'b'},
+                                            {"node", required_argument, NULL, 'N'},
+                                            {NULL, 0, NULL, 0}};
     int option;
     opterr = 0;
     while ((option = getopt_long(argc, argv, "d", options, NULL)) != -1) {
@@ -90,6 +97,11 @@ static int parse(int argc, char **argv, const char *allowed, struct arguments *r
             if (ret->up.nodes.frontends == 0)
                 return wrong_usage("--frontends takes a number from 1 to 8, not", optarg);
             break;
+        case 'N':
+            if (ret->up.node_count == NODE_FILES_MAX)
+                return wrong_usage("--node is given too often, with", optarg);
+            ret->up.node_files[ret->up.node_count++] = optarg;
+            break;
         case 'j': ret->json = true; break;
         case 'b': ret->bin = optarg; break;
         }
@@ -100,6 +112,8 @@ static int parse(int argc, char **argv, const char *allowed, struct arguments *r
         return wrong_usage("does not understand", argv[optind]);
     if (ret->up.data == NULL || *ret->up.data == 0)
         return wrong_usage("needs --data DIR", NULL);
+    if (ret->up.node_count > 0 && ret->up.nodes.controllers + ret->up.nodes.storage > 0)
+        return wrong_usage("--node says how many controllers and storage nodes there are", NULL);
     return 0;
 }
 
@@ -117,7 +131,7 @@ int main(int argc, char **argv)
         return 0;
     }
     if (!strcmp(command, "up"))
-        return (r = parse(argc - 1, argv + 1, "Dlcdnsf", &a)) ? r : up_main(&a.up);
+        return (r = parse(argc - 1, argv + 1, "DlcdnsfN", &a)) ? r : up_main(&a.up);
     if (!strcmp(command, "format"))
         return (r = parse(argc - 1, argv + 1, "Dc", &a)) ? r : format_main(&a.up);
     if (!strcmp(command, "status"))

@@ -23,6 +23,11 @@ static const struct kind {
              "whose partitions would be offline; move them with kafka-reassign-partitions.sh, then remove its folder",
              STORAGE_MAX};
 
+static int files_count(const struct nodes *n)
+{
+    return n->files != NULL ? n->files->count : 0;
+}
+
 static char *folder(const struct kind *k, const char *data, int id)
 {
     return xasprintf("%s.%s/%d", data, k->folders, id);
@@ -92,6 +97,8 @@ static int count_folders(const struct kind *k, const char *data, int node)
 void nodes_count(const struct config *c, const char *data, struct nodes *n)
 {
     int node = config_int(c, "node.id");
+    if (files_count(n) > 0)
+        n->controllers = n->storage = 1 + files_count(n);
     if (n->controllers == 0)
         n->controllers = count_folders(&controllers, data, node);
     if (n->storage == 0)
@@ -117,14 +124,18 @@ static int prepare_all(const struct kind *k, const struct config *c, const char 
 int nodes_prepare(const struct config *c, const char *data, const char *cluster_id, const struct nodes *n,
                   char **ret_error)
 {
+    if (files_count(n) > 0)
+        return node_files_prepare(n->files, cluster_id, ret_error);
     int r = prepare_all(&controllers, c, data, cluster_id, n->controllers, ret_error);
     return r ? r : prepare_all(&storage, c, data, cluster_id, n->storage, ret_error);
 }
 
-/* The file that all share, and what is another's here: the last of two lines of one key counts, as in Kafka's files. */
-static int write_one(const struct config *c, const char *run_dir, const char *role, int id, const char *own)
+/* What it has in common with others, and what is its own: the last of two lines of one key counts, as in Kafka's files.
+ */
+static int write_one(const struct config *c, const struct config *shared, const char *run_dir, const char *role, int id,
+                     const char *own)
 {
-    char *path = nodes_config(c, run_dir, role, id), *text = config_print(c);
+    char *path = nodes_config(c, run_dir, role, id), *text = config_print(shared);
     struct buf b = {0};
     FILE *f = fopen(path, "we");
     int r = f == NULL ? -errno : 0;
@@ -156,7 +167,7 @@ static int write_node(const struct kind *k, const struct config *c, const char *
          *advertised = shifted_line(c, "advertised.listeners", true, shift);
     char *own = xasprintf("node.id=%d\nlog.dirs=%s\nmetadata.log.dir=%s\n%s%s%s", id, dir, dir, k->settings, listeners,
                           advertised);
-    int r = write_one(c, run_dir, k->role, id, own);
+    int r = write_one(c, c, run_dir, k->role, id, own);
     free(own);
     free(advertised);
     free(listeners);
@@ -164,12 +175,22 @@ static int write_node(const struct kind *k, const struct config *c, const char *
     return r;
 }
 
+/* One with a file of its own: the log directories are its storage's, and the first or metadata.log.dir its
+ * controller's.
+ */
+static int write_own(const struct config *c, const struct node_files *f, const char *run_dir, int place)
+{
+    const struct config *own = f->configs[place];
+    int id = config_int(own, "node.id"), r = write_one(c, own, run_dir, controllers.role, id, "");
+    return r ? r : write_one(c, own, run_dir, storage.role, id, "");
+}
+
 static int write_frontend(const struct config *c, const char *run_dir, int id)
 {
     char *listeners = shifted_line(c, "listeners", false, ports_shift(id)),
          *advertised = shifted_line(c, "advertised.listeners", false, ports_shift(id));
     char *own = xasprintf("%s%s", listeners, advertised);
-    int r = write_one(c, run_dir, "frontend", id, own);
+    int r = write_one(c, c, run_dir, "frontend", id, own);
     free(own);
     free(advertised);
     free(listeners);
@@ -179,9 +200,11 @@ static int write_frontend(const struct config *c, const char *run_dir, int id)
 int nodes_write(const struct config *c, const char *data, const char *run_dir, const struct nodes *n)
 {
     int node = config_int(c, "node.id"), r = 0;
-    for (int i = 1; i < n->controllers && r == 0; i++)
+    for (int i = 0; i < files_count(n) && r == 0; i++)
+        r = write_own(c, n->files, run_dir, i);
+    for (int i = 1; i < n->controllers && files_count(n) == 0 && r == 0; i++)
         r = write_node(&controllers, c, data, run_dir, node + i);
-    for (int i = 1; i < n->storage && r == 0; i++)
+    for (int i = 1; i < n->storage && files_count(n) == 0 && r == 0; i++)
         r = write_node(&storage, c, data, run_dir, node + i);
     for (int id = 2; id <= n->frontends && r == 0; id++)
         r = write_frontend(c, run_dir, id);

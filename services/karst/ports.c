@@ -76,14 +76,39 @@ static int share(struct ports *from, struct ports *to, char **ret_error)
     return 0;
 }
 
+/* Of a controller's index-th listener: the first one's is what its file says, and so is that of others with a file of
+ * their own; without, they have the next ports. */
+static int controller_listener(const struct config *first, const struct nodes *n, int place, size_t index,
+                               struct arena *a, const char **ret_host, int *ret_port, char **ret_error)
+{
+    const struct node_files *files = n->files;
+    bool has_file = place > 0 && files != NULL && files->count > 0;
+    const struct config *c = has_file ? files->configs[place - 1] : first;
+    struct config_listeners all;
+    int r = config_controller_listeners(c, false, a, &all, ret_error);
+    if (r == 0 && index >= all.count) {
+        *ret_error = xasprintf("node %d has fewer listeners for controllers than node %d", config_int(c, "node.id"),
+                               config_int(first, "node.id"));
+        r = -EINVAL;
+    }
+    if (r == 0) {
+        *ret_host = all.items[index].host;
+        *ret_port = all.items[index].port + (has_file ? 0 : place);
+    }
+    return r;
+}
+
 int ports_open_controllers(const struct config *c, const struct nodes *n, struct ports ports[], char **ret_error)
 {
     struct arena *a = arena_new(0);
     struct config_listeners listeners;
-    int r = config_controller_listeners(c, false, a, &listeners, ret_error);
+    const char *host;
+    int port, r = config_controller_listeners(c, false, a, &listeners, ret_error);
     for (size_t i = 0; r == 0 && i < listeners.count; i++)
-        for (int shift = 0; r == 0 && shift < n->controllers; shift++) {
-            r = open_one(c, listeners.items[i].host, listeners.items[i].port + shift, &ports[0], ret_error);
+        for (int place = 0; r == 0 && place < n->controllers; place++) {
+            r = controller_listener(c, n, place, i, a, &host, &port, ret_error);
+            if (r == 0)
+                r = open_one(c, host, port, &ports[0], ret_error);
             for (int other = 1; r == 0 && other < n->frontends; other++)
                 r = share(&ports[0], &ports[other], ret_error);
         }

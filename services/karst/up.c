@@ -67,6 +67,7 @@ static int supervise(const struct up_options *o, struct config *c, struct superv
     int status = 0, r;
     const char *run_dir = s->run_dir;
     effective_add_run_dir(c, run_dir, &s->nodes);
+    node_files_add_run_dir(s->nodes.files, c);
     if ((r = effective_write(c, run_dir)) != 0 || (r = nodes_write(c, s->data, run_dir, &s->nodes)) != 0)
         return fail(STATUS_FAILED, xasprintf("cannot write to %s: %s", run_dir, strerror(-r)));
     fflush(stdout);
@@ -96,11 +97,13 @@ static int say_locked(const char *data)
     return status;
 }
 
-static int prepare_and_run(const struct up_options *o, struct config *c, const char *data)
+static int prepare_and_run(const struct up_options *o, struct config *c, const char *data,
+                           const struct node_files *files)
 {
     char *error = NULL, *run_dir = NULL;
     struct datadir_identity identity;
     struct supervisor_options s = {.config = c, .data = data, .nodes = o->nodes, .detached = o->detach, .ready_fd = -1};
+    s.nodes.files = files;
     nodes_count(c, data, &s.nodes);
     if (open_ports(c, &s, &error) != 0 || datadir_prepare(c, &identity, &error) != 0 ||
         nodes_prepare(c, data, identity.cluster_id, &s.nodes, &error) != 0 ||
@@ -127,6 +130,7 @@ int up_main(const struct up_options *o)
 {
     char *error = NULL, *data = NULL;
     struct config *c = NULL;
+    struct node_files files = {0};
     if (datadir_open(o->data, &data, &error) != 0)
         return fail(STATUS_FAILED, error);
     int lock = datadir_lock(data), status;
@@ -134,10 +138,11 @@ int up_main(const struct up_options *o)
         status = say_locked(data);
     else if (lock < 0)
         status = fail(STATUS_FAILED, xasprintf("cannot lock %s: %s", data, strerror(-lock)));
-    else if (effective_load(o, data, &c, &error) != 0)
+    else if (effective_load(o, data, &c, &error) != 0 || node_files_load(o, c, &files, &error) != 0)
         status = fail(STATUS_CONFIG, error);
     else
-        status = prepare_and_run(o, c, data);
+        status = prepare_and_run(o, c, data, &files);
+    node_files_free(&files);
     if (lock >= 0)
         close(lock);
     c = config_free(c);

@@ -25,7 +25,7 @@ from harness import KAFKA, alive, ran, side_by_side, wait_until
 
 BROKER, CONTROLLER = 0, 10  # above the port
 APART = 100                 # ids of controllers that are processes of their own
-START_S, STOP_S = 240, 90   # three JVMs beside other work on two cores
+START_S, STOP_S = 240, 45   # three JVMs beside other work on two cores
 
 
 def random_uuid():

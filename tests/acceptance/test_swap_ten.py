@@ -158,10 +158,8 @@ def read_all(cluster, where):
                 ended.add((m.topic(), m.partition()))
         return len(ended) == len(where)
     harness.wait_until(more, 120, f"the ends of {where} under {cluster.name}")
+    lows = {at: harness.wait_until(lambda at=at: harness.watermarks(consumer, *at), 30, f"the log start of {at}")[0] for at in where}
     consumer.close()
-    answer = cluster.ask("ListOffsets", 5, {"ReplicaId": -1, "IsolationLevel": 0, "Topics": [
-        {"Name": t, "Partitions": [{"PartitionIndex": p, "CurrentLeaderEpoch": -1, "Timestamp": -2}]} for t, p in where]})
-    lows = {(t["Name"], p["PartitionIndex"]): p["Offset"] for t in answer["Topics"] for p in t["Partitions"]}
     return {at: (lows[at], rows[at]) for at in where}
 
 
@@ -186,10 +184,10 @@ def check_partition(facts, at, where, low, rows):
     assert not missing, f"{where}: {len(missing)} acknowledged records are lost, the first at {missing[0]} of {low}..{offsets[-1:]}"
 
 
-def check(cluster, facts, own, turn):
+def check(cluster, facts, own, turn, more=()):
     """Every acknowledged record is there, once, where it was acknowledged; nothing else but what was under way at a kill. Of the
-    topics that come and go, the one of the life before is there."""
-    found = read_all(cluster, [(own, 0), *((t, p) for t in TOPICS for p in range(PARTITIONS))])
+    topics that come and go, the one of the life before is there. more: further partitions that are looked at."""
+    found = read_all(cluster, [(own, 0), *((t, p) for t in TOPICS for p in range(PARTITIONS)), *more])
     assert [v for _, _, v in found.pop((own, 0))[1]] == [b"turn %d" % turn]
     for at, (low, rows) in found.items():
         check_partition(facts, at, f"{at[0]}-{at[1]} under {cluster.name}", low, rows)
