@@ -29,7 +29,7 @@ struct service {
     int exit_status;
     bool joined, draining, drained, stopping;
     bool leaving; /* a storage node that works on until it may go; its drain begins then */
-    struct loop_timer *drain_timer, *stop_timer, *leave_timer, *leave_again;
+    struct loop_timer *drain_timer, *stop_timer, *leave_timer, *leave_again, *alive_timer;
 
     int32_t controllers[SERVICE_CONTROLLERS_MAX];
     const char *controller_addresses[SERVICE_CONTROLLERS_MAX];

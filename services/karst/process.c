@@ -21,6 +21,7 @@ void process_init(struct process *p, struct supervisor *s, const char *role, int
     p->bin = xstrdup(s->bin);
     uv_timer_init(&s->loop, &p->retry);
     p->retry.data = p;
+    alive_init(p);
 }
 
 void process_signal(struct process *p, int signal_number)
@@ -33,6 +34,7 @@ void process_close(struct process *p)
 {
     uv_close((uv_handle_t *)&p->retry, NULL);
     free(TAKE_PTR(p->bin));
+    uv_close((uv_handle_t *)&p->alive_timer, NULL);
 }
 
 static void on_retry(uv_timer_t *timer)
@@ -125,6 +127,7 @@ static void on_ended(uv_process_t *handle, int64_t exit_status, int signal_numbe
         snprintf(how, sizeof(how), "ended with status %lld", (long long)exit_status);
     p->handle = NULL;
     uv_close((uv_handle_t *)handle, on_closed);
+    alive_close(p);
     uv_update_time(&p->supervisor->loop);
     if (p->supervisor->stage >= 0) {
         if (!wanted || exit_status != 0 || signal_number != 0)
@@ -151,7 +154,9 @@ static int spawn(struct process *p, int *ret_read_fd)
     char *arguments[] = {program, "--config", config, "--id", id, NULL};
     const struct ports none = {0}, *ports = strcmp(p->role, "frontend") == 0 ? &s->options->ports[p->id - 1] : &none;
     uv_stdio_container_t *stdio = xcalloc(3 + ports->count, sizeof *stdio);
-    stdio[0].flags = UV_IGNORE;
+    int alive = alive_open(p);
+    stdio[0].flags = alive >= 0 ? UV_INHERIT_FD : UV_IGNORE;
+    stdio[0].data.fd = alive;
     for (size_t i = 1; i < 3 + ports->count; i++) {
         stdio[i].flags = UV_INHERIT_FD;
         stdio[i].data.fd = i < 3 ? fds[1] : ports->fds[i - 3];
@@ -171,7 +176,10 @@ static int spawn(struct process *p, int *ret_read_fd)
         supervisor_say(s, LOG_ERROR, "cannot start %s: %s", program, uv_strerror(r));
         uv_close((uv_handle_t *)TAKE_PTR(p->handle), on_closed);
         close(fds[0]);
+        alive_close(p);
     }
+    if (alive >= 0)
+        close(alive);
     close(fds[1]);
     free(stdio);
     free(config);

@@ -35,6 +35,10 @@ struct process {
     size_t deaths;  /* in all; the last of them in deaths_ms, by the remainder */
     unsigned quick; /* deaths in a row, each soon after its start */
     int restarts;
+    uv_timer_t alive_timer; /* alive.c, all that follows: */
+    int alive_fd;           /* -1: it is not watched */
+    bool has_spoken;        /* in this life */
+    uint64_t silent_ms, alive_at_ms;
     bool was_down; /* and has not lived long since: its next death is no news */
 };
 
@@ -76,6 +80,11 @@ void control_ready(struct control *c, struct process *p); /* it serves */
 struct ready;
 NODISCARD struct ready *ready_start(struct supervisor *s); /* NULL, after a line in the log: nobody will be heard */
 void ready_stop(struct ready *r);                          /* frees it, later; takes NULL */
+
+/* alive.c: one that stands still. Its end of the pipe for a new life of it, or -1; to be closed after the spawn. */
+void alive_init(struct process *p);
+NODISCARD int alive_open(struct process *p);
+void alive_close(struct process *p);
 
 /* supervisor.c: what a process tells. */
 uint64_t process_stop_ms(const struct process *p);         /* how long its end may take before it is killed */

@@ -2,6 +2,7 @@
 import contextlib
 import os
 import signal
+import threading
 import time
 
 import confluent_kafka
@@ -156,18 +157,70 @@ def test_controller_and_leader_go_at_once(three, dies):
     three.check()
 
 
+class Group(threading.Thread):
+    """One member of a consumer group, which commits what it reads."""
+
+    def __init__(self, cluster):
+        super().__init__(daemon=True)
+        self.consumer = confluent_kafka.Consumer({
+            "bootstrap.servers": cluster.address, "group.id": "group", "auto.offset.reset": "earliest", "enable.auto.commit": False,
+            "metadata.recovery.strategy": "none", "session.timeout.ms": 45000})
+        self.consumer.subscribe(["load"])
+        self.stopping, self.commits, self.doubled, self.following = threading.Event(), 0, [], {}
+
+    def run(self):
+        while not self.stopping.is_set():
+            messages = [m for m in self.consumer.consume(200, 0.1) if not m.error()]
+            for m in messages:
+                if m.offset() != self.following.setdefault(m.partition(), 0):
+                    self.doubled.append((m.partition(), m.offset(), self.following[m.partition()]))
+                self.following[m.partition()] = m.offset() + 1
+            with contextlib.suppress(confluent_kafka.KafkaException):
+                if messages:
+                    self.consumer.commit(asynchronous=False)
+                    self.commits += 1
+        self.consumer.close()
+
+
+def test_a_frozen_coordinator_is_started_again(three):
+    """Nobody does its work in its place, but it keeps nothing: the supervisor ends it. Its member goes on where it was."""
+    group = Group(three.cluster)
+    group.start()
+    wait_until(lambda: group.commits > 3, 30, "commits")
+    pid = three.pid("group", 1)
+    with stopped(pid):
+        wait_until(lambda: three.pid("group", 1) not in (pid, 0, None), 20, "another life of the coordinator")
+        commits = group.commits
+        wait_until(lambda: group.commits > commits + 2, SESSION_S / 2, "commits to it")
+    group.stopping.set()
+    group.join(60)
+    assert not group.doubled, group.doubled[:5]
+    three.check()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_frozen_front_end_is_started_again(three, number):
+    """Its clients would wait for it as long as their own timeouts say."""
+    pid = three.pid("frontend", number)
+    with stopped(pid):
+        wait_until(lambda: three.pid("frontend", number) not in (pid, 0, None), 20, "another life of it")
+        three.goes_on("a front end stood still")
+    three.check()
+
+
 def test_a_short_pause_is_no_evidence(three):
     """Half a second is nothing, of whomever."""
     before = three.epochs()
-    pids = [three.pid("storage", three.leader()), three.pid("controller", three.controller())]
+    pids = [three.pid("storage", three.leader()), three.pid("controller", three.controller()), three.pid("frontend", 1), three.pid("group", 1)]
     longest = 0
-    for pid in pids * 2:
+    for pid in pids:
         began = time.monotonic()
         with stopped(pid):
             time.sleep(0.5)
         longest = max(longest, time.monotonic() - began)
         three.goes_on("after a short pause")
-    assert three.epochs() == before or longest > 1.2, longest
+    restarts = sum(p["restarts"] for p in three.cluster.status())
+    assert (three.epochs() == before and restarts == 0) or longest > 1.2, (longest, restarts)
     three.check()
 
 
