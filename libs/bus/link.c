@@ -26,9 +26,9 @@ struct link_core *link_new(const struct link_options *options, uint64_t now_ms)
     if (l->options.heartbeat_ms == 0)
         l->options.heartbeat_ms = HEARTBEAT_MS;
     if (l->options.version_min == 0)
-        l->options.version_min = bus_version_min;
+        l->options.version_min = bus_version_min();
     if (l->options.version_max == 0)
-        l->options.version_max = bus_version_max;
+        l->options.version_max = bus_version_max();
     l->level = l->options.version_min;
     l->now_ms = now_ms;
     l->wake_ms = UINT64_MAX;

@@ -15,8 +15,9 @@ enum {
     BUS_VERSION_NAMES_ONCE = 2, /* from here on `from` and `to` are in Hello, Welcome and Refusal only */
 };
 
-/* What this build speaks. Variables, so that the programs of the release before are the same objects and another
- * version.c (cmake/Karst.cmake). */
-extern const uint32_t bus_version_min, bus_version_max;
+/* What this build speaks. Functions, so that the programs of the release before are the same objects and another
+ * version.c (cmake/Karst.cmake), and processes of the simulator are of either. Any thread. */
+uint32_t bus_version_min(void);
+uint32_t bus_version_max(void);
 
 #endif

@@ -116,7 +116,7 @@ static void register_now(void *ctx)
     body.n_features = METADATA_FEATURES;
     body.features = features;
     body.karst_version = text(KARST_VERSION);
-    body.bus_version = bus_version_max;
+    body.bus_version = bus_version_max();
     if (s->options.on_register != NULL)
         s->options.on_register(s->options.ctx, &body);
     struct bus_request request = {

@@ -24,7 +24,7 @@ void service_notify_ready(void)
     if (path[0] == '@') /* abstract, in systemd's way of writing it */
         to.sun_path[0] = 0;
     socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
-    int n = snprintf(text, sizeof text, "READY=1\nX_KARST_BUS_VERSION=%u\n", bus_version_max);
+    int n = snprintf(text, sizeof text, "READY=1\nX_KARST_BUS_VERSION=%u\n", bus_version_max());
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) != 0 ||
         sendto(fd, text, (size_t)n, MSG_NOSIGNAL, (struct sockaddr *)&to, size) < 0)
