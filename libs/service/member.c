@@ -177,7 +177,7 @@ static void heartbeat(void *ctx)
     body.incarnation = s->incarnation;
     body.epoch = s->epoch;
     body.metadata_offset = service_metadata_offset(s);
-    body.want_shutdown = s->draining;
+    body.want_shutdown = s->draining && !s->silently;
     if (s->options.on_heartbeat != NULL)
         s->options.on_heartbeat(s->options.ctx, &body);
     struct bus_request request = {
@@ -252,7 +252,8 @@ void service_member_drain(struct service *s)
     s->heartbeat_call = 0;
     if (s->leaving)
         s->leave_again = loop_timer_start(s->loop, HEARTBEAT_TIMEOUT_MS, HEARTBEAT_TIMEOUT_MS, heartbeat, s);
-    heartbeat(s);
+    if (!s->silently)
+        heartbeat(s);
 }
 
 bool service_member_is_told(const struct service *s)

@@ -197,11 +197,15 @@ void service_left(void *ctx)
     drain(s);
 }
 
-/* A storage node stops leading first, while it still works (Kafka's controlled shutdown). */
+/* A storage node stops leading first, while it still works (Kafka's controlled shutdown). With
+ * controlled.shutdown.enable=false it says nothing: the controller finds out. */
 static void begin_drain(struct service *s)
 {
+    bool is_storage = s->options.role == KARST__BUS__ROLE__ROLE_STORAGE;
+
     s->draining = true;
-    s->leaving = s->joined && s->registered && s->options.role == KARST__BUS__ROLE__ROLE_STORAGE;
+    s->silently = is_storage && !config_bool(s->config, "controlled.shutdown.enable");
+    s->leaving = s->joined && s->registered && is_storage && !s->silently;
     if (s->leaving)
         s->leave_timer = loop_timer_start(s->loop, LEAVE_MS, 0, service_left, s);
     if (s->joined)

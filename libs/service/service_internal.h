@@ -28,7 +28,8 @@ struct service {
     char host[256];
     int exit_status;
     bool joined, draining, drained, stopping;
-    bool leaving; /* a storage node that works on until it may go; its drain begins then */
+    bool silently; /* a storage node that stops without a word to the controller */
+    bool leaving;  /* a storage node that works on until it may go; its drain begins then */
     struct loop_timer *drain_timer, *stop_timer, *leave_timer, *leave_again, *alive_timer;
 
     int32_t controllers[SERVICE_CONTROLLERS_MAX];

@@ -1,5 +1,6 @@
 """A process that is dead, or stands still, is found out by evidence: sessions of a minute, which no test waits for, and the load goes on."""
 import contextlib
+import glob
 import os
 import signal
 import threading
@@ -12,6 +13,7 @@ import pytest
 import harness
 from harness import wait_until
 from test_kill import PARTITIONS, Load, check_contents
+from test_swap import dump
 
 NODES = (1, 2, 3)
 CONFIG = {"broker.session.timeout.ms": "60000", "replica.lag.time.max.ms": "60000"}
@@ -19,21 +21,48 @@ SESSION_S = 60
 
 
 class Constellation:
-    """Three storage nodes, some controllers, two front ends, and a load that never stops."""
+    """Three storage nodes, some controllers, two front ends."""
 
-    def __init__(self, folder, controllers=3):
-        self.cluster = harness.Karst(folder, storage=3, controllers=controllers, frontends=2, config=CONFIG)
+    def __init__(self, folder, controllers=3, **config):
+        self.cluster = harness.Karst(folder, storage=3, controllers=controllers, frontends=2, config={**CONFIG, **config})
         self.cluster.start()
         self.supervisor = parent(self.cluster.process("storage", 1)["pid"])
+        self.topics = 0
+
+    def controller(self):
+        return next(q["id"] for q in self.cluster.whole_status()["quorum"] if q["role"] == "leader")
+
+    def pid(self, role, number):
+        return self.cluster.process(role, number)["pid"]
+
+    def restarts(self):
+        return sum(p["restarts"] for p in self.cluster.status())
+
+    def close(self):
+        self.cluster.stop()
+        with open(os.path.join(self.cluster.last_run_dir, "karst.log"), encoding="utf-8", errors="replace") as f:
+            bugs = [line for line in f if any(word in line for word in ("BUG at", "Sanitizer", "runtime error"))]
+        self.cluster.close()
+        assert not bugs, bugs
+
+
+class Case:
+    """A load on a topic of its own that never stops while somebody fails."""
+
+    def __init__(self, constellation):
+        self.at, self.cluster = constellation, constellation.cluster
+        self.pid, self.controller = self.at.pid, self.at.controller
+        self.at.topics += 1
+        self.topic = f"load-{self.at.topics}"
         admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": self.cluster.address})
-        topic = confluent_kafka.admin.NewTopic("load", PARTITIONS, replication_factor=3, config={"min.insync.replicas": "2"})
-        admin.create_topics([topic], request_timeout=20)["load"].result()
-        self.load = Load(self.cluster, "load")
+        topic = confluent_kafka.admin.NewTopic(self.topic, PARTITIONS, replication_factor=3, config={"min.insync.replicas": "2"})
+        admin.create_topics([topic], request_timeout=20)[self.topic].result()
+        self.load = Load(self.cluster, self.topic)
         self.load.start()
         wait_until(lambda: sum(map(len, self.load.acked)) > 200, 30, "the load")
 
     def partitions(self):
-        answer = self.cluster.ask("Metadata", 9, {"Topics": [{"Name": "load"}]})["Topics"][0]
+        answer = self.cluster.ask("Metadata", 9, {"Topics": [{"Name": self.topic}]})["Topics"][0]
         return {p["PartitionIndex"]: p for p in answer["Partitions"]}
 
     def epochs(self):
@@ -45,12 +74,6 @@ class Constellation:
     def is_whole(self):
         return all(sorted(p["IsrNodes"]) == list(NODES) for p in self.partitions().values()) and self.cluster.is_whole()
 
-    def controller(self):
-        return next(q["id"] for q in self.cluster.whole_status()["quorum"] if q["role"] == "leader")
-
-    def pid(self, role, number):
-        return self.cluster.process(role, number)["pid"]
-
     def goes_on(self, what):
         """Something new is acknowledged in every partition."""
         before = [len(a) for a in self.load.acked]
@@ -61,20 +84,15 @@ class Constellation:
                    for p in self.partitions().values())
 
     def check(self):
-        """Everything that was acknowledged is there, once and in order."""
-        self.load.stopping.set()
-        self.load.join(90)
+        """All are there again, and everything that was acknowledged, once and in order."""
+        wait_until(self.is_whole, SESSION_S, "all replicas in sync")
+        self.end()
         assert self.load.left == 0 and not self.load.errors, (self.load.left, self.load.errors[:5])
         check_contents(self.cluster, self.load)
 
-    def close(self):
+    def end(self):
         self.load.stopping.set()
         self.load.join(90)
-        self.cluster.stop()
-        with open(os.path.join(self.cluster.last_run_dir, "karst.log"), encoding="utf-8", errors="replace") as f:
-            bugs = [line for line in f if any(word in line for word in ("BUG at", "Sanitizer", "runtime error"))]
-        self.cluster.close()
-        assert not bugs, bugs
 
 
 def parent(pid):
@@ -95,17 +113,27 @@ def stopped(*pids):
                 os.kill(pid, signal.SIGCONT)
 
 
-@pytest.fixture
-def three(own_folder):
-    c = Constellation(own_folder)
+@pytest.fixture(scope="module")
+def constellation(folder):
+    c = Constellation(os.path.join(folder, "three"))
     yield c
     c.close()
 
 
 @pytest.fixture
+def three(constellation):
+    case = Case(constellation)
+    yield case
+    case.end()
+
+
+@pytest.fixture
 def one_controller(own_folder):
-    c = Constellation(own_folder, controllers=1)
-    yield c
+    """Its nodes stop without a word."""
+    c = Constellation(own_folder, 1, **{"controlled.shutdown.enable": "false"})
+    case = Case(c)
+    yield case
+    case.end()
     c.close()
 
 
@@ -116,7 +144,6 @@ def test_a_frozen_leader_is_replaced_and_comes_back(three):
         wait_until(lambda: three.nobody_leads(victim), SESSION_S / 2, "other leaders, and an ISR without it")
         three.goes_on("the leader stands still")
         assert time.monotonic() - began < SESSION_S  # so no session has timed out yet
-    wait_until(three.is_whole, SESSION_S, "all replicas in sync again")
     three.check()
 
 
@@ -127,7 +154,6 @@ def test_a_frozen_follower_leaves_the_isr(three):
     with stopped(three.pid("storage", victim)):
         wait_until(lambda: three.nobody_leads(victim), SESSION_S / 2, "an ISR without it")
         three.goes_on("a follower stands still")
-    wait_until(three.is_whole, SESSION_S, "all replicas in sync again")
     three.check()
 
 
@@ -135,11 +161,10 @@ def test_a_dead_leader_is_replaced(three):
     """The supervisor, which would start it again, stands still: on another machine nobody is there to do it."""
     victim = three.leader()
     pid = three.pid("storage", victim)
-    with stopped(three.supervisor):
+    with stopped(three.at.supervisor):
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: three.nobody_leads(victim), SESSION_S / 2, "other leaders")
         three.goes_on("the leader is dead")
-    wait_until(three.is_whole, SESSION_S, "the next life in sync")
     three.check()
 
 
@@ -148,24 +173,23 @@ def test_controller_and_leader_go_at_once(three, dies):
     """As when their machine goes: the next controller knows from the beginning that the storage node is gone, too."""
     controller, victim = three.controller(), three.leader()
     pids = three.pid("controller", controller), three.pid("storage", victim)
-    with stopped(three.supervisor, *([] if dies else pids)):
+    with stopped(three.at.supervisor, *([] if dies else pids)):
         for pid in pids if dies else []:
             os.kill(pid, signal.SIGKILL)
         wait_until(lambda: three.nobody_leads(victim), SESSION_S / 2, "other leaders")
         three.goes_on("controller and leader are gone")
-    wait_until(three.is_whole, SESSION_S, "all again")
     three.check()
 
 
 class Group(threading.Thread):
     """One member of a consumer group, which commits what it reads."""
 
-    def __init__(self, cluster):
+    def __init__(self, cluster, topic):
         super().__init__(daemon=True)
         self.consumer = confluent_kafka.Consumer({
             "bootstrap.servers": cluster.address, "group.id": "group", "auto.offset.reset": "earliest", "enable.auto.commit": False,
             "metadata.recovery.strategy": "none", "session.timeout.ms": 45000})
-        self.consumer.subscribe(["load"])
+        self.consumer.subscribe([topic])
         self.stopping, self.commits, self.doubled, self.following = threading.Event(), 0, [], {}
 
     def run(self):
@@ -184,7 +208,7 @@ class Group(threading.Thread):
 
 def test_a_frozen_coordinator_is_started_again(three):
     """Nobody does its work in its place, but it keeps nothing: the supervisor ends it. Its member goes on where it was."""
-    group = Group(three.cluster)
+    group = Group(three.cluster, three.topic)
     group.start()
     wait_until(lambda: group.commits > 3, 30, "commits")
     pid = three.pid("group", 1)
@@ -210,7 +234,7 @@ def test_a_frozen_front_end_is_started_again(three, number):
 
 def test_a_short_pause_is_no_evidence(three):
     """Half a second is nothing, of whomever."""
-    before = three.epochs()
+    before, restarts = three.epochs(), three.at.restarts()
     pids = [three.pid("storage", three.leader()), three.pid("controller", three.controller()), three.pid("frontend", 1), three.pid("group", 1)]
     longest = 0
     for pid in pids:
@@ -219,8 +243,7 @@ def test_a_short_pause_is_no_evidence(three):
             time.sleep(0.5)
         longest = max(longest, time.monotonic() - began)
         three.goes_on("after a short pause")
-    restarts = sum(p["restarts"] for p in three.cluster.status())
-    assert (three.epochs() == before and restarts == 0) or longest > 1.2, (longest, restarts)
+    assert (three.epochs() == before and three.at.restarts() == restarts) or longest > 1.2, longest
     three.check()
 
 
@@ -236,3 +259,17 @@ def test_a_pause_of_the_controller_fences_nobody(one_controller):
     one_controller.goes_on("the controller is back")
     assert one_controller.epochs() == before
     one_controller.check()
+
+
+def test_a_node_may_stop_without_a_word(one_controller):
+    """controlled.shutdown.enable=false: it is led in its place when the controller finds it gone."""
+    victim = one_controller.leader()
+    pid = one_controller.pid("storage", victim)
+    with stopped(one_controller.at.supervisor):
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: one_controller.nobody_leads(victim), SESSION_S / 2, "other leaders")
+        one_controller.goes_on("the leader has stopped")
+    one_controller.check()
+    one_controller.cluster.stop()
+    log = sorted(glob.glob(f"{one_controller.cluster.data}/__cluster_metadata-0/*.log"))
+    assert '"inControlledShutdown":1' not in dump("--cluster-metadata-decoder", "--files", ",".join(log))
