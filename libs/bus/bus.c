@@ -35,7 +35,7 @@ static void do_send(struct bus *b, const struct link_action *a)
     else if (!(a->conn & LINK_CONN_SERVED))
         s = bus_socket_find(b, a->conn);
     else if (!(a->conn & LOCAL_CONN))
-        s = b->routers[link_conn_lane(a->conn)];
+        s = (a->conn & TCP_CONN ? b->tcp_routers : b->routers)[link_conn_lane(a->conn)];
     if (s == NULL)
         return;
     s->touched = true;
@@ -207,7 +207,10 @@ static void on_receive(void *ctx)
     struct sock *s;
 
     link_clock(b->core, loop_now_ms(b->loop));
+    bus_door_answer(b);
     DL_FOREACH (b->socks, s) {
+        if (s->monitor_due && !s->closed)
+            bus_tcp_events(s);
         if (s->closed || !s->due)
             continue;
         bus_socket_drain(s);
@@ -236,16 +239,27 @@ static struct bus *close_all(struct bus *b, int linger_ms)
         bus_socket_close(s, linger_ms);
     }
     bus_sockets_sweep(b);
+    bus_door_close(b);
     zmq_ctx_term(b->zmq);
     free(b->frames);
     free(b);
     return NULL;
 }
 
+static int listen_on(struct bus *b, const char *address, uint32_t lanes)
+{
+    int failed = 0;
+
+    for (int lane = 0; address != NULL && lane < LINK_LANES && failed == 0; lane++)
+        if (lanes & 1u << lane)
+            failed = bus_socket_listen(b, address, (Karst__Bus__Lane)lane);
+    return failed;
+}
+
 int bus_new(struct loop *loop, const struct bus_options *options, struct bus **ret_bus)
 {
     struct bus *b = xcalloc(1, sizeof *b);
-    uint32_t lanes = options->address ? link_kind_lanes_served(options->role) : 0;
+    uint32_t lanes = link_kind_lanes_served(options->role);
     int failed = 0;
 
     b->loop = loop;
@@ -255,9 +269,12 @@ int bus_new(struct loop *loop, const struct bus_options *options, struct bus **r
     b->payload_max = options->payload_max_bytes ? (int64_t)options->payload_max_bytes : PAYLOAD_MAX;
     if (options->share)
         failed = locals_new(b, (lanes & ~(1u << KARST__BUS__LANE__LANE_CONTROL)) ? options->address : NULL);
-    for (int lane = 0; lane < LINK_LANES && failed == 0; lane++)
-        if (lanes & 1u << lane)
-            failed = bus_socket_listen(b, options->address, (Karst__Bus__Lane)lane);
+    b->unencrypted = options->unencrypted;
+    bus_door_open(b, options->trust);
+    if (failed == 0)
+        failed = listen_on(b, options->address, lanes);
+    if (failed == 0)
+        failed = listen_on(b, options->tcp_address, lanes);
     if (failed != 0) {
         close_all(b, 0);
         return failed;

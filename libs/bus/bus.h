@@ -16,15 +16,20 @@
 #include "libs/loop/loop.h"
 
 struct bus;
+struct trust; /* trust.h */
 
 struct bus_options {
     Karst__Bus__Role role;
     int32_t id;
     uint64_t incarnation;   /* random, one a life */
     const char *cluster_id; /* 22 characters */
-    /* Where to listen, on the lanes of the kinds that the role serves: "ipc:///path/storage-1", "tcp://127.0.0.1:9300"
-     * (the lane is added); NULL: it only calls. */
-    const char *address;
+    /* Where to listen, on the lanes of the kinds that the role serves: "ipc:///path/storage-1", "tcp://10.0.0.1:9300"
+     * (the lane is added). For peers of this host and for others: one, both, or NULL: it only calls. */
+    const char *address, *tcp_address;
+    /* The keys that tcp connections are encrypted and known by, ours and those of all hosts; the caller's until
+     * bus_free. NULL: tcp is refused, or with unencrypted open to everybody who reaches the port. */
+    struct trust *trust;
+    bool unencrypted;
     uint32_t credit_calls;      /* per peer and lane, in flight towards us; 0: the default 16384 */
     uint64_t credit_bytes;      /* 0: the default 128 MiB */
     uint32_t heartbeat_ms;      /* 0: the default 500; a link without a sign of life for 6 of them ends */
@@ -34,7 +39,7 @@ struct bus_options {
     bool share;
 };
 
-/* 0, or -errno of binding the address (-EADDRINUSE: a twin is alive). */
+/* 0, or -errno of binding an address (-EADDRINUSE: a twin is alive; -EPERM: tcp without trust). */
 NODISCARD int bus_new(struct loop *loop, const struct bus_options *options, struct bus **ret_bus);
 /* Ends every session: what is staged leaves, calls end as OUTCOME_UNKNOWN or OUTCOME_NOT_SENT before this returns, rpcs
  * are gone (their handlers still answer them, which goes nowhere). Afterwards nothing of the bus calls back. */

@@ -19,8 +19,30 @@ struct sock {
     uint64_t conn; /* a DEALER's; 0: a ROUTER */
     Karst__Bus__Lane lane;
     bool due, touched, connected, closed;
+    bool is_tcp;
+    char *address; /* of a tcp socket, for the log */
+    void *monitor; /* of a tcp socket: tells of its connections; NULL: none */
+    struct loop_poll *monitor_poll;
+    bool monitor_due;
     struct sock *prev, *next;
 };
+
+/* A line for the log that strangers can cause: one in a while, with the number of those that were left out. */
+struct quiet {
+    uint64_t until_ms;
+    unsigned left_out;
+};
+
+/* Of a bus with trust: who may connect, as ZeroMQ asks it (ZAP). */
+struct door {
+    struct trust *trust;
+    void *zap;
+    struct loop_poll *poll;
+    bool due;
+};
+
+/* Numbers of connections served over tcp differ from those of the ipc addresses, and from local ones. */
+#define TCP_CONN (UINT64_C(1) << 49)
 
 struct locals;
 
@@ -29,7 +51,11 @@ struct bus {
     struct link_core *core;
     void *zmq;
     struct sock *socks;
-    struct sock *routers[LINK_LANES];
+    struct sock *routers[LINK_LANES], *tcp_routers[LINK_LANES];
+    struct door door;
+    bool unencrypted;
+    struct quiet refusals, failures;
+    unsigned last_monitor;
     struct locals *locals; /* NULL: everything goes over ZeroMQ */
     struct handler handlers[KINDS_MAX], kafka_handlers[KAFKA_KEYS_MAX];
     struct loop_timer *timer;
@@ -52,5 +78,17 @@ void bus_socket_drain(struct sock *s);
 /* At the end of a turn: whether the next drain has something to do. If not, the descriptor's next edge will tell. */
 bool bus_socket_has_news(struct sock *s);
 NODISCARD bool bus_socket_send(struct sock *s, const struct link_action *a); /* false: the connection is gone */
+
+/* ---- tcp.c: what a connection to another host needs beside ---- */
+
+/* Before any socket is made. */
+void bus_door_open(struct bus *b, struct trust *trust);
+void bus_door_close(struct bus *b);
+void bus_door_answer(struct bus *b); /* in each turn: says who may come in */
+/* Before zmq_bind or zmq_connect. 0; -EPERM: tcp is not allowed; -ENOKEY: the list has no key for the host, which is
+ * logged. */
+NODISCARD int bus_tcp_prepare(struct sock *s, const char *address, bool listens);
+void bus_tcp_events(struct sock *s); /* in each turn: what became of its connections */
+void bus_tcp_close(struct sock *s);
 
 #endif

@@ -125,6 +125,7 @@ void bus_socket_close(struct sock *s, int linger_ms)
     if (s->closed)
         return;
     s->closed = true;
+    bus_tcp_close(s);
     s->poll = loop_poll_stop(s->poll);
     set_int(s->zmq, ZMQ_LINGER, linger_ms);
     zmq_close(s->zmq);
@@ -140,6 +141,7 @@ void bus_sockets_sweep(struct bus *b)
         if (!s->closed)
             continue;
         DL_DELETE(b->socks, s);
+        free(s->address);
         free(s);
     }
 }
@@ -174,9 +176,10 @@ struct sock *bus_socket_connect(struct bus *b, uint64_t conn, const char *addres
     if (s == NULL)
         return NULL;
     s->conn = conn;
-    socket_watch(s);
-    if (zmq_connect(s->zmq, at) == 0)
+    if ((is_ipc(at) || bus_tcp_prepare(s, at, false) == 0) && zmq_connect(s->zmq, at) == 0) {
+        socket_watch(s);
         return s;
+    }
     bus_socket_close(s, 0);
     return NULL;
 }
@@ -192,10 +195,13 @@ int bus_socket_listen(struct bus *b, const char *address, Karst__Bus__Lane lane)
     struct sock *s = socket_new(b, ZMQ_ROUTER, lane);
     if (s == NULL)
         return -EMFILE;
+    int failed = is_ipc(at) ? 0 : bus_tcp_prepare(s, at, true);
+    if (failed != 0)
+        return failed;
     if (zmq_bind(s->zmq, at) != 0)
         return -errno;
     socket_watch(s);
-    b->routers[lane] = s;
+    (is_ipc(at) ? b->routers : b->tcp_routers)[lane] = s;
     return 0;
 }
 
@@ -261,7 +267,7 @@ static uint64_t conn_of_id(const struct sock *s, zmq_msg_t *id)
 
     if (zmq_msg_size(id) != ROUTING_ID_BYTES || p[0] != 0)
         return 0;
-    return link_conn_served(s->lane, get_u32(p + 1));
+    return link_conn_served(s->lane, get_u32(p + 1)) | (s->is_tcp ? TCP_CONN : 0);
 }
 
 static bool receive_one(struct sock *s)

@@ -13,6 +13,8 @@ struct shared *shared;
 char address[64];
 int32_t caller_id = 1;
 bool share;
+const char *served_tcp;
+struct trust *served_trust, *calling_trust;
 
 enum { HELD_MAX = 65536, LOOK_MS = 5 };
 
@@ -166,6 +168,9 @@ static void run_server(uint64_t incarnation, const struct serving *serving)
                             .cluster_id = serving->cluster_id,
                             .credit_calls = serving->credit_calls,
                             .address = address,
+                            .tcp_address = served_tcp,
+                            .trust = served_trust,
+                            .unencrypted = served_trust == NULL,
                             .heartbeat_ms = HEARTBEAT_MS,
                             .share = share};
 
@@ -211,6 +216,8 @@ struct caller *caller_new(const char *cluster_id)
                             .id = caller_id,
                             .incarnation = 1 + (uint64_t)getpid(),
                             .cluster_id = cluster_id ? cluster_id : "clusterclusterclusterc",
+                            .trust = calling_trust,
+                            .unencrypted = calling_trust == NULL,
                             .heartbeat_ms = HEARTBEAT_MS,
                             .share = share};
 

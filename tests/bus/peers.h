@@ -46,7 +46,10 @@ struct caller {
 
 extern struct shared *shared;
 extern char address[64];
-extern int32_t caller_id; /* of callers of this process */
+extern int32_t caller_id;      /* of callers of this process */
+extern const char *served_tcp; /* where a peer listens beside address; NULL: not */
+/* For tcp: the keys of either side; NULL: tcp is unencrypted. */
+extern struct trust *served_trust, *calling_trust;
 extern bool share; /* whether buses use shared memory where they can; KARST_TEST_SHARED=no in the environment: no */
 
 void peers_begin(void); /* shared memory and an address of our own */
