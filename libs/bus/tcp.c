@@ -302,8 +302,8 @@ static void say_failed(struct sock *s, int event, uint32_t value)
         why = served ? NULL : "it does not have our key on its list of hosts";
     else if (event == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL)
         why = value == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH ? "one side encrypts, and the other does not"
-              : served                                            ? "it has another key of us than ours, or is none of Karst"
-                                                                  : "it is none of Karst";
+              : served ? "it has another key of us than ours, or is none of Karst"
+                       : "it is none of Karst";
     else if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL)
         why = served ? "it left in its handshake, or was silent"
                      : "it has ended the handshake: its key may be another than the list of hosts has";

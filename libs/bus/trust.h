@@ -1,10 +1,11 @@
-/* trust.h - who may be at the other end of a tcp connection: a pair of CURVE keys of our own, and the list of hosts that
- * the cluster consists of, with the public key of each.
+/* trust.h - who may be at the other end of a tcp connection: a pair of CURVE keys of our own, and the list of hosts
+ * that the cluster consists of, with the public key of each.
  *
  *   key file    one line, the secret key: 40 characters of Z85, as zmq_curve_keypair gives it. Nobody but its owner may
  *               read it
  *   hosts file  a line a host, HOST KEY: as the others name it in addresses, and its public key. The same file on all
- *               hosts. A line that begins with '#' is a comment; a host may have several lines, while it changes its key
+ *               hosts. A line that begins with '#' is a comment; a host may have several lines, while it changes its
+ * key
  *
  * A caller connects to HOST only with a key that its own list has for HOST, whatever the metadata says; a served end
  * takes every key on its list. The list is read again when its file has changed; one that cannot be read leaves the

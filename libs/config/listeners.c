@@ -1,4 +1,5 @@
 /* listeners.c - NAME://HOST:PORT, and the protocol that listener.security.protocol.map gives to a name. */
+#include <stdlib.h>
 #include <strings.h>
 
 #include "libs/config/config.h"
@@ -104,4 +105,26 @@ int config_controller_listeners(const struct config *c, bool advertised, struct 
     if (r == 0)
         *ret_listeners = all;
     return r;
+}
+
+int config_endpoint(const char *text, char *ret_host, uint16_t *ret_port)
+{
+    const char *colon = strrchr(text, ':');
+    char *end;
+    if (colon == NULL || colon[1] < '0' || colon[1] > '9')
+        return -EINVAL;
+    long port = strtol(colon + 1, &end, 10);
+    size_t n = (size_t)(colon - text);
+    if (*end || port < 1 || port > UINT16_MAX || n > 255)
+        return -EINVAL;
+    if (n >= 2 && text[0] == '[' && colon[-1] == ']') {
+        text++;
+        n -= 2;
+    } else if (memchr(text, ':', n)) {
+        return -EINVAL;
+    }
+    memcpy(ret_host, text, n);
+    ret_host[n] = 0;
+    *ret_port = (uint16_t)port;
+    return 0;
 }

@@ -34,8 +34,8 @@ static void on_service_changed(void *ctx, const struct image_service *before, co
         return;
     if (after == NULL)
         bus_set_peer(s->bus, role, which->id, 0, NULL);
-    else if (after->address_count > 0)
-        bus_set_peer(s->bus, role, after->id, after->incarnation, (const char *)after->addresses[0].data);
+    else
+        bus_set_peer(s->bus, role, after->id, after->incarnation, service_network_choose(s, after));
 }
 
 static struct waiter *next_waiter(struct service *s, int64_t reached)

@@ -97,20 +97,25 @@ static void register_now(void *ctx)
 {
     struct service *s = ctx;
     Karst__Bus__RegisterRequest body = KARST__BUS__REGISTER_REQUEST__INIT;
-    Karst__Bus__BusEndpoint endpoint = KARST__BUS__BUS_ENDPOINT__INIT, *endpoints[] = {&endpoint};
+    Karst__Bus__BusEndpoint endpoints[SERVICE_ENDPOINTS_MAX], *endpoint_list[SERVICE_ENDPOINTS_MAX];
+    const char *addresses[SERVICE_ENDPOINTS_MAX];
     Karst__Bus__FeatureRange ranges[METADATA_FEATURES], *features[METADATA_FEATURES];
 
     s->register_timer = loop_timer_stop(s->register_timer);
     if (s->register_call != 0)
         return;
-    endpoint.address = text(s->address);
+    body.n_endpoints = service_network_endpoints(s, addresses);
+    for (size_t i = 0; i < body.n_endpoints; i++) {
+        karst__bus__bus_endpoint__init(&endpoints[i]);
+        endpoints[i].address = text(addresses[i]);
+        endpoint_list[i] = &endpoints[i];
+    }
     body.role = (int32_t)s->options.role;
     body.id = s->id;
     body.incarnation = s->incarnation;
     body.host = s->host;
     body.rack = text(s->rack ? s->rack : "");
-    body.n_endpoints = 1;
-    body.endpoints = endpoints;
+    body.endpoints = endpoint_list;
     body.previous_broker_epoch = -1;
     fill_features(ranges, features);
     body.n_features = METADATA_FEATURES;

@@ -90,6 +90,12 @@ static int add_controller(struct service *s, const char *text)
         log_error("karst.controllers: %s is not ID@ADDRESS", text);
         return STATUS_CONFIG;
     }
+    if (strncmp(at + 1, "tcp://", 6) == 0 && !s->networked) {
+        log_error("karst.controllers: %s is on another host, and there are no keys for connections to other hosts: set "
+                  "karst.bus.key.file and karst.bus.hosts.file",
+                  text);
+        return STATUS_CONFIG;
+    }
     s->controller_addresses[s->controller_count] = at + 1;
     s->controllers[s->controller_count++] = (int32_t)id;
     bus_set_peer(s->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, (int32_t)id, 0, at + 1);
@@ -116,16 +122,24 @@ static int read_config(struct service *s, const char *path)
 
 static int open_bus(struct service *s)
 {
+    int status = service_network_open(s);
+
+    if (status != 0)
+        return status;
     s->address = arena_printf(s->arena, "ipc://%s/%s-%" PRId32, s->run_dir, service_role_name(s), s->id);
     struct bus_options o = {.role = s->options.role,
                             .id = s->id,
                             .incarnation = s->incarnation,
                             .cluster_id = s->cluster_id,
                             .address = s->address,
+                            .tcp_address = s->tcp_listen,
+                            .trust = s->trust,
+                            .unencrypted = s->networked && s->trust == NULL,
                             .share = config_bool(s->config, "karst.bus.shared")};
     int failed = bus_new(s->loop, &o, &s->bus);
     if (failed != 0) {
-        log_error("cannot listen on %s: %s", s->address, strerror(-failed));
+        log_error("cannot listen on %s%s%s: %s", s->address, s->tcp_listen ? " or the lanes above " : "",
+                  s->tcp_listen ? s->tcp_listen : "", strerror(-failed));
         return STATUS_FAILED;
     }
     struct config_list list = config_list(s->config, "karst.controllers", s->arena);
@@ -348,6 +362,7 @@ struct service *service_close(struct service *s)
     }
     s->joined = false; /* what bus_free still ends is of no interest any more */
     s->bus = bus_free(s->bus);
+    service_network_close(s);
     s->drain_timer = loop_timer_stop(s->drain_timer);
     s->leave_timer = loop_timer_stop(s->leave_timer);
     s->stop_timer = loop_timer_stop(s->stop_timer);

@@ -22,6 +22,7 @@
 #include "libs/bus/bus.h"
 
 struct service;
+struct trust;  /* libs/bus/trust.h */
 struct config; /* libs/config/config.h */
 struct image;  /* libs/metadata/image.h */
 
@@ -100,5 +101,10 @@ void service_wait_cancel(struct service *s, uint64_t wait_id); /* 0 and ids that
 /* For the controller, whose image comes from its own log: what following does with a new image (peers, metadata offset
  * of the bus, on_image, waiters). Takes a count of its own. */
 void service_publish_image(struct service *s, struct image *image);
+
+/* The keys of the bus over tcp, as karst.bus.key.file and karst.bus.hosts.file name them: 0 with *ret_trust, which the
+ * caller frees; NULL: there is no tcp, or it is karst.bus.unencrypted. Else -errno with *ret_error (the caller frees):
+ * the keys contradict each other, or a file is wrong. */
+NODISCARD int service_open_trust(const struct config *c, struct trust **ret_trust, char **ret_error);
 
 #endif

@@ -32,6 +32,12 @@ struct service {
     bool leaving;  /* a storage node that works on until it may go; its drain begins then */
     struct loop_timer *drain_timer, *stop_timer, *leave_timer, *leave_again, *alive_timer;
 
+    struct trust *trust;     /* keys of the bus over tcp; NULL: none */
+    bool networked;          /* peers on other hosts may be called over tcp */
+    const char *tcp_listen;  /* NULL: no other host calls us */
+    const char *tcp_address; /* that others reach it at */
+    const char *place;       /* of our run folder: where our ipc addresses are of use */
+
     int32_t controllers[SERVICE_CONTROLLERS_MAX];
     const char *controller_addresses[SERVICE_CONTROLLERS_MAX];
     size_t controller_count, controller_at;
@@ -56,6 +62,14 @@ struct service {
     uint64_t cpu_ms; /* that the process had used at the last heartbeat */
     bool worked;     /* it was busy before that */
 };
+
+/* network.c */
+NODISCARD int service_network_open(struct service *s); /* 0, or the exit status after a message */
+void service_network_close(struct service *s);
+enum { SERVICE_ENDPOINTS_MAX = 3 };
+size_t service_network_endpoints(const struct service *s, const char *ret_addresses[SERVICE_ENDPOINTS_MAX]);
+/* Which of a peer's addresses we use; NULL: we can use none. */
+const char *service_network_choose(const struct service *s, const struct image_service *peer);
 
 void service_follow_start(struct service *s);
 void service_follow_stop(struct service *s);

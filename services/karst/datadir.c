@@ -143,7 +143,7 @@ static uint16_t controller_port(const struct config *c, char *ret_host)
         if (strncmp(all.items[i], names.items[0], n) == 0 && strncmp(all.items[i] + n, "://", 3) == 0) {
             char host[256];
             uint16_t given;
-            if (endpoint_parse(all.items[i] + n + 3, host, &given) == 0) {
+            if (config_endpoint(all.items[i] + n + 3, host, &given) == 0) {
                 port = given;
                 if (*host && strcmp(host, "0.0.0.0") != 0)
                     strcpy(ret_host, host);
@@ -231,8 +231,9 @@ static int format_one(struct kraft_format_options *o, const char *path, bool is_
     return is_metadata ? kraft_format(o, ret_error) : kraft_format_data(o, ret_error);
 }
 
-static int format(const struct directories *all, const struct config *c, struct datadir_identity *ret_identity,
-                  char **ret_error)
+/* is_first: the metadata log begins here, with this controller as its voter; else it is had from others. */
+static int format(const struct directories *all, const struct config *c, bool is_first,
+                  struct datadir_identity *ret_identity, char **ret_error)
 {
     struct timespec now;
     struct uuid cluster;
@@ -248,7 +249,8 @@ static int format(const struct directories *all, const struct config *c, struct 
     }
     clock_gettime(CLOCK_REALTIME, &now);
     if (*o.meta.cluster_id == 0)
-        strcpy(o.meta.cluster_id, uuid_to_text(cluster).s);
+        snprintf(o.meta.cluster_id, sizeof o.meta.cluster_id, "%s",
+                 network_is_used(c) ? config_string(c, "karst.cluster.id") : uuid_to_text(cluster).s);
     o.meta.node_id = config_int(c, "node.id");
     o.port = controller_port(c, host);
     o.host = host;
@@ -258,7 +260,7 @@ static int format(const struct directories *all, const struct config *c, struct 
             r = format_one(&o, all->at[i], false, ret_error);
     }
     if (r == 0)
-        r = format_one(&o, all->metadata, true, ret_error);
+        r = format_one(&o, all->metadata, is_first, ret_error);
     if (r == 0) {
         strcpy(ret_identity->cluster_id, o.meta.cluster_id);
         ret_identity->formatted_now = true;
@@ -325,6 +327,11 @@ static int check_members(const struct directories *all, const struct config *c, 
 {
     int32_t wanted = config_int(c, "node.id");
     int r = 0;
+    if (network_is_used(c) && strcmp(first->cluster_id, config_string(c, "karst.cluster.id")) != 0) {
+        *ret_error = xasprintf("%s belongs to the cluster %s, and the configuration says karst.cluster.id=%s",
+                               all->metadata, first->cluster_id, config_string(c, "karst.cluster.id"));
+        return -EINVAL;
+    }
     if (first->node_id != wanted) {
         *ret_error = xasprintf("%s belongs to node %d, and the configuration says node.id=%d", all->metadata,
                                first->node_id, wanted);
@@ -333,6 +340,24 @@ static int check_members(const struct directories *all, const struct config *c, 
     for (size_t i = 0; i < all->count && r == 0; i++)
         r = check_member(all, all->at[i], first, ret_error);
     return r;
+}
+
+int datadir_found(const struct config *c, struct datadir_identity *ret_identity, char **ret_error)
+{
+    struct directories all = list_directories(c);
+    struct meta_properties meta;
+    int r = meta_properties_read(all.metadata, &meta, ret_error);
+    if (r == 0)
+        *ret_error =
+            xasprintf("%s is of node %d of the cluster %s already", all.metadata, meta.node_id, meta.cluster_id);
+    else if (!network_is_used(c) || !effective_has_role(c, "controller"))
+        *ret_error =
+            xstrdup("--first is for a controller on one of several hosts: karst.bus.listen and a controller in "
+                    "process.roles were expected");
+    else if (r == -ENOENT)
+        r = format(&all, c, true, ret_identity, ret_error);
+    arena_free(all.arena);
+    return *ret_error ? -EINVAL : r;
 }
 
 int datadir_prepare(const struct config *c, struct datadir_identity *ret_identity, char **ret_error)
@@ -346,7 +371,7 @@ int datadir_prepare(const struct config *c, struct datadir_identity *ret_identit
     if (r == 0) {
         r = meta_properties_read(all.metadata, &meta, ret_error);
         if (r == -ENOENT) {
-            r = format(&all, c, ret_identity, ret_error);
+            r = format(&all, c, !network_is_used(c), ret_identity, ret_error);
         } else if (r == 0) {
             r = check_members(&all, c, &meta, ret_error);
             strcpy(ret_identity->cluster_id, meta.cluster_id);

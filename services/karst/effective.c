@@ -27,28 +27,6 @@ static const char *const replicated_topics[][2] = {
  * ships. */
 static const char *const without_file[][2] = {{"group.initial.rebalance.delay.ms", "0"}};
 
-int endpoint_parse(const char *text, char *ret_host, uint16_t *ret_port)
-{
-    const char *colon = strrchr(text, ':');
-    char *end;
-    if (colon == NULL || colon[1] < '0' || colon[1] > '9')
-        return -EINVAL;
-    long port = strtol(colon + 1, &end, 10);
-    size_t n = (size_t)(colon - text);
-    if (*end || port < 1 || port > UINT16_MAX || n > 255)
-        return -EINVAL;
-    if (n >= 2 && text[0] == '[' && colon[-1] == ']') {
-        text++;
-        n -= 2;
-    } else if (memchr(text, ':', n)) {
-        return -EINVAL;
-    }
-    memcpy(ret_host, text, n);
-    ret_host[n] = 0;
-    *ret_port = (uint16_t)port;
-    return 0;
-}
-
 static void warn(void *ctx, const char *sentence)
 {
     log_warn("%s: %s", (const char *)ctx, sentence);
@@ -73,12 +51,13 @@ bool effective_is_controller_listener(const struct config *c, const char *item)
     return found;
 }
 
-/* Beside the clients' port, as Kafka's quick start has it. With several nodes the ports there are those of broker ids:
- * then controller N is 50 + N above it. */
+/* Beside the clients' port, as Kafka's quick start has it. With several nodes, or hosts, the ports there are those of
+ * broker ids: then controller N is 50 + N above it. */
 static int controller_port(const struct config *c, const struct nodes *n, uint16_t clients)
 {
     enum { ABOVE = 50, KAFKAS = 9093 };
-    int port = clients + (n->controllers == 1 && n->storage == 1 ? 1 : ABOVE + config_int(c, "node.id"));
+    int port = clients +
+               (n->controllers == 1 && n->storage == 1 && !network_is_used(c) ? 1 : ABOVE + config_int(c, "node.id"));
     return port + n->controllers - 1 > UINT16_MAX ? KAFKAS : port;
 }
 
@@ -114,7 +93,7 @@ static int apply_listen(struct config *c, const struct nodes *n, bool has_files,
 {
     char host[256], name[256];
     uint16_t port;
-    if (endpoint_parse(listen, host, &port) != 0) {
+    if (config_endpoint(listen, host, &port) != 0) {
         *ret_error = xasprintf("--listen %s: HOST:PORT with a port from 1 to 65535 was expected", listen);
         return -EINVAL;
     }
@@ -159,18 +138,22 @@ static void name_quorum(struct config *c)
     arena_free(a);
 }
 
-/* The constellation is a whole node; half of one would be something else than what was asked for. */
-static int check_roles(const struct config *c, char **ret_error)
+bool effective_has_role(const struct config *c, const char *role)
 {
     struct arena *a = arena_new(0);
     struct config_list roles = config_list(c, "process.roles", a);
-    bool broker = false, controller = false;
-    for (size_t i = 0; i < roles.count; i++) {
-        broker = broker || strcmp(roles.items[i], "broker") == 0;
-        controller = controller || strcmp(roles.items[i], "controller") == 0;
-    }
+    bool found = false;
+    for (size_t i = 0; i < roles.count; i++)
+        found = found || strcmp(roles.items[i], role) == 0;
     arena_free(a);
-    if (broker && controller)
+    return found;
+}
+
+/* The constellation of one host is a whole node; half of one would be something else than what was asked for. */
+static int check_roles(const struct config *c, char **ret_error)
+{
+    bool broker = effective_has_role(c, "broker"), controller = effective_has_role(c, "controller");
+    if ((broker && controller) || (network_is_used(c) && (broker || controller)))
         return 0;
     *ret_error = xasprintf("process.roles=%s: broker,controller was expected", config_raw(c, "process.roles"));
     return -EINVAL;
@@ -281,6 +264,8 @@ int effective_load(const struct up_options *o, const char *data, struct config *
     int r = o->config ? load_file(c, o->config, ret_error) : 0;
     if (r == 0)
         r = apply_data(c, o, data, ret_error);
+    if (r == 0 && network_is_used(c))
+        r = network_apply(c, o->config, ret_error);
     if (r == 0) {
         for (size_t i = 0; i < COUNTOF(for_one_node); i++)
             set_missing(c, for_one_node[i][0], for_one_node[i][1]);
@@ -326,7 +311,12 @@ void effective_add_run_dir(struct config *c, const char *run_dir, const struct n
     const char *all = "";
     for (int id = node; id < node + n->controllers; id++)
         all = arena_printf(a, "%s%s%d@ipc://%s/controller-%d", all, *all ? "," : "", id, run_dir, id);
-    fit_replication(c, n);
+    if (network_is_used(c)) {
+        all = network_controllers(c, n, all, a);
+        set_missing(c, "controller.quorum.auto.join.enable", "true");
+    } else {
+        fit_replication(c, n);
+    }
     config_set(c, "karst.run.dir", run_dir);
     config_set(c, "karst.controllers", all);
     arena_free(a);

@@ -10,7 +10,10 @@ enum { STATUS_FAILED = 1, STATUS_NOT_RUNNING = 3, STATUS_USAGE = 64, STATUS_CONF
 
 enum { CONTROLLERS_MAX = 5, STORAGE_MAX = 16, FRONTENDS_MAX = 8 };
 
-/* How many processes of a role there are; 0: as many as there are folders of, and one front end. */
+/* How many processes of a role there are; as asked for, 0: as many as there are folders of, and one front end; -1:
+ * none.
+ */
+enum { NODES_NONE = -1 };
 struct nodes {
     int controllers, storage, frontends;
     const struct node_files *files; /* of the nodes beside the first; NULL, or without any: they have folders */
@@ -28,7 +31,7 @@ struct up_options {
     const char *data, *listen, *config; /* as given; listen and config may be NULL */
     const char *node_files[NODE_FILES_MAX];
     int node_count;
-    bool detach;
+    bool detach, first;
     struct nodes nodes;
 };
 
@@ -36,14 +39,12 @@ int up_main(const struct up_options *o);
 int status_main(const char *data, bool json);
 int down_main(const char *data);
 int format_main(const struct up_options *o);
+int key_main(const char *path);
 /* process: "ROLE-ID", "ROLE" where there is one of it, NULL: all, one after the other. bin: the folder of the program
  * from now on, NULL: where it is. */
 int restart_main(const char *data, const char *process, const char *bin);
 
 #define CONTROL_SOCKET "control" /* in the run folder: control.c */
-
-/* "HOST:PORT", "[::1]:9092": 0 or -EINVAL. host has 256 bytes. */
-NODISCARD int endpoint_parse(const char *text, char *ret_host, uint16_t *ret_port);
 
 /* ------------------------------------------------------------------------------------------------------- rundir.c
  * BASE/karst-UID/HASH, mode 0700, HASH of the data directory's real path. BASE is $XDG_RUNTIME_DIR where that is
@@ -79,6 +80,9 @@ struct datadir_identity {
  * *ret_error. */
 NODISCARD int datadir_format(const struct config *c, char **ret_error);
 NODISCARD int datadir_prepare(const struct config *c, struct datadir_identity *ret_identity, char **ret_error);
+/* Of the first of several hosts: log.dirs, all empty, become those of a new cluster with this controller as its voter.
+ */
+NODISCARD int datadir_found(const struct config *c, struct datadir_identity *ret_identity, char **ret_error);
 
 /* ------------------------------------------------------------------------------------------------------- effective.c
  */
@@ -87,6 +91,7 @@ NODISCARD int datadir_prepare(const struct config *c, struct datadir_identity *r
  * Warnings go to the log. 0 with *ret_config, or -EINVAL with *ret_error. */
 NODISCARD int effective_load(const struct up_options *o, const char *data, struct config **ret_config,
                              char **ret_error);
+bool effective_has_role(const struct config *c, const char *role); /* of process.roles */
 /* What depends on how many nodes run, and where. */
 void effective_add_run_dir(struct config *c, const char *run_dir, const struct nodes *n);
 /* Writes it to RUN_DIR/server.properties: 0 or -errno. */
@@ -97,6 +102,20 @@ void effective_address(const struct config *c, char *ret_host, uint16_t *ret_por
 bool effective_is_controller_listener(const struct config *c, const char *item);
 /* What `advertised.listeners` or `listeners` tells clients: "HOST:PORT"; the caller frees. */
 NODISCARD char *effective_bootstrap(const struct config *c);
+
+/* ------------------------------------------------------------------------------------------------------- network.c */
+
+/* Is this host one of several that are a constellation together? Each then has its own `karst up`, with a
+ * karst.bus.listen of its own and the karst.cluster.id and karst.controllers of all. */
+bool network_is_used(const struct config *c);
+/* Checks what such a host needs; files that the file names lie beside it. 0, or -EINVAL with *ret_error. */
+NODISCARD int network_apply(struct config *c, const char *file, char **ret_error);
+/* What is to run here fits the roles of this host, and what karst.controllers says of it: 0, or -EINVAL with
+ * *ret_error.
+ */
+NODISCARD int network_check_nodes(const struct config *c, const struct nodes *n, char **ret_error);
+/* karst.controllers with those of other hosts behind ours, which are given by their unix sockets. */
+const char *network_controllers(const struct config *c, const struct nodes *n, const char *ours, struct arena *a);
 
 /* ------------------------------------------------------------------------------------------------------- state.c
  * RUN_DIR/state: what `karst status` and `karst down` know of a running constellation. Written anew at each change, by
@@ -122,7 +141,11 @@ NODISCARD int state_find(const char *data, struct state *ret_state, char **ret_r
  * beside the data directory, DIR.controllers/ID and DIR.storage/ID, ids from node.id + 1 on. The controllers join the
  * quorum of the first. */
 
-/* Where nothing is asked for: as many as there are. */
+/* The id of the first process of a role on this host. Nodes count from node.id on. On one host front ends and
+ * coordinators count from 1; of several hosts each has a coordinator of its node's id, and front ends from 100 times
+ * that on. */
+int nodes_first_id(const struct config *c, const char *role);
+/* Where nothing is asked for: as many as there are; no fewer than 0 of each afterwards. */
 void nodes_count(const struct config *c, const char *data, struct nodes *n);
 /* Folders that are missing are made. 0, or -errno with *ret_error, -EINVAL for fewer than there are folders. */
 NODISCARD int nodes_prepare(const struct config *c, const char *data, const char *cluster_id, const struct nodes *n,
@@ -147,16 +170,18 @@ NODISCARD int node_files_prepare(const struct node_files *f, const char *cluster
 void node_files_add_run_dir(const struct node_files *f, const struct config *first);
 
 /* ------------------------------------------------------------------------------------------------------- ports.c
- * The listening ports of the front ends: for each of `listeners` its own, and with several storage nodes one a broker
- * id, that many above. The second front end's are 100 above the first's, and so on. Then those of the controllers: a
- * controller listener's own for node.id, the next ones for the others; all front ends have them. */
+ * The listening ports of the front ends: for each of `listeners` its own, and with several storage nodes one for each
+ * broker id of this host, that many above (those of other hosts are opened by the front ends, as they come). The second
+ * front end's are 100 above the first's, and so on. Then those of the controllers: a controller listener's own for
+ * node.id, the next ones for the others; all front ends have them. */
 enum { LISTENERS_MAX = 16 };
 struct ports {
     int *fds;
     size_t count;
 };
-/* Opens all of a front end (1, 2 ...): 0, or -errno with *ret_error. What was opened is in *ports all the same. */
-NODISCARD int ports_open(const struct config *c, const struct nodes *n, int frontend, struct ports *ports,
+/* Opens all of a front end, the first (0), the second (1) ...: 0, or -errno with *ret_error. What was opened is in
+ * *ports all the same. */
+NODISCARD int ports_open(const struct config *c, const struct nodes *n, int place, struct ports *ports,
                          char **ret_error);
 /* Those of the controllers, behind all others: the first front end's, and shared with the rest of n->frontends. */
 NODISCARD int ports_open_controllers(const struct config *c, const struct nodes *n, struct ports ports[],
@@ -164,7 +189,7 @@ NODISCARD int ports_open_controllers(const struct config *c, const struct nodes 
 void ports_close(struct ports *ports);
 /* The environment of the front end that inherits them from descriptor 3 on. */
 void ports_tell(const struct config *c, const struct nodes *n, const struct ports *ports);
-int ports_shift(int frontend);
+int ports_shift(int place);
 /* A key of listeners with clients' ports, or those of controllers, shifted; the caller frees. */
 NODISCARD char *ports_shifted(const struct config *c, const char *key, bool of_controllers, int shift);
 

@@ -15,19 +15,26 @@ static const char usage[] =
     "\n"
     "  karst up --data DIR [--listen HOST:PORT] [--config FILE] [-d]\n"
     "           [--controllers N] [--storage N] [--frontends N] [--node FILE]...\n"
-    "      runs a whole constellation on this machine: controller, storage, frontend, group, txn.\n"
+    "      runs a whole constellation on this machine: controller, storage, frontend, group, txn;\n"
+    "      or, when FILE has karst.bus.listen, this host's part of one on several.\n"
     "      An empty DIR is formatted, an existing one is used. Ctrl-C stops in order, a second one at once.\n"
     "        --data DIR          where everything is kept, in Kafka's own format (made when missing)\n"
     "        --listen HOST:PORT  where Kafka clients connect (default: listeners of FILE, else 127.0.0.1:9092)\n"
     "        --config FILE       a Kafka server.properties; a key that has no effect yet is named in a warning\n"
     "        --controllers N     how many controllers keep the metadata, 1, 3 or 5 (default: as many as DIR has)\n"
     "        --storage N         how many storage nodes keep the data, 1 to 16 (default: as many as DIR has)\n"
-    "        --frontends N       how many front ends serve clients, 1 to 8 (default: 1)\n"
+    "        --frontends N       how many front ends serve clients, 1 to 8 (default: 1); of several hosts also 0\n"
     "        --node FILE         a further node of Kafka's in combined mode, with the directories that its\n"
     "                            server.properties names: the other nodes of a Kafka of several, one a file\n"
     "        -d, --detach        return when it answers, and leave it running\n"
     "  karst format --data DIR --config FILE\n"
     "      makes new, empty folders in log.dirs of FILE directories of the cluster on DIR, which does not run\n"
+    "  karst format --first --data DIR --config FILE\n"
+    "      once, on the first of several hosts: DIR, which is empty, becomes that of a new cluster's first "
+    "controller.\n"
+    "      karst up makes all others join it\n"
+    "  karst key FILE\n"
+    "      makes a host's pair of keys for the bus: the secret one in FILE, the public one is printed\n"
     "  karst status --data DIR [--json]\n"
     "      shows its processes; exit status 3 when none runs on DIR\n"
     "  karst restart [ROLE-ID] --data DIR [--bin FOLDER]\n"
@@ -69,6 +76,7 @@ static int parse(int argc, char **argv, const char *allowed, struct arguments *r
                                             {"storage", required_argument, NULL, 's'},
                                             {"frontends", required_argument, NULL, 'f'},
                                             {"json", no_argument, NULL, 'j'},
+                                            {"first", no_argument, NULL, '1'},
                                             {"bin", required_argument, NULL, 'b'},
                                             {"node", required_argument, NULL, 'N'},
                                             {NULL, 0, NULL, 0}};
@@ -93,15 +101,16 @@ static int parse(int argc, char **argv, const char *allowed, struct arguments *r
                 return wrong_usage("--storage takes a number from 1 to 16, not", optarg);
             break;
         case 'f':
-            ret->up.nodes.frontends = count_of(optarg, FRONTENDS_MAX);
+            ret->up.nodes.frontends = strcmp(optarg, "0") == 0 ? NODES_NONE : count_of(optarg, FRONTENDS_MAX);
             if (ret->up.nodes.frontends == 0)
-                return wrong_usage("--frontends takes a number from 1 to 8, not", optarg);
+                return wrong_usage("--frontends takes a number from 0 to 8, not", optarg);
             break;
         case 'N':
             if (ret->up.node_count == NODE_FILES_MAX)
                 return wrong_usage("--node is given too often, with", optarg);
             ret->up.node_files[ret->up.node_count++] = optarg;
             break;
+        case '1': ret->up.first = true; break;
         case 'j': ret->json = true; break;
         case 'b': ret->bin = optarg; break;
         }
@@ -133,7 +142,9 @@ int main(int argc, char **argv)
     if (!strcmp(command, "up"))
         return (r = parse(argc - 1, argv + 1, "DlcdnsfN", &a)) ? r : up_main(&a.up);
     if (!strcmp(command, "format"))
-        return (r = parse(argc - 1, argv + 1, "Dc", &a)) ? r : format_main(&a.up);
+        return (r = parse(argc - 1, argv + 1, "Dc1", &a)) ? r : format_main(&a.up);
+    if (!strcmp(command, "key"))
+        return argc == 3 ? key_main(argv[2]) : wrong_usage("key needs FILE", NULL);
     if (!strcmp(command, "status"))
         return (r = parse(argc - 1, argv + 1, "Dj", &a)) ? r : status_main(a.up.data, a.json);
     if (!strcmp(command, "restart"))

@@ -94,24 +94,37 @@ static int count_folders(const struct kind *k, const char *data, int node)
     return n;
 }
 
+int nodes_first_id(const struct config *c, const char *role)
+{
+    enum { FRONTENDS_A_NODE = 100 };
+    int node = config_int(c, "node.id");
+    if (strcmp(role, controllers.role) == 0 || strcmp(role, storage.role) == 0)
+        return node;
+    if (!network_is_used(c))
+        return 1;
+    return strcmp(role, "frontend") == 0 ? node * FRONTENDS_A_NODE + 1 : node;
+}
+
 void nodes_count(const struct config *c, const char *data, struct nodes *n)
 {
     int node = config_int(c, "node.id");
+    bool is_broker = effective_has_role(c, "broker");
     if (files_count(n) > 0)
         n->controllers = n->storage = 1 + files_count(n);
     if (n->controllers == 0)
-        n->controllers = count_folders(&controllers, data, node);
+        n->controllers = effective_has_role(c, "controller") ? count_folders(&controllers, data, node) : 0;
     if (n->storage == 0)
-        n->storage = count_folders(&storage, data, node);
+        n->storage = is_broker ? count_folders(&storage, data, node) : 0;
     if (n->frontends == 0)
-        n->frontends = 1;
+        n->frontends = is_broker;
+    n->frontends = MAX(n->frontends, 0);
 }
 
 static int prepare_all(const struct kind *k, const struct config *c, const char *data, const char *cluster_id,
                        int count, char **ret_error)
 {
     int node = config_int(c, "node.id"), there = count_folders(k, data, node), r = 0;
-    if (count < there) {
+    if (count > 0 && count < there) {
         *ret_error = xasprintf("%s has folders of %d %s nodes, and %d are asked for, %s", data, there, k->role, count,
                                k->why_not_fewer);
         return -EINVAL;
@@ -160,15 +173,29 @@ static char *shifted_line(const struct config *c, const char *key, bool of_contr
     return line;
 }
 
+/* A key that says HOST:PORT, as a line for the place-th node of this host: each has PORTS_A_NODE ports of the bus. */
+static char *bus_line(const struct config *c, const char *key, int place)
+{
+    enum { PORTS_A_NODE = 16 };
+    char host[256];
+    uint16_t port;
+    if (config_is_null(c, key) || config_endpoint(config_string(c, key), host, &port) != 0)
+        return xstrdup("");
+    return xasprintf(strchr(host, ':') ? "%s=[%s]:%d\n" : "%s=%s:%d\n", key, host, port + place * PORTS_A_NODE);
+}
+
 static int write_node(const struct kind *k, const struct config *c, const char *data, const char *run_dir, int id)
 {
-    int shift = k == &controllers ? id - config_int(c, "node.id") : 0;
+    int place = id - config_int(c, "node.id"), shift = k == &controllers ? place : 0;
     char *dir = folder(k, data, id), *listeners = shifted_line(c, "listeners", true, shift),
-         *advertised = shifted_line(c, "advertised.listeners", true, shift);
-    char *own = xasprintf("node.id=%d\nlog.dirs=%s\nmetadata.log.dir=%s\n%s%s%s", id, dir, dir, k->settings, listeners,
-                          advertised);
+         *advertised = shifted_line(c, "advertised.listeners", true, shift),
+         *bus = bus_line(c, "karst.bus.listen", place), *bus_advertised = bus_line(c, "karst.bus.advertised", place);
+    char *own = xasprintf("node.id=%d\nlog.dirs=%s\nmetadata.log.dir=%s\n%s%s%s%s%s", id, dir, dir, k->settings, bus,
+                          bus_advertised, listeners, advertised);
     int r = write_one(c, c, run_dir, k->role, id, own);
     free(own);
+    free(bus_advertised);
+    free(bus);
     free(advertised);
     free(listeners);
     free(dir);
@@ -185,10 +212,11 @@ static int write_own(const struct config *c, const struct node_files *f, const c
     return r ? r : write_one(c, own, run_dir, storage.role, id, "");
 }
 
-static int write_frontend(const struct config *c, const char *run_dir, int id)
+static int write_frontend(const struct config *c, const char *run_dir, int place)
 {
-    char *listeners = shifted_line(c, "listeners", false, ports_shift(id)),
-         *advertised = shifted_line(c, "advertised.listeners", false, ports_shift(id));
+    int id = nodes_first_id(c, "frontend") + place;
+    char *listeners = shifted_line(c, "listeners", false, ports_shift(place)),
+         *advertised = shifted_line(c, "advertised.listeners", false, ports_shift(place));
     char *own = xasprintf("%s%s", listeners, advertised);
     int r = write_one(c, c, run_dir, "frontend", id, own);
     free(own);
@@ -206,15 +234,13 @@ int nodes_write(const struct config *c, const char *data, const char *run_dir, c
         r = write_node(&controllers, c, data, run_dir, node + i);
     for (int i = 1; i < n->storage && files_count(n) == 0 && r == 0; i++)
         r = write_node(&storage, c, data, run_dir, node + i);
-    for (int id = 2; id <= n->frontends && r == 0; id++)
-        r = write_frontend(c, run_dir, id);
+    for (int place = 1; place < n->frontends && r == 0; place++)
+        r = write_frontend(c, run_dir, place);
     return r;
 }
 
 char *nodes_config(const struct config *c, const char *run_dir, const char *role, int id)
 {
-    bool has_folder = strcmp(role, controllers.role) == 0 || strcmp(role, storage.role) == 0;
-    int first = has_folder ? config_int(c, "node.id") : 1;
-    return id != first ? xasprintf("%s/%s-%d.properties", run_dir, role, id)
-                       : xasprintf("%s/server.properties", run_dir);
+    return id != nodes_first_id(c, role) ? xasprintf("%s/%s-%d.properties", run_dir, role, id)
+                                         : xasprintf("%s/server.properties", run_dir);
 }

@@ -12,9 +12,9 @@
 /* Of listeners of several front ends on one machine: room for the ports of broker ids. */
 enum { FRONTEND_STEP = 100 };
 
-int ports_shift(int frontend)
+int ports_shift(int place)
 {
-    return (frontend - 1) * FRONTEND_STEP;
+    return place * FRONTEND_STEP;
 }
 
 static void add(struct ports *ports, int fd)
@@ -37,7 +37,7 @@ static int open_one(const struct config *c, const char *host, int port, struct p
 
 static bool has_broker_ports(const struct config *c, const struct nodes *n)
 {
-    return n->storage > 1 && !config_bool(c, "karst.one.address");
+    return (n->storage > 1 || network_is_used(c)) && !config_bool(c, "karst.one.address");
 }
 
 /* A listener's own port stands for no broker when there are several; each has one of its own then, its id above. */
@@ -50,7 +50,7 @@ static int open_listener(const struct config *c, const struct config_listener *l
     return r;
 }
 
-int ports_open(const struct config *c, const struct nodes *n, int frontend, struct ports *ports, char **ret_error)
+int ports_open(const struct config *c, const struct nodes *n, int place, struct ports *ports, char **ret_error)
 {
     struct arena *a = arena_new(0);
     struct config_listeners listeners;
@@ -60,7 +60,7 @@ int ports_open(const struct config *c, const struct nodes *n, int frontend, stru
         r = -EINVAL;
     }
     for (size_t i = 0; r == 0 && i < listeners.count; i++)
-        r = open_listener(c, &listeners.items[i], n, ports_shift(frontend), ports, ret_error);
+        r = open_listener(c, &listeners.items[i], n, ports_shift(place), ports, ret_error);
     arena_free(a);
     return r;
 }
@@ -104,7 +104,7 @@ int ports_open_controllers(const struct config *c, const struct nodes *n, struct
     struct config_listeners listeners;
     const char *host;
     int port, r = config_controller_listeners(c, false, a, &listeners, ret_error);
-    for (size_t i = 0; r == 0 && i < listeners.count; i++)
+    for (size_t i = 0; r == 0 && n->frontends > 0 && i < listeners.count; i++)
         for (int place = 0; r == 0 && place < n->controllers; place++) {
             r = controller_listener(c, n, place, i, a, &host, &port, ret_error);
             if (r == 0)

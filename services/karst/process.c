@@ -24,6 +24,16 @@ void process_init(struct process *p, struct supervisor *s, const char *role, int
     alive_init(p);
 }
 
+int process_place(const struct process *p)
+{
+    return p->id - nodes_first_id(p->supervisor->options->config, p->role);
+}
+
+bool process_is_frontend(const struct process *p)
+{
+    return strcmp(p->role, "frontend") == 0;
+}
+
 void process_signal(struct process *p, int signal_number)
 {
     if (p->handle)
@@ -63,6 +73,8 @@ static bool is_hopeless(const struct process *p, int64_t exit_status)
 bool process_has_twin(const struct process *p)
 {
     const struct supervisor *s = p->supervisor;
+    if (network_is_used(s->options->config)) /* on other hosts, as far as we know */
+        return true;
     for (size_t i = 0; i < s->count; i++)
         if (&s->processes[i] != p && strcmp(s->processes[i].role, p->role) == 0 &&
             (s->processes[i].state == PROCESS_RUNNING || s->processes[i].state == PROCESS_WAITING))
@@ -152,7 +164,7 @@ static int spawn(struct process *p, int *ret_read_fd)
     char *config = nodes_config(s->options->config, s->options->run_dir, p->role, p->id);
     snprintf(id, sizeof(id), "%d", p->id);
     char *arguments[] = {program, "--config", config, "--id", id, NULL};
-    const struct ports none = {0}, *ports = strcmp(p->role, "frontend") == 0 ? &s->options->ports[p->id - 1] : &none;
+    const struct ports none = {0}, *ports = process_is_frontend(p) ? &s->options->ports[process_place(p)] : &none;
     uv_stdio_container_t *stdio = xcalloc(3 + ports->count, sizeof *stdio);
     int alive = alive_open(p);
     stdio[0].flags = alive >= 0 ? UV_INHERIT_FD : UV_IGNORE;

@@ -115,7 +115,7 @@ static int connect_to(const char *endpoint)
     char host[256], service[8];
     uint16_t port;
     int fd = -1;
-    if (endpoint_parse(endpoint, host, &port) != 0)
+    if (config_endpoint(endpoint, host, &port) != 0)
         return -1;
     snprintf(service, sizeof service, "%u", port);
     if (getaddrinfo(host, service, &hints, &found) != 0)

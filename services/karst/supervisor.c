@@ -38,12 +38,12 @@ static void endpoint_of(const struct supervisor *s, const struct process *p, cha
 {
     char host[256];
     uint16_t port;
-    if (strcmp(p->role, "frontend") != 0) {
+    if (!process_is_frontend(p)) {
         snprintf(ret, size, "ipc://%s/%s-%d", s->options->run_dir, p->role, p->id);
         return;
     }
     effective_address(s->options->config, host, &port);
-    snprintf(ret, size, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port + ports_shift(p->id));
+    snprintf(ret, size, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port + ports_shift(process_place(p)));
 }
 
 void supervisor_changed(struct supervisor *s)
@@ -188,15 +188,8 @@ static void let_go(struct supervisor *s, const char *text)
     free(message);
 }
 
-static void on_ready(void *ctx)
+static void is_ready(struct supervisor *s, const char *text)
 {
-    struct supervisor *s = ctx;
-    char *address = effective_bootstrap(s->options->config);
-    uint64_t took = uv_hrtime() / 1000000 - s->started_ms;
-    char *text =
-        xasprintf("Karst answers on %s after %llu.%03llu s. Try:\n\n  echo hello | kcat -b %s -t greetings -P\n"
-                  "  kcat -b %s -t greetings -C -e\n\n",
-                  address, (unsigned long long)took / 1000, (unsigned long long)took % 1000, address, address);
     s->ready = true;
     probe_stop(TAKE_PTR(s->probe));
     uv_timer_stop(&s->stage_timer);
@@ -207,6 +200,18 @@ static void on_ready(void *ctx)
         fflush(stdout);
     }
     supervisor_changed(s);
+}
+
+static void on_ready(void *ctx)
+{
+    struct supervisor *s = ctx;
+    char *address = effective_bootstrap(s->options->config);
+    uint64_t took = uv_hrtime() / 1000000 - s->started_ms;
+    char *text =
+        xasprintf("Karst answers on %s after %llu.%03llu s. Try:\n\n  echo hello | kcat -b %s -t greetings -P\n"
+                  "  kcat -b %s -t greetings -C -e\n\n",
+                  address, (unsigned long long)took / 1000, (unsigned long long)took % 1000, address, address);
+    is_ready(s, text);
     free(address);
     free(text);
 }
@@ -214,10 +219,15 @@ static void on_ready(void *ctx)
 static void on_slow_start(uv_timer_t *timer)
 {
     struct supervisor *s = timer->data;
-    if (!s->options->detached) {
-        supervisor_say(s, LOG_WARN, "no answer yet after %d s; waiting on", SLOW_START_MS / 1000);
+    bool networked = network_is_used(s->options->config);
+    if (networked || !s->options->detached)
+        supervisor_say(s, LOG_WARN, "no answer yet after %d s; waiting on%s", SLOW_START_MS / 1000,
+                       networked ? ", for a majority of the controllers and the other hosts" : "");
+    if (networked && s->options->detached) /* theirs is the next step, and ours may be wanted for it */
+        is_ready(s,
+                 "Karst runs, and does not answer yet: it needs a majority of the controllers on the other hosts.\n");
+    if (networked || !s->options->detached)
         return;
-    }
     supervisor_say(s, LOG_ERROR, "no answer after %d s: giving up", SLOW_START_MS / 1000);
     stop(s, STATUS_FAILED);
 }
@@ -232,11 +242,11 @@ static char *own_folder(void)
     return xstrdup(path);
 }
 
-static void add(struct supervisor *s, const char *role, int first_id, int count, int stop_stage)
+static void add(struct supervisor *s, const char *role, int count, int stop_stage)
 {
     for (int i = 0; i < count; i++) {
         struct process *p = &s->processes[s->count++];
-        process_init(p, s, role, first_id + i, stop_stage);
+        process_init(p, s, role, nodes_first_id(s->options->config, role) + i, stop_stage);
         if (count > 1)
             snprintf(p->label, sizeof(p->label), "%s-%d", role, p->id);
     }
@@ -246,12 +256,12 @@ static void add(struct supervisor *s, const char *role, int first_id, int count,
 static void add_all(struct supervisor *s)
 {
     const struct nodes *n = &s->options->nodes;
-    int node = config_int(s->options->config, "node.id");
-    add(s, "controller", node, n->controllers, 3);
-    add(s, "storage", node, n->storage, 2);
-    add(s, "frontend", 1, n->frontends, 0);
-    add(s, "group", 1, 1, 1);
-    add(s, "txn", 1, 1, 1);
+    int coordinators = n->storage > 0;
+    add(s, "controller", n->controllers, 3);
+    add(s, "storage", n->storage, 2);
+    add(s, "frontend", n->frontends, 0);
+    add(s, "group", coordinators, 1);
+    add(s, "txn", coordinators, 1);
 }
 
 static void start(struct supervisor *s)
@@ -275,8 +285,10 @@ static void start(struct supervisor *s)
     for (size_t i = 0; i < s->count && s->stage < 0; i++)
         process_start(&s->processes[i]);
     effective_address(s->options->config, host, &port);
-    if (s->stage < 0)
+    if (s->stage < 0 && s->options->nodes.frontends > 0)
         s->probe = probe_start(&s->loop, host, port, on_ready, s);
+    else if (s->stage < 0)
+        is_ready(s, "Karst runs; clients connect to front ends on other hosts.\n");
 }
 
 int supervisor_run(struct supervisor_options *o)

@@ -63,7 +63,9 @@ struct supervisor {
 /* process.c: starting, dying, back-off. */
 void process_init(struct process *p, struct supervisor *s, const char *role, int id, int stop_stage);
 void process_start(struct process *p);
-NODISCARD bool process_try(struct process *p);             /* the same; false: it does not start, and nothing is done */
+NODISCARD bool process_try(struct process *p); /* the same; false: it does not start, and nothing is done */
+bool process_is_frontend(const struct process *p);
+int process_place(const struct process *p);                /* the how-manieth of its role on this host, from 0 on */
 bool process_has_twin(const struct process *p);            /* another of its role runs, or will soon */
 void process_signal(struct process *p, int signal_number); /* nothing when there is no process */
 void process_close(struct process *p);                     /* its timer; the process has ended */

@@ -18,7 +18,7 @@ static int open_ports(const struct config *c, struct supervisor_options *s, char
 {
     int r = 0;
     for (int i = 0; r == 0 && i < s->nodes.frontends; i++)
-        r = ports_open(c, &s->nodes, i + 1, &s->ports[i], ret_error);
+        r = ports_open(c, &s->nodes, i, &s->ports[i], ret_error);
     return r ? r : ports_open_controllers(c, &s->nodes, s->ports, ret_error);
 }
 
@@ -105,6 +105,8 @@ static int prepare_and_run(const struct up_options *o, struct config *c, const c
     struct supervisor_options s = {.config = c, .data = data, .nodes = o->nodes, .detached = o->detach, .ready_fd = -1};
     s.nodes.files = files;
     nodes_count(c, data, &s.nodes);
+    if (network_check_nodes(c, &s.nodes, &error) != 0)
+        return fail(STATUS_CONFIG, error);
     if (open_ports(c, &s, &error) != 0 || datadir_prepare(c, &identity, &error) != 0 ||
         nodes_prepare(c, data, identity.cluster_id, &s.nodes, &error) != 0 ||
         rundir_make(data, &run_dir, &error) != 0) {
@@ -154,6 +156,7 @@ int format_main(const struct up_options *o)
 {
     char *error = NULL, *data = NULL;
     struct config *c = NULL;
+    struct datadir_identity identity;
     int status = 0;
     if (datadir_open(o->data, &data, &error) != 0)
         return fail(STATUS_FAILED, error);
@@ -164,6 +167,10 @@ int format_main(const struct up_options *o)
         status = fail(STATUS_FAILED, xasprintf("cannot lock %s: %s", data, strerror(-lock)));
     else if (effective_load(o, data, &c, &error) != 0)
         status = fail(STATUS_CONFIG, error);
+    else if (o->first && datadir_found(c, &identity, &error) == 0)
+        printf("%s is of the first controller of cluster %s now\n", data, identity.cluster_id);
+    else if (o->first)
+        status = fail(STATUS_FAILED, error);
     else if ((count = datadir_format(c, &error)) < 0)
         status = fail(STATUS_FAILED, error);
     else

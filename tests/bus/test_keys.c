@@ -165,7 +165,7 @@ Test(keys, who_is_not_on_the_list_is_refused_until_he_is)
 Test(keys, a_host_with_another_key_than_the_list_has_is_not_talked_to)
 {
     const char *const wrong[][2] = {{"127.0.0.1", public_keys[STRANGER]}}, *const none[][2] = {
-                                                                              {"elsewhere", public_keys[SERVED]}};
+                                                                               {"elsewhere", public_keys[SERVED]}};
     pid_t peer = serve(1, NULL);
     struct caller *c = caller_with(calling_trust);
 

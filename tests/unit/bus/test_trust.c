@@ -112,8 +112,9 @@ Test(trust, a_list_that_has_changed_is_read_again_and_a_bad_one_is_not_taken)
 Test(trust, what_is_no_key_is_refused)
 {
     write_list("a %s\n", public_key);
-    static const char *const wrong[] = {"", "\n", "short", "00000000000000000000000000000000000000000", "two words",
-                                        "00000000000000000000000000000000000000\"0"};
+    static const char *const wrong[] = {"",          "\n",
+                                        "short",     "00000000000000000000000000000000000000000",
+                                        "two words", "00000000000000000000000000000000000000\"0"};
     for (size_t i = 0; i < COUNTOF(wrong); i++) {
         write_file(key_path, wrong[i]);
         is_refused(-EBADMSG, "is no key");

@@ -1,0 +1,306 @@
+"""One constellation over three hosts, with keys between them: records survive cuts of the network in either direction, hosts come and go,
+and whoever has no key is left outside."""
+import json
+import os
+import shutil
+import threading
+
+import confluent_kafka
+import harness
+import namespaces
+import pytest
+import spread
+
+CLIENT = 4  # the host of clients, and of whoever comes later
+# Sessions end sooner than by default, for the tests to be short; the rest is as it comes.
+CONFIG = {"broker.session.timeout.ms": 3000, "broker.heartbeat.interval.ms": 300}
+needs_hosts = pytest.mark.skipif(namespaces.missing() is not None, reason=str(namespaces.missing()))
+
+
+@pytest.fixture(scope="module")
+def over():
+    """A constellation over hosts 1 to 3; front ends on 1 and 2."""
+    folder = harness.new_folder()
+    try:
+        with namespaces.Hosts(folder, 4) as hosts:
+            made = spread.Spread(hosts, config=CONFIG)
+            try:
+                made.start()
+                yield made
+            finally:
+                print(made.log())
+                made.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Writer:
+    """An idempotent producer with acks=all on the client's host; knows what was acknowledged."""
+
+    def __init__(self, over, topic):
+        self.topic, self.acknowledged, self.failed, self.ends = topic, set(), [], False
+        with over.hosts.inside(CLIENT):
+            self.producer = confluent_kafka.Producer({
+                "bootstrap.servers": over.bootstrap, "enable.idempotence": True, "linger.ms": 5, "message.timeout.ms": 120000,
+                "reconnect.backoff.max.ms": 500, "socket.timeout.ms": 10000, "topic.metadata.refresh.interval.ms": 1000})
+        self.thread = threading.Thread(target=self.write)
+        self.thread.start()
+
+    def on_delivery(self, error, message):
+        if error is None:
+            self.acknowledged.add(int(message.value()))
+        else:
+            self.failed.append((int(message.value()), str(error)))
+
+    def write(self):
+        number = 0
+        while not self.ends:
+            if len(self.producer) < 500:
+                self.producer.produce(self.topic, value=str(number), partition=number % 6, on_delivery=self.on_delivery)
+                number += 1
+            self.producer.poll(0.002)
+        self.producer.flush(120)
+
+    def goes_on(self, what, more=300):
+        """So many more were acknowledged from now on, in all partitions."""
+        before = set(self.acknowledged)
+
+        def grown():
+            new = list(self.acknowledged - before)
+            return len(new) >= more and {n % 6 for n in new} == set(range(6))
+        harness.wait_until(grown, 90, f"progress {what}")
+
+    def close(self):
+        self.ends = True
+        self.thread.join()
+
+
+def topic_of(over, name):
+    outcome = over.tool(CLIENT, "topics", "--create", "--topic", name, "--partitions", "6", "--replication-factor", "3", "--config",
+                        "min.insync.replicas=2")
+    assert outcome.status == 0, str(outcome)
+    return name
+
+
+def partitions(over, topic, asked):
+    outcome = over.hosts.run(CLIENT, ["kcat", "-b", f"{over.hosts.address(asked)}:{spread.CLIENTS}", "-L", "-J", "-t", topic, "-m", "5"])
+    if outcome.status != 0:
+        return []
+    return [(p["leader"], {r["id"] for r in p["isrs"]}) for t in json.loads(outcome.out)["topics"] for p in t["partitions"]]
+
+
+def is_in_sync(over, topic, asked=1):
+    found = partitions(over, topic, asked)
+    return len(found) == 6 and all(isr == set(over.nodes) and leader > 0 for leader, isr in found)
+
+
+def leads_nothing(over, topic, node, asked):
+    found = partitions(over, topic, asked)
+    return len(found) == 6 and all(leader not in (-1, node) for leader, _ in found)
+
+
+def check_records(over, writer):
+    """Every acknowledged record is there, once, and in order in its partition."""
+    outcome = over.hosts.run(CLIENT, ["kcat", "-b", over.bootstrap, "-t", writer.topic, "-C", "-e", "-q", "-f", "%p %o %s\\n"], timeout=90)
+    assert outcome.status == 0, str(outcome)
+    seen = {}
+    for line in outcome.out.split("\n")[:-1]:
+        partition, offset, number = map(int, line.split())
+        seen.setdefault(partition, []).append((offset, number))
+    numbers = [number for records in seen.values() for _, number in sorted(records)]
+    assert not writer.acknowledged - set(numbers), "acknowledged records are lost"
+    assert len(numbers) == len(set(numbers)), "records are there twice"
+    for records in seen.values():
+        in_order = [number for _, number in sorted(records)]
+        assert in_order == sorted(in_order), "records of a partition are out of order"
+    assert writer.failed == []
+
+
+@needs_hosts
+def test_no_acknowledged_record_is_lost_when_a_host_is_cut(over):
+    topic = topic_of(over, "cuts")
+    writer = Writer(over, topic)
+    try:
+        writer.goes_on("at first")
+        for name, cut in (("both ways", lambda: over.hosts.cut(3)), ("of what it sends", lambda: over.hosts.cut_one_way(3)),
+                          ("of what it is sent", lambda: [over.hosts.cut_one_way(n, 3) for n in (1, 2, CLIENT)])):
+            cut()
+            harness.wait_until(lambda: leads_nothing(over, topic, 3, 1), 60, f"leaders elsewhere in a cut {name}")
+            writer.goes_on(f"in a cut {name}")
+            over.hosts.heal()
+            harness.wait_until(lambda: is_in_sync(over, topic), 60, f"all in sync after a cut {name}")
+            writer.goes_on(f"after a cut {name}")
+    finally:
+        over.hosts.heal()
+        writer.close()
+    check_records(over, writer)
+
+
+@needs_hosts
+def test_the_leading_controller_may_be_cut_off(over):
+    topic = topic_of(over, "controllers")
+    writer = Writer(over, topic)
+    try:
+        writer.goes_on("at first")
+        leader = harness.wait_until(over.leader, 30, "a leader of the controllers")
+        # Its host goes on serving clients, and hears of the others, but nothing that it says arrives: each record needs another node.
+        for other in over.nodes:
+            if other != leader:
+                over.hosts.cut_one_way(leader, other)
+        asked = next(n for n in over.frontends if n != leader)
+        harness.wait_until(lambda: leads_nothing(over, topic, leader, asked), 60, "leaders elsewhere")
+        over.hosts.heal()
+        harness.wait_until(lambda: is_in_sync(over, topic), 60, "all in sync")
+        writer.goes_on("at last")
+    finally:
+        over.hosts.heal()
+        writer.close()
+    check_records(over, writer)
+
+
+@needs_hosts
+def test_a_host_is_stopped_and_comes_back(over):
+    topic = topic_of(over, "hosts")
+    writer = Writer(over, topic)
+    try:
+        writer.goes_on("at first")
+        assert over.karst(3, "down").status == 0
+        harness.wait_until(lambda: leads_nothing(over, topic, 3, 1), 60, "leaders elsewhere")
+        writer.goes_on("without the third host")
+        over.up(3)
+        harness.wait_until(lambda: is_in_sync(over, topic), 60, "all in sync")
+    finally:
+        writer.close()
+    check_records(over, writer)
+
+
+@needs_hosts
+def test_an_empty_disk_joins_and_founds_nothing(over):
+    """The first host as well: what comes up with an empty directory joins the others, it never begins a cluster of its own. That its
+    controller votes in the place of the one that is lost has to be said, as in Kafka before KIP-1186."""
+    topic = topic_of(over, "disks")
+    writer = Writer(over, topic)
+    writer.goes_on("at first")
+    writer.close()
+    assert over.karst(1, "down").status == 0
+    with open(over.path(1, "data/meta.properties"), encoding="utf-8") as f:
+        lost = next(line.split("=", 1)[1].strip() for line in f if line.startswith("directory.id="))
+    shutil.rmtree(over.path(1, "data"))
+    over.up(1)
+    outcome = over.tool(2, "metadata-quorum", "remove-controller", "--controller-id", "1", "--controller-directory-id", lost)
+    assert outcome.status == 0, str(outcome)
+    harness.wait_until(over.is_whole, 60, "all voters")
+    harness.wait_until(lambda: is_in_sync(over, topic), 60, "all in sync")
+    check_records(over, writer)
+
+
+def newcomer(over, number, **config):
+    """A broker on the clients' host that has not been there before: its files."""
+    shutil.rmtree(over.path(CLIENT, "data"), ignore_errors=True)
+    with open(over.path(CLIENT, "hosts"), "w", encoding="utf-8") as f:
+        f.write("".join(f"{over.hosts.address(n)} {key}\n" for n, key in over.keys.items()))
+    key = over.make_key(CLIENT, f"key-{number}")
+    over.write_config(CLIENT, **{"process.roles": "broker", "node.id": number, "karst.bus.key.file": f"key-{number}", **config})
+    return key
+
+
+def forget(over, number):
+    over.karst(CLIENT, "down")
+    shutil.rmtree(over.path(CLIENT, "run"))
+    os.makedirs(over.path(CLIENT, "run"))
+
+
+@needs_hosts
+def test_a_host_that_is_not_on_the_list_stays_outside_until_it_is(over):
+    key = newcomer(over, 4)
+    over.up(CLIENT)
+    try:
+        harness.wait_until(lambda: f"its key {key} is not on the list of hosts" in over.log(1) + over.log(2) + over.log(3), 30, "a refusal")
+        harness.wait_until(lambda: "it does not have our key on its list of hosts" in over.log(CLIENT), 30, "word of it")
+        assert sorted(over.brokers()) == [1, 2, 3]
+        for n in over.nodes:
+            over.write_hosts(n, {**over.keys, CLIENT: key})
+        harness.wait_until(lambda: sorted(over.brokers()) == [1, 2, 3, 4], 60, "the new broker")
+    finally:
+        forget(over, 4)
+        for n in over.nodes:
+            over.write_hosts(n, over.keys)
+    outcome = over.tool(1, "cluster", "unregister", "--id", "4")
+    assert outcome.status == 0, str(outcome)
+
+
+@needs_hosts
+def test_wrong_keys_and_none_are_refused_and_hurt_nobody(over):
+    topic = topic_of(over, "strangers")
+    writer = Writer(over, topic)
+    try:
+        newcomer(over, 5)
+        with open(over.path(CLIENT, "hosts"), "w", encoding="utf-8") as f:  # the keys of others for each
+            f.write("".join(f"{over.hosts.address(n)} {over.keys[n % 3 + 1]}\n" for n in over.nodes))
+        over.up(CLIENT)
+        harness.wait_until(lambda: "its key may be another than the list of hosts has" in over.log(CLIENT), 30, "no key that fits")
+        forget(over, 5)
+        newcomer(over, 6, **{"karst.bus.unencrypted": "true", "karst.bus.key.file": "", "karst.bus.hosts.file": ""})
+        with open(over.path(CLIENT, "server.properties"), encoding="utf-8") as f:
+            lines = [line for line in f if not line.startswith(("karst.bus.key.file", "karst.bus.hosts.file"))]
+        with open(over.path(CLIENT, "server.properties"), "w", encoding="utf-8") as f:
+            f.write("".join(lines))
+        over.up(CLIENT)
+        harness.wait_until(lambda: "one side encrypts, and the other does not" in over.log(CLIENT), 30, "no plain peer")
+        writer.goes_on("beside strangers")
+        assert sorted(over.brokers()) == [1, 2, 3]
+    finally:
+        forget(over, 6)
+        writer.close()
+    check_records(over, writer)
+
+
+# ---- what karst up refuses, on any machine
+
+@pytest.fixture
+def node(own_folder):
+    """One host's files, wrong in one way."""
+    def run(command, *more, mode=0o600, keys=True, **config):
+        with open(os.path.join(own_folder, "server.properties"), "w", encoding="utf-8") as f:
+            port = harness.free_port((0, 2))
+            all_keys = {"node.id": 1, "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{port + 2}", "karst.bus.listen": f"127.0.0.1:{bus}",
+                        "karst.cluster.id": spread.CLUSTER_ID, "karst.controllers": f"1@tcp://127.0.0.1:{bus}",
+                        **({"karst.bus.key.file": "key", "karst.bus.hosts.file": "hosts"} if keys else {}), **config}
+            f.write("".join(f"{k.replace('__', '.')}={v}\n" for k, v in all_keys.items() if v is not None))
+        if not os.path.exists(key):
+            public = harness.ran([harness.KARST, "key", key]).strip()
+            with open(os.path.join(own_folder, "hosts"), "w", encoding="utf-8") as f:
+                f.write(f"127.0.0.1 {public}\n")
+        os.chmod(key, mode)
+        return harness.run([harness.KARST, command, "--data", data, "--config", os.path.join(own_folder, "server.properties"), *more])
+    key, data = os.path.join(own_folder, "key"), os.path.join(own_folder, "data")
+    bus = harness.free_port(range(16))
+    yield run
+    harness.run([harness.KARST, "down", "--data", data])
+
+
+@pytest.mark.parametrize("wrong, words", [
+    ({"keys": False}, "there are no keys: set karst.bus.key.file"),
+    ({"karst__bus__key__file": None}, "karst.bus.key.file and karst.bus.hosts.file go together"),
+    ({"karst__bus__unencrypted": "true"}, "contradict each other"),
+    ({"karst__bus__hosts__file": "nowhere"}, "nowhere: No such file"),
+    ({"mode": 0o644}, "can be read by others than its owner"),
+    ({"karst__cluster__id": None}, "karst.cluster.id has to be set"),
+    ({"karst__controllers": "2@tcp://127.0.0.1:9300"}, "karst.controllers names 0 of the controllers that run here"),
+    ({"listeners": "PLAINTEXT://127.0.0.1:20000"}, "has none of controller.listener.names=CONTROLLER"),
+    ({"karst__controllers": "1@127.0.0.1:9300"}, "ID@tcp://HOST:PORT was expected"),
+], ids=lambda v: v if isinstance(v, str) else "")
+def test_what_does_not_fit_is_refused_before_anything_starts(node, wrong, words):
+    wrong = {k.replace("__", "."): v for k, v in wrong.items()} if "mode" not in wrong and "keys" not in wrong else wrong
+    outcome = node("up", "-d", **wrong)
+    assert outcome.status == 78 and words in outcome.err, str(outcome)
+
+
+def test_only_an_empty_directory_begins_a_cluster_and_only_once(node):
+    assert node("format", "--first").status == 0
+    outcome = node("format", "--first")
+    assert outcome.status == 1 and "is of node 1 of the cluster 4L6g3nShT-eMCtK--X86sw already" in outcome.err, str(outcome)
+    outcome = node("up", "-d", **{"karst.cluster.id": "another-another-anothe"})
+    assert outcome.status == 1 and "belongs to the cluster 4L6g3nShT-eMCtK--X86sw" in outcome.err, str(outcome)
+    outcome = node("up", "-d")
+    assert outcome.status == 0, str(outcome)
