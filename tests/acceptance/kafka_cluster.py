@@ -61,6 +61,13 @@ class KafkaCluster(harness.Cluster):
         """The ids of all processes."""
         return self.ids if self.combined else [*self.ids, *self.controllers]
 
+    def host(self, node):
+        return "127.0.0.1"
+
+    def command(self, node, words):
+        """What runs words where the node is."""
+        return words
+
     def broker_port(self, node):
         return self.port + BROKER + node
 
@@ -70,11 +77,11 @@ class KafkaCluster(harness.Cluster):
     @property
     def address(self):
         """All brokers, so that any of them may be dead."""
-        return ",".join(f"127.0.0.1:{self.broker_port(n)}" for n in self.ids)
+        return ",".join(f"{self.host(n)}:{self.broker_port(n)}" for n in self.ids)
 
     @property
     def controller_address(self):
-        return ",".join(f"127.0.0.1:{self.controller_port(n)}" for n in self.controllers)
+        return ",".join(f"{self.host(n)}:{self.controller_port(n)}" for n in self.controllers)
 
     def folder_of(self, node):
         return os.path.join(self.folder, str(node))
@@ -87,9 +94,9 @@ class KafkaCluster(harness.Cluster):
 
     def settings(self, node):
         leads, serves = node in self.controllers, node in self.ids
-        listeners = [f"PLAINTEXT://127.0.0.1:{self.broker_port(node)}"] * serves + \
-            [f"CONTROLLER://127.0.0.1:{self.controller_port(node)}"] * leads
-        voters = ",".join(f"{n}@127.0.0.1:{self.controller_port(n)}" for n in self.controllers)
+        listeners = [f"PLAINTEXT://{self.host(node)}:{self.broker_port(node)}"] * serves + \
+            [f"CONTROLLER://{self.host(node)}:{self.controller_port(node)}"] * leads
+        voters = ",".join(f"{n}@{self.host(n)}:{self.controller_port(n)}" for n in self.controllers)
         factor, isr = str(min(3, len(self.ids))), str(min(2, len(self.ids)))
         return {
             "process.roles": ",".join(["broker"] * serves + ["controller"] * leads),
@@ -118,7 +125,7 @@ class KafkaCluster(harness.Cluster):
             return
         assert new == self.nodes, f"only {new} of {self.nodes} are not formatted"
         self.cluster_id = random_uuid()
-        voters = ",".join(f"{n}@127.0.0.1:{self.controller_port(n)}:{random_uuid()}" for n in self.controllers)
+        voters = ",".join(f"{n}@{self.host(n)}:{self.controller_port(n)}:{random_uuid()}" for n in self.controllers)
 
         def one(node):
             how = []
@@ -140,7 +147,7 @@ class KafkaCluster(harness.Cluster):
         environment = {**os.environ, "KAFKA_HEAP_OPTS": f"-Xms64m -Xmx{self.heap}", "KAFKA_OPTS": "-XX:-UseG1GC -XX:+UseSerialGC"}
         path = self.write_settings(node)
         with open(os.path.join(self.folder_of(node), "log"), "ab") as log:
-            self.processes[node] = subprocess.Popen([KAFKA, "server", path], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            self.processes[node] = subprocess.Popen(self.command(node, [KAFKA, "server", path]), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                                     env=environment, start_new_session=True)
 
     def start(self, node=None, wait=True):

@@ -124,6 +124,7 @@ def run(options):
     """Faults, verdict, problems."""
     os.makedirs(options.out, exist_ok=True)
     folder, problems = harness.new_folder(), []
+    systems.own_programs(folder)
     system = new_system(options, folder)
     try:
         try:

@@ -6,7 +6,7 @@ import threading
 import time
 
 
-KINDS = ("kill", "stop", "disk")
+KINDS = ("kill", "stop", "disk", "cut", "oneway")
 REFILL_S = 0.3
 
 
@@ -40,7 +40,8 @@ class Faults:
             disk.fill()
             self.last(fault, lambda: self.make_room(disk, victim), again=disk.fill)
         else:
-            raise ValueError(kind)
+            self.system.begin_cut(kind, victim)
+            self.last(fault, lambda: self.heal(victim))
         self.done.append(fault)
         return fault
 
@@ -51,6 +52,10 @@ class Faults:
 
     def make_room(self, disk, victim):
         disk.empty()
+        self.system.revive(victim)
+
+    def heal(self, victim):
+        self.system.end_cut(victim)
         self.system.revive(victim)
 
     def last(self, fault, end, again=None):

@@ -15,6 +15,7 @@ import random
 import shutil
 import statistics
 import sys
+import tempfile
 import time
 
 sys.dont_write_bytecode = True
@@ -22,11 +23,14 @@ import systems  # (first: it makes the others known)
 import batches
 import checker
 import client
+import disks
 import faults
 import harness
 import progress
+import spread_systems
 
 TOPICS, PARTITIONS = ("a", "b"), 6
+CUTS = spread_systems.CUTS
 BACK_S = 240
 QUIET_S = (0.3, 1.5)
 
@@ -49,6 +53,7 @@ def parse(arguments):
     o.kinds, o.aims, o.names = o.only.split(","), o.targets.split(","), o.peers.split(",")
     if set(o.kinds) - set(faults.KINDS) or set(o.aims) - set(systems.KarstSystem.targets) or set(o.names) - {"karst", "kafka"}:
         p.error("no such fault, target or peer")
+    leave_out(o)
     o.seed = random.randrange(1 << 30) if o.seed is None else o.seed
     low, _, high = o.stop_s.partition("-")
     o.low_s, o.high_s = float(low), float(high or low)
@@ -56,13 +61,35 @@ def parse(arguments):
     return o
 
 
+def leave_out(o):
+    """What this machine does not let us do, and says so."""
+    with tempfile.TemporaryDirectory() as folder:
+        for kinds, why in (({"disk"}, disks.missing(folder)), (set(CUTS), spread_systems.missing())):
+            if why and kinds & set(o.kinds):
+                print(f"left out: {', '.join(sorted(kinds & set(o.kinds)))}: {why}", flush=True)
+                o.kinds = [k for k in o.kinds if k not in kinds]
+
+
 def plan(o):
-    """[[(kind, target, seconds, topic, partition)]]: chunks of all faults in an order that the seed decides."""
-    rng = random.Random(o.seed)
-    rows = [(kind, target, round(rng.uniform(o.low_s, o.high_s), 1), rng.choice(TOPICS), rng.randrange(PARTITIONS))
-            for kind in o.kinds for target in o.aims if target in systems.KarstSystem.aims(kind) for _ in range(o.each)]
-    rng.shuffle(rows)
-    return [rows[i:i + o.chunk] for i in range(0, len(rows), o.chunk)]
+    """[[(kind, target, seconds, topic, partition)]]: chunks of all faults in an order that the seed decides. Cuts need hosts, and so have
+    chunks of their own."""
+    rng, chunks = random.Random(o.seed), []
+    for cuts in (False, True):
+        rows = [(kind, target, round(rng.uniform(o.low_s, o.high_s), 1), rng.choice(TOPICS), rng.randrange(PARTITIONS))
+                for kind in o.kinds if (kind in CUTS) == cuts for target in o.aims if cuts or target in systems.KarstSystem.aims(kind)
+                for _ in range(o.each)]
+        rng.shuffle(rows)
+        chunks += [rows[i:i + o.chunk] for i in range(0, len(rows), o.chunk)]
+    return chunks
+
+
+def new_system(peer, folder, rows, config):
+    if rows[0][0] in CUTS:
+        return spread_systems.new(peer, folder, config)
+    system = systems.new(peer, folder, config=config)
+    if any(kind == "disk" for kind, *_ in rows):
+        system.small_disks()
+    return system
 
 
 def moves(load, since_ns):
@@ -93,19 +120,18 @@ def chunk(o, peer, number, rows):
     folder, out = harness.new_folder(), os.path.join(o.out, f"{peer}-{number}")
     os.makedirs(out, exist_ok=True)
     config = dict(x.split("=", 1) for x in o.config)
-    system, load, problems, hand = systems.new(peer, folder, config=config), None, [], None
+    systems.own_programs(folder)
+    system, load, problems, hand = new_system(peer, folder, rows, config), None, [], None
     rng = random.Random(o.seed + number)
     try:
-        if "disk" in o.kinds:
-            system.small_disks()
         system.start()
         system.create_topics(TOPICS, PARTITIONS)
         hand = faults.Faults(system)
         load = client.Client(system.bootstrap, os.path.join(out, "history.jsonl"), TOPICS, PARTITIONS, seed=o.seed + number, rate=o.rate,
-                             message_ms=300000, in_flight=10000, readers=1, sets=[f"socket.timeout.ms={o.client_ms}", *o.set])
+                             command=system.client_command(), message_ms=300000, in_flight=10000, readers=1, sets=[f"socket.timeout.ms={o.client_ms}", *o.set])
         settle(system, load)
         for row in rows:
-            if row[1] in system.aims(row[0]):
+            if row[1] in system.targets:
                 time.sleep(rng.uniform(*QUIET_S))
                 one_fault(system, load, hand, row)
         load.finish()

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -11,13 +12,25 @@ import time
 TOP = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 sys.path[:0] = [os.path.join(TOP, "tests", folder) for folder in ("acceptance", "jepsen", "tools")]
 import ask  # noqa: E402
+import client  # noqa: E402
 import disks  # noqa: E402
 import harness  # noqa: E402
 import kafka_cluster  # noqa: E402
 
+NEVER = ("BUG at", "Sanitizer", "runtime error")  # in a log of Karst's
 PATIENCE_S = 3  # for one server's answer, before the next is asked
 GROUP = "jepsen"
 DEATHS, MINUTE_S = 7, 62  # of one process in a minute, at most: karst up gives one up at ten
+
+
+def own_programs(folder):
+    """Copies, so that a build meanwhile does not take a program away from karst up."""
+    programs = os.path.join(folder, "bin")
+    os.makedirs(programs)
+    for name in ("karst", *(f"karst-{role}" for role in harness.ROLES), "karst-jepsen"):
+        shutil.copy2(os.path.join(harness.BIN, name), programs)
+    harness.KARST = os.path.join(programs, "karst")
+    client.PROGRAM = os.path.join(programs, "karst-jepsen")
 
 
 class Victim:
@@ -28,6 +41,11 @@ class Victim:
 
     def send(self, how):
         os.kill(self.pid, how)
+
+
+def ask_at(host, port, api, version, body=None):
+    with ask.Connection(host, port, PATIENCE_S) as c:
+        return c.ask(api, version, body or {})
 
 
 class System:
@@ -53,21 +71,30 @@ class System:
     @classmethod
     def aims(cls, kind):
         """The targets that a fault of this kind can have."""
-        return [t for t in cls.targets if kind != "disk" or t in ("leader", "follower", "controller")]
+        return [t for t in cls.targets if kind in ("kill", "stop") or t in ("leader", "follower", "controller")]
 
     def revive(self, victim):
         """Starts it again where it has ended and nobody else would."""
 
-    def ports(self):
+    def servers(self):
+        """(host, port) of all that may be asked."""
         raise NotImplementedError
 
+    def reach(self):
+        """From where the servers can be reached."""
+        return contextlib.nullcontext()
+
+    def client_command(self):
+        """What a client is run with."""
+        return []
+
     def ask_any(self, api, version, body):
-        ports, error = self.ports(), None
-        random.shuffle(ports)
-        for port in ports:
+        servers, error = self.servers(), None
+        random.shuffle(servers)
+        for host, port in servers:
             try:
-                with ask.Connection("127.0.0.1", port, PATIENCE_S) as c:
-                    return c.ask(api, version, body)
+                with self.reach():
+                    return ask_at(host, port, api, version, body)
             except (OSError, AssertionError) as e:
                 error = e
         raise OSError(f"nobody answers: {error}")
@@ -111,8 +138,8 @@ class KarstSystem(System, harness.Karst):
         harness.Karst.__init__(self, folder, storage=nodes, controllers=controllers, frontends=frontends, config=config)
         self.deaths = []
 
-    def ports(self):
-        return [self.port + 100 * f + n for f in range(self.nodes["frontends"]) for n in range(self.nodes["storage"] + 1)]
+    def servers(self):
+        return [("127.0.0.1", self.port + 100 * f + n) for f in range(self.nodes["frontends"]) for n in range(self.nodes["storage"] + 1)]
 
     @property
     def bootstrap(self):
@@ -169,7 +196,7 @@ class KarstSystem(System, harness.Karst):
     def complaints(self):
         """What no process may ever say."""
         with contextlib.suppress(OSError), open(os.path.join(self.last_run_dir, "karst.log"), encoding="utf-8", errors="replace") as f:
-            return [line.rstrip() for line in f if any(w in line for w in ("BUG at", "Sanitizer", "runtime error"))]
+            return [line.rstrip() for line in f if any(w in line for w in NEVER)]
         return []
 
 
@@ -182,8 +209,8 @@ class KafkaSystem(System, kafka_cluster.KafkaCluster):
         kafka_cluster.KafkaCluster.__init__(self, folder, nodes, config=config)
         self.deaths = []
 
-    def ports(self):
-        return [self.broker_port(n) for n in self.ids]
+    def servers(self):
+        return [("127.0.0.1", self.broker_port(n)) for n in self.ids]
 
     @property
     def bootstrap(self):

@@ -1,0 +1,159 @@
+"""spread_systems.py - the same systems with each node on a host of its own (a network namespace), so that hosts can be cut off; clients and
+the harness are on one more."""
+import contextlib
+import os
+import random
+
+import harness
+import kafka_cluster
+import namespaces
+import spread
+import systems
+
+NODES, CLIENTS = 3, 4
+
+
+class Spread(systems.System):
+    """What both have in common: hosts 1 to 3 with a node each, host 4."""
+
+    def make_hosts(self, folder):
+        self.hosts = namespaces.Hosts(folder, NODES + 1)
+
+    def servers(self):
+        raise NotImplementedError
+
+    def reach(self):
+        return self.hosts.inside(CLIENTS)
+
+    def client_command(self):
+        return self.hosts.command(CLIENTS, [])
+
+    @classmethod
+    def aims(cls, kind):
+        return [t for t in cls.targets if kind in CUTS]
+
+    def pick(self, target, row):
+        """The host that plays the part."""
+        return systems.Victim(f"host-{self.node_of(target, row)}", None)
+
+    def node_of(self, target, row):
+        return {"leader": lambda: row["LeaderId"],
+                "follower": lambda: random.choice([n for n in row["ReplicaNodes"] if n != row["LeaderId"]]),
+                "controller": self.controller_leader,
+                "coordinator": self.coordinator}[target]()
+
+    def controller_leader(self):
+        body = {"Topics": [{"TopicName": "__cluster_metadata", "Partitions": [{"PartitionIndex": 0}]}]}
+        return self.ask_any("DescribeQuorum", 2, body)["Topics"][0]["Partitions"][0]["LeaderId"]
+
+    def begin_cut(self, kind, victim):
+        host = int(victim.name.removeprefix("host-"))
+        if kind == "cut":
+            self.hosts.cut(host)
+        else:
+            self.hosts.cut_one_way(host)
+
+    def end_cut(self, victim):
+        self.hosts.heal(int(victim.name.removeprefix("host-")))
+
+
+CUTS = ("cut", "oneway")
+
+
+class KarstSpread(Spread, spread.Spread):
+    name = "karst"
+    targets = systems.KarstSystem.targets
+
+    def __init__(self, folder, config=None):
+        self.make_hosts(folder)
+        spread.Spread.__init__(self, self.hosts, NODES, config=config)
+
+    def servers(self):
+        return [(self.hosts.address(n), spread.CLIENTS) for n in self.frontends]
+
+    def node_of(self, target, row):
+        return random.choice(self.frontends) if target == "frontend" else Spread.node_of(self, target, row)
+
+    def is_back(self, topics):
+        with contextlib.suppress(OSError, AssertionError, StopIteration, KeyError, ValueError):
+            return all(p["pid"] and p["state"] == "running" for n in self.nodes for p in self.status(n)["processes"]) and \
+                self.is_whole() and self.in_sync(topics)
+        return False
+
+    def keep_log(self, folder):
+        for n in self.nodes:
+            with open(os.path.join(folder, f"karst-{n}.log"), "w", encoding="utf-8") as out:
+                out.write(self.log(n))
+
+    def complaints(self):
+        return [line for n in self.nodes for line in self.log(n).splitlines() if any(w in line for w in systems.NEVER)]
+
+    def close(self):
+        try:
+            self.stop()
+        finally:
+            self.hosts.close()
+
+
+class KafkaSpread(Spread, kafka_cluster.KafkaCluster):
+    targets = systems.KafkaSystem.targets
+
+    def __init__(self, folder, config=None):
+        self.make_hosts(folder)
+        kafka_cluster.KafkaCluster.__init__(self, folder, NODES, port=9092, config=config)
+
+    def host(self, node):
+        return self.hosts.address(node)
+
+    def command(self, node, words):
+        return self.hosts.command(node, words)
+
+    def folder_of(self, node):
+        return os.path.join(self.folder, f"node-{node}")
+
+    def ask(self, api, version, body=None, port=None, node=None):
+        node = node or next(n for n in self.ids if self.running(n))
+        with self.reach():
+            return systems.ask_at(self.host(node), port or self.broker_port(node), api, version, body)
+
+    def servers(self):
+        return [(self.host(n), self.broker_port(n)) for n in self.ids]
+
+    @property
+    def bootstrap(self):
+        return self.address
+
+    def start(self, *arguments, **more):
+        kafka_cluster.KafkaCluster.start(self, *arguments, **more)
+        return self
+
+    def revive(self, victim):
+        for n in self.ids:
+            if not self.running(n):
+                self.start(n, wait=False)
+
+    def is_back(self, topics):
+        with contextlib.suppress(OSError, AssertionError, StopIteration):
+            return all(self.running(n) for n in self.ids) and self.is_whole() and self.in_sync(topics)
+        return False
+
+    def keep_log(self, folder):
+        with open(os.path.join(folder, "kafka.log"), "w", encoding="utf-8") as out:
+            out.write(self.log(lines=2000))
+
+    def complaints(self):
+        return []
+
+    def close(self):
+        try:
+            kafka_cluster.KafkaCluster.close(self)
+        finally:
+            self.hosts.close()
+
+
+def missing():
+    return namespaces.missing()
+
+
+def new(peer, folder, config=None):
+    return KafkaSpread(folder, config) if peer == "kafka" else KarstSpread(folder, config)
