@@ -2,7 +2,7 @@
 """jepsen.py - a checker of histories after Jepsen's workload for Kafka: values that are all different are sent and read in every way that
 clients do, while processes are killed and stopped; then everything is read once more, and the history is judged.
 
-  scripts/jepsen [--minutes 10] [--faults kill,stop] [--seed S] [--storage 3] [--controllers 3] [--frontends 2] [--peer karst|kafka]
+  scripts/jepsen [--minutes 10] [--faults kill,stop,cut,oneway] [--seed S] [--storage 3] [--controllers 3] [--frontends 2] [--peer karst|kafka]
                  [--rate 300] [--pause 4] [--together 2] [--config KEY=VALUE] [--out FOLDER]
 
 Prints one verdict (checker.py says what the names mean) and leaves history, faults and the servers' log in FOLDER (build/jepsen/SEED).
@@ -23,9 +23,10 @@ import checker  # noqa: E402
 import client  # noqa: E402
 import faults  # noqa: E402
 import harness  # noqa: E402
+import spread_systems  # noqa: E402
 
 TOPICS, PARTITIONS = ("a", "b", "c"), 4
-KINDS = ("kill", "stop")
+KINDS = ("kill", "stop", *spread_systems.CUTS)
 STOPS_S = (0.2, 1, 3, 8, 15)
 BACK_S = 180
 
@@ -33,7 +34,7 @@ BACK_S = 180
 def parse(arguments):
     p = argparse.ArgumentParser(prog="scripts/jepsen", description=__doc__.splitlines()[0])
     p.add_argument("--minutes", type=float, default=10)
-    p.add_argument("--faults", default=",".join(KINDS), help="of %s; empty: none" % ", ".join(KINDS))
+    p.add_argument("--faults", default="kill,stop", help="of %s; empty: none" % ", ".join(KINDS))
     p.add_argument("--seed", type=int, default=None)
     p.add_argument("--storage", type=int, default=3)
     p.add_argument("--controllers", type=int, default=3)
@@ -59,6 +60,8 @@ def parse(arguments):
 
 def new_system(options, folder):
     config = dict(x.split("=", 1) for x in options.config)
+    if set(options.kinds) & set(spread_systems.CUTS):
+        return spread_systems.new(options.peer, folder, config)
     return systems.new(options.peer, folder, options.storage, options.controllers, options.frontends, config)
 
 
@@ -67,7 +70,7 @@ def one_round(system, hand, rng, options):
     kind = rng.choice(options.kinds)
     for _ in range(rng.randint(1, options.together)):
         target, topic, partition = rng.choice(system.every), rng.choice(TOPICS), rng.randrange(PARTITIONS)
-        seconds = rng.choice(STOPS_S) if kind == "stop" else None
+        seconds = rng.choice(STOPS_S) if kind != "kill" else None
         victim = system.victim(target, topic, partition)
         if victim is None or (kind == "kill" and not system.may_die(victim)):
             continue
@@ -105,7 +108,7 @@ def judge(folder, options, problems):
 def run_load(system, options, problems):
     system.create_topics(TOPICS, PARTITIONS)
     load = client.Client(system.bootstrap, os.path.join(options.out, "history.jsonl"), TOPICS, PARTITIONS, seed=options.seed,
-                         rate=options.rate, life=options.life, message_ms=options.message_ms, sets=options.set)
+                         rate=options.rate, life=options.life, command=system.client_command(), message_ms=options.message_ms, sets=options.set)
     try:
         done = trouble(system, options)
         with open(os.path.join(options.out, "faults.jsonl"), "w", encoding="utf-8") as f:

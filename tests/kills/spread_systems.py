@@ -28,13 +28,9 @@ class Spread(systems.System):
     def client_command(self):
         return self.hosts.command(CLIENTS, [])
 
-    @classmethod
-    def aims(cls, kind):
-        return [t for t in cls.targets if kind in CUTS]
-
     def pick(self, target, row):
-        """The host that plays the part."""
-        return systems.Victim(f"host-{self.node_of(target, row)}", None)
+        host = self.node_of(target, row)
+        return self.process_on(host, target)
 
     def node_of(self, target, row):
         return {"leader": lambda: row["LeaderId"],
@@ -47,22 +43,22 @@ class Spread(systems.System):
         return self.ask_any("DescribeQuorum", 2, body)["Topics"][0]["Partitions"][0]["LeaderId"]
 
     def begin_cut(self, kind, victim):
-        host = int(victim.name.removeprefix("host-"))
         if kind == "cut":
-            self.hosts.cut(host)
+            self.hosts.cut(victim.host)
         else:
-            self.hosts.cut_one_way(host)
+            self.hosts.cut_one_way(victim.host)
 
     def end_cut(self, victim):
-        self.hosts.heal(int(victim.name.removeprefix("host-")))
+        self.hosts.heal(victim.host)
 
 
 CUTS = ("cut", "oneway")
+ROLE_OF = {"controller": "controller", "frontend": "frontend", "coordinator": "group"}
 
 
 class KarstSpread(Spread, spread.Spread):
     name = "karst"
-    targets = systems.KarstSystem.targets
+    targets = every = systems.KarstSystem.targets
 
     def __init__(self, folder, config=None):
         self.make_hosts(folder)
@@ -73,6 +69,10 @@ class KarstSpread(Spread, spread.Spread):
 
     def node_of(self, target, row):
         return random.choice(self.frontends) if target == "frontend" else Spread.node_of(self, target, row)
+
+    def process_on(self, host, target):
+        role = ROLE_OF.get(target, "storage")
+        return systems.Victim(f"{role}-{host}", self.pid(host, role), host)
 
     def is_back(self, topics):
         with contextlib.suppress(OSError, AssertionError, StopIteration, KeyError, ValueError):
@@ -96,7 +96,7 @@ class KarstSpread(Spread, spread.Spread):
 
 
 class KafkaSpread(Spread, kafka_cluster.KafkaCluster):
-    targets = systems.KafkaSystem.targets
+    targets = every = systems.KafkaSystem.targets
 
     def __init__(self, folder, config=None):
         self.make_hosts(folder)
@@ -126,6 +126,16 @@ class KafkaSpread(Spread, kafka_cluster.KafkaCluster):
     def start(self, *arguments, **more):
         kafka_cluster.KafkaCluster.start(self, *arguments, **more)
         return self
+
+    def process_on(self, host, target):
+        return systems.Victim(f"node-{host}", self.processes[host].pid, host) if self.running(host) else None
+
+    def may_die(self, victim):
+        return True
+
+    def kill_now(self, victim):
+        self.kill(victim.host)
+        self.start(victim.host, wait=False)
 
     def revive(self, victim):
         for n in self.ids:

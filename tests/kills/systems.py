@@ -34,10 +34,10 @@ def own_programs(folder):
 
 
 class Victim:
-    """A process that faults are done to."""
+    """A process that faults are done to, and the host that it is on, where there are several."""
 
-    def __init__(self, name, pid):
-        self.name, self.pid = name, pid
+    def __init__(self, name, pid, host=None):
+        self.name, self.pid, self.host = name, pid, host
 
     def send(self, how):
         os.kill(self.pid, how)
@@ -75,6 +75,16 @@ class System:
 
     def revive(self, victim):
         """Starts it again where it has ended and nobody else would."""
+
+    deaths = ()  # (when, name of the victim)
+
+    def may_die(self, victim):
+        return sum(n == victim.name and t > time.monotonic() - MINUTE_S for t, n in self.deaths) < DEATHS
+
+    def kill_now(self, victim):
+        """The supervisor starts it again, at once."""
+        self.deaths = [*self.deaths, (time.monotonic(), victim.name)]
+        victim.send(signal.SIGKILL)
 
     def servers(self):
         """(host, port) of all that may be asked."""
@@ -136,7 +146,6 @@ class KarstSystem(System, harness.Karst):
 
     def __init__(self, folder, nodes=3, controllers=3, frontends=2, config=None):
         harness.Karst.__init__(self, folder, storage=nodes, controllers=controllers, frontends=frontends, config=config)
-        self.deaths = []
 
     def servers(self):
         return [("127.0.0.1", self.port + 100 * f + n) for f in range(self.nodes["frontends"]) for n in range(self.nodes["storage"] + 1)]
@@ -167,14 +176,6 @@ class KarstSystem(System, harness.Karst):
     def folders(self):
         kinds = (("storage", "storage", self.nodes["storage"]), ("controller", "controllers", self.nodes["controllers"]))
         return {f"{role}-{n}": self.data if n == 1 else f"{self.data}.{kind}/{n}" for role, kind, count in kinds for n in range(1, count + 1)}
-
-    def may_die(self, victim):
-        return sum(n == victim.name and t > time.monotonic() - MINUTE_S for t, n in self.deaths) < DEATHS
-
-    def kill_now(self, victim):
-        """The supervisor starts it again, at once."""
-        self.deaths.append((time.monotonic(), victim.name))
-        victim.send(signal.SIGKILL)
 
     def is_back(self, topics):
         """All processes run, every partition is whole, the voters agree on a leader."""
@@ -207,7 +208,6 @@ class KafkaSystem(System, kafka_cluster.KafkaCluster):
 
     def __init__(self, folder, nodes=3, config=None):
         kafka_cluster.KafkaCluster.__init__(self, folder, nodes, config=config)
-        self.deaths = []
 
     def servers(self):
         return [("127.0.0.1", self.broker_port(n)) for n in self.ids]
