@@ -85,7 +85,7 @@ void service_publish_image(struct service *s, struct image *image)
     if (s->joined)
         service_member_image_changed(s);
     else if (old == NULL) /* a controller that knows what is committed */
-        service_notify_ready();
+        service_notify_ready(s);
     image_release(old);
 }
 

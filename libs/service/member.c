@@ -38,7 +38,7 @@ static void check_ready(struct service *s)
     heartbeat(s); /* tells how far our image is: a storage node leads nothing before */
     if (s->options.on_ready != NULL)
         s->options.on_ready(s->options.ctx);
-    service_notify_ready();
+    service_notify_ready(s);
 }
 
 void service_member_image_changed(struct service *s)
@@ -268,6 +268,7 @@ bool service_member_is_told(const struct service *s)
 
 void service_member_stop(struct service *s)
 {
+    s->sync_timer = loop_timer_stop(s->sync_timer);
     s->register_timer = loop_timer_stop(s->register_timer);
     s->heartbeat_timer = loop_timer_stop(s->heartbeat_timer);
     s->leave_again = loop_timer_stop(s->leave_again);

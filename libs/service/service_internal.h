@@ -31,6 +31,7 @@ struct service {
     bool silently; /* a storage node that stops without a word to the controller */
     bool leaving;  /* a storage node that works on until it may go; its drain begins then */
     struct loop_timer *drain_timer, *stop_timer, *leave_timer, *leave_again, *alive_timer;
+    struct loop_timer *sync_timer; /* until it has told that it is in sync */
 
     struct trust *trust;     /* keys of the bus over tcp; NULL: none */
     bool networked;          /* peers on other hosts may be called over tcp */
@@ -83,7 +84,7 @@ void service_member_drain(struct service *s); /* tells the controller that we ar
 bool service_member_is_told(const struct service *s);
 void service_member_stop(struct service *s);
 
-void service_notify_ready(void); /* whoever started us, if they want to know */
+void service_notify_ready(struct service *s); /* whoever started us, if they want to know */
 
 void service_stop_when_told(struct service *s);
 void service_left(void *ctx); /* the service may go, or has waited long enough for that: drains */

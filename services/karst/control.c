@@ -5,7 +5,7 @@
  *
  * One process at a time:
  *
- *   serving --SIGTERM--> draining --it ended--> started from FOLDER --it says that it is ready--> serving, "ok"
+ *   serving --SIGTERM--> draining --it ended--> started from FOLDER --it serves (storage: in sync again)--> "ok"
  *                                               started from FOLDER --it ended--> started from where it was, refused
  *
  * So a release that does not start costs its process a pause, never the constellation. Whoever asked may go away; what
@@ -136,9 +136,10 @@ bool control_ended(struct control *c, struct process *p, const char *how)
     return false;
 }
 
-void control_ready(struct control *c, struct process *p)
+void control_told(struct control *c, struct process *p)
 {
-    if (c == NULL || c->process != p || p->state != PROCESS_RUNNING)
+    bool done = p->ready && (p->in_sync || strcmp(p->role, "storage") != 0);
+    if (c == NULL || c->process != p || p->state != PROCESS_RUNNING || !done)
         return;
     supervisor_say(c->supervisor, LOG_INFO, "%s of %s serves", p->label, p->bin);
     finish(c, xstrdup("ok\n"));

@@ -206,7 +206,7 @@ bool process_try(struct process *p)
     int fd = -1;
     ASSERT(p->handle == NULL);
     p->started_ms = uv_now(&s->loop);
-    p->ready = false;
+    p->ready = p->in_sync = false;
     p->bus_version = 0;
     if (spawn(p, &fd) != 0)
         return false;

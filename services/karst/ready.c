@@ -30,16 +30,17 @@ static int number_of(const char *text, const char *key)
 static void on_text(struct ready *r, pid_t from, const char *text)
 {
     struct supervisor *s = r->supervisor;
-    if (number_of(text, "READY=") != 1)
-        return;
+    bool ready = number_of(text, "READY=") == 1, in_sync = number_of(text, "X_KARST_IN_SYNC=") == 1;
     for (size_t i = 0; i < s->count; i++) {
         struct process *p = &s->processes[i];
         if (p->handle == NULL || p->handle->pid != from)
             continue;
-        p->ready = true;
-        p->bus_version = number_of(text, "X_KARST_BUS_VERSION=");
+        if (ready)
+            p->bus_version = number_of(text, "X_KARST_BUS_VERSION=");
+        p->ready = p->ready || ready;
+        p->in_sync = p->in_sync || in_sync;
         supervisor_changed(s);
-        control_ready(s->control, p);
+        control_told(s->control, p);
     }
 }
 

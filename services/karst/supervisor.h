@@ -27,7 +27,7 @@ struct process {
     int id, stop_stage; /* stages stop one after the other, the lowest first */
     char *bin;          /* the folder of its program */
     enum process_state state;
-    bool ready;           /* this life has said that it serves */
+    bool ready, in_sync;  /* this life has said that it serves; a storage node, that it is in sync */
     int bus_version;      /* and what it speaks; 0: not said */
     uv_process_t *handle; /* NULL: no process */
     uv_timer_t retry;
@@ -76,7 +76,7 @@ NODISCARD struct control *control_start(struct supervisor *s);
 void control_stop(struct control *c); /* frees it, later; takes NULL */
 /* A process has ended so (while nothing is stopped). True: it was to be replaced, and another has been started. */
 bool control_ended(struct control *c, struct process *p, const char *how);
-void control_ready(struct control *c, struct process *p); /* it serves */
+void control_told(struct control *c, struct process *p); /* p->ready or p->in_sync is new */
 
 /* ready.c: what processes say of themselves. */
 struct ready;

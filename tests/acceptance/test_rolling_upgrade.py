@@ -3,8 +3,11 @@
 The two releases are two builds: bin/ speaks the present version of the bus and the one before, bin/before (the target `before`) that one
 alone. A folder of programs is all that `karst restart` is told.
 """
+import contextlib
 import os
+import socket
 import threading
+import time
 
 import confluent_kafka
 import pytest
@@ -37,6 +40,20 @@ class Upgraded(harness.Karst):
 
     def versions(self):
         return {f"{p['role']}-{p['id']}": p["bus_version"] for p in self.status()}
+
+
+class Watched(Load):
+    """Remembers the longest time in which a partition had no acknowledgement."""
+    longest = 0
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.last = [time.monotonic()] * PARTITIONS
+
+    def on_delivery(self, error, message):
+        super().on_delivery(error, message)
+        self.longest = max(self.longest, self.last_ack - self.last[message.partition()])
+        self.last[message.partition()] = self.last_ack
 
 
 class Group(threading.Thread):
@@ -86,7 +103,7 @@ def test_a_release_is_replaced_by_the_next_and_taken_back(upgraded):
     wait_until(lambda: set(upgraded.versions().values()) == {PRESENT - 1}, 20, "all processes to say what they speak")
     create(upgraded, "load", PARTITIONS, replication_factor=3, config={"min.insync.replicas": "2"})
     wait_whole(upgraded, "load")
-    load, group = Load(upgraded, "load"), Group(upgraded, "load")
+    load, group = Watched(upgraded, "load"), Group(upgraded, "load")
     load.start()
     group.start()
 
@@ -97,13 +114,16 @@ def test_a_release_is_replaced_by_the_next_and_taken_back(upgraded):
         assert not load.errors and not group.wrong, (step, load.errors[:3], group.wrong[:3])
 
     def replace(process, folder, version):
+        load.longest = 0
         pid = next(p["pid"] for p in upgraded.status() if f"{p['role']}-{p['id']}" == process)
         outcome = upgraded.restart(process, folder)
         assert outcome.status == 0, f"{outcome}\n{upgraded.log()}"
         assert upgraded.versions()[process] == version and not harness.alive(pid)
         go_on(f"{process} was replaced by version {version}")
+        pauses.append((round(load.longest, 2), process, version))
 
     go_on("the start")
+    pauses = []
     everybody = list(upgraded.versions())
     for process in everybody:
         assert add_voter(upgraded) == UNSUPPORTED_VERSION  # as long as one is left
@@ -125,6 +145,7 @@ def test_a_release_is_replaced_by_the_next_and_taken_back(upgraded):
     group.join(30)
     assert not group.wrong
     check_contents(upgraded, load)
+    print("pauses in seconds, longest first:", sorted(pauses, reverse=True))
     wrong = [line for line in upgraded.whole_log().splitlines() if "broke the rules" in line or "refuses us: VERSION" in line]
     assert not wrong, wrong[:5]
 
@@ -176,5 +197,16 @@ def test_a_release_that_does_not_start_costs_its_process_a_pause(own_karst, own_
     outcome = own_karst.kcat("-P", "-t", "alive", "-X", "message.timeout.ms=30000", input="yes\n")
     assert outcome.status == 0, outcome
     assert restart()[0] == 0 and not set(own_karst.pids().values()) & set(pids.values())
-    own_karst.stop()
+    with contextlib.ExitStack() as stack:  # who has nothing to say, or nothing that makes sense, keeps nobody up
+        said = []
+        for words in (b"", b"restart", b"restart\n", b"restart storage x\n", b"x" * 5000, b"restart nobody 1 \n"):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.settimeout(20)
+            client.connect(os.path.join(own_karst.run_dir(), "control"))
+            client.sendall(words)
+            if words.endswith(b"\n") or len(words) > 4000:
+                with contextlib.suppress(ConnectionResetError):
+                    said.append(client.recv(100))
+        assert said[:2] == [b"not understood\n"] * 2 and said[-1] == b"there is no nobody-1\n", said
+        own_karst.stop()
     assert restart("storage")[0] == 3
