@@ -90,13 +90,13 @@ static bool is_listed(const struct image *image, int32_t broker_id)
     return image_broker_is_active(image, broker_id) || (image_broker(image, broker_id) != NULL && !any_active(image));
 }
 
-bool request_broker_address(const struct request *r, int32_t broker_id, struct slice *ret_host, uint16_t *ret_port,
+bool request_fenced_address(const struct request *r, int32_t broker_id, struct slice *ret_host, uint16_t *ret_port,
                             struct slice *ret_rack)
 {
     const struct image_broker *broker = image_broker(r->image, broker_id);
     bool has_port = r->frontend->has_broker_ports;
 
-    if (broker == NULL || !is_listed(r->image, broker_id))
+    if (broker == NULL)
         return false;
     if (ret_rack != NULL)
         *ret_rack = broker->rack;
@@ -111,6 +111,12 @@ bool request_broker_address(const struct request *r, int32_t broker_id, struct s
     *ret_host = slice_str(own->advertised_host);
     *ret_port = has_port ? listeners_broker_port(own->advertised_port, broker_id) : own->advertised_port;
     return true;
+}
+
+bool request_broker_address(const struct request *r, int32_t broker_id, struct slice *ret_host, uint16_t *ret_port,
+                            struct slice *ret_rack)
+{
+    return is_listed(r->image, broker_id) && request_fenced_address(r, broker_id, ret_host, ret_port, ret_rack);
 }
 
 int32_t request_any_broker(const struct request *r)

@@ -20,15 +20,6 @@ static void fail(struct request *r, enum kafka_error error, const char *message)
     request_reply(r, &response);
 }
 
-/* A fenced broker is at no address of ours: what it registered is shown. */
-static void fill_fenced(broker_row *row, const struct image_broker *b)
-{
-    row->host = b->endpoint_count ? b->endpoints[0].host : SLICE_EMPTY;
-    row->port = b->endpoint_count ? b->endpoints[0].port : -1;
-    row->rack = b->rack;
-    row->is_fenced = true;
-}
-
 static void fill_brokers(struct request *r, const struct kafka_describe_cluster_request *q,
                          struct kafka_describe_cluster_response *response)
 {
@@ -39,14 +30,14 @@ static void fill_brokers(struct request *r, const struct kafka_describe_cluster_
         broker_row *row = &response->brokers[response->brokers_count];
         kafka_describe_cluster_response_describe_cluster_broker_init(row);
         row->broker_id = brokers[i]->id;
+        row->is_fenced = brokers[i]->fenced;
         uint16_t port;
-        if (!brokers[i]->fenced && request_broker_address(r, brokers[i]->id, &row->host, &port, &row->rack))
+        if (row->is_fenced
+                ? q->include_fenced_brokers && request_fenced_address(r, brokers[i]->id, &row->host, &port, &row->rack)
+                : request_broker_address(r, brokers[i]->id, &row->host, &port, &row->rack)) {
             row->port = port;
-        else if (brokers[i]->fenced && q->include_fenced_brokers)
-            fill_fenced(row, brokers[i]);
-        else
-            continue;
-        response->brokers_count++;
+            response->brokers_count++;
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 /* api_describe_configs.c - DescribeConfigs (32), versions 1-4: keys of topics, brokers, client metrics and groups with
  * their values, where these come from, and what stands behind them (config.md: order of precedence, synonyms). From the
- * image and the configuration alone.
+ * image and the configuration; that of a broker which is another node than ours is asked for first.
  *
  * Karst has no loggers of Kafka's kind: a broker logger resource has no entries. Memory: some 200 bytes an entry, at
  * most ENTRIES_MAX entries an answer. */
@@ -8,6 +8,7 @@
 #include "kafka/describe_configs.h"
 #include "libs/config/config.h"
 #include "services/frontend/api_common.h"
+#include "services/frontend/node_config.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -29,6 +30,9 @@ struct describe {
     size_t asked_count;
     char broker[16]; /* the id of the broker asked, in decimal; "": none */
     const struct image *image;
+    struct node_config *nodes; /* those that are described and are others than ours; on the heap */
+    size_t node_count;
+    const struct config *config; /* of the file that the resource is described from */
 };
 
 static void fail(struct request *r, enum kafka_error error, const char *message)
@@ -96,7 +100,7 @@ static bool is_asked(const struct describe *d, struct slice name)
 static void fill_entry(struct describe *d, entry *e, const struct config_key *key)
 {
     const struct config_layers layers = {.find = find_override, .ctx = d};
-    struct config_description c = config_describe(frontend_config(d->r->frontend), key, &layers, d->r->arena);
+    struct config_description c = config_describe(d->config, key, &layers, d->r->arena);
     kafka_describe_configs_response_describe_configs_resource_result_init(e);
     e->name = slice_str(key->name);
     e->value = c.value;
@@ -117,11 +121,12 @@ static void fill_entry(struct describe *d, entry *e, const struct config_key *ke
     }
 }
 
-/* The file that we read is that of one node. Of another's we know its id; what else is each node's own is left out. */
-static bool is_of_other_node(const struct describe *d)
+/* A controller serves no clients and is not asked for its file: of another one than that of our node its id is known,
+ * and what else is each node's own is left out. */
+static bool is_of_other_controller(const struct describe *d)
 {
-    return d->resource->resource_type == IMAGE_BROKER &&
-           strtol(d->broker, NULL, 10) != config_int(frontend_config(d->r->frontend), "node.id");
+    return d->resource->resource_type == IMAGE_BROKER && d->r->client.controller_id >= 0 &&
+           d->r->client.controller_id != config_int(frontend_config(d->r->frontend), "node.id");
 }
 
 static bool is_nodes_own(const char *name)
@@ -147,7 +152,7 @@ static void add_scope(struct describe *d, result *row, enum config_scope scope, 
 {
     size_t count;
     const struct config_key *keys = config_keys(scope, &count);
-    bool is_other = is_of_other_node(d);
+    bool is_other = is_of_other_controller(d);
     for (size_t i = 0; i < count; i++) {
         struct slice ignored;
         if (keys[i].internal || !is_asked(d, slice_str(keys[i].name)))
@@ -261,25 +266,79 @@ static void set_error(result *row, enum kafka_error error, const char *message)
     row->error_message = api_text(message);
 }
 
+/* The node that the connection stands for; -1: none. */
+static int32_t own_id(const struct describe *d)
+{
+    return d->r->client.controller_id >= 0 ? d->r->client.controller_id : d->r->client.broker_id;
+}
+
 /* A node's id in a resource name: the one that the connection stands for, or of any registered broker when it stands
- * for none. False with the error in row. */
+ * for none. */
+static bool find_broker_id(const struct describe *d, struct slice name, int32_t *ret_id, bool *ret_is_number)
+{
+    int32_t own = own_id(d);
+    char *end, *text = arena_str(d->r->arena, name);
+    long id = strtol(text, &end, 10);
+    *ret_is_number = end != text && *end == '\0' && id >= INT32_MIN && id <= INT32_MAX;
+    if (!*ret_is_number || (own >= 0 ? id != own : image_broker(d->image, (int32_t)id) == NULL))
+        return false;
+    *ret_id = (int32_t)id;
+    return true;
+}
+
+/* False with the error in row. */
 static bool check_broker_id(struct describe *d, result *row, const char *expected)
 {
-    int32_t own = d->r->client.controller_id >= 0 ? d->r->client.controller_id : d->r->client.broker_id;
-    char *end, *text = arena_str(d->r->arena, row->resource_name);
-    long id = strtol(text, &end, 10);
-    if (end == text || *end != '\0' || id < INT32_MIN || id > INT32_MAX) {
-        set_error(row, KERR_INVALID_REQUEST,
-                  arena_printf(d->r->arena, "Broker id must be an integer, but it is: %s", text));
+    int32_t id;
+    bool is_number;
+    if (find_broker_id(d, row->resource_name, &id, &is_number)) {
+        snprintf(d->broker, sizeof d->broker, "%d", id);
+        return true;
+    }
+    struct arena *a = d->r->arena;
+    const char *text = arena_str(a, row->resource_name);
+    set_error(row, KERR_INVALID_REQUEST,
+              is_number
+                  ? arena_printf(a, "Unexpected broker id, expected %d%s but received %s", own_id(d), expected, text)
+                  : arena_printf(a, "Broker id must be an integer, but it is: %s", text));
+    return false;
+}
+
+/* ---- other nodes ---- */
+
+static const struct node_config *node_of(const struct describe *d, int32_t id)
+{
+    for (size_t i = 0; i < d->node_count; i++)
+        if (d->nodes[i].id == id)
+            return &d->nodes[i];
+    return NULL;
+}
+
+static void find_nodes(struct describe *d)
+{
+    int32_t ours = config_int(frontend_config(d->r->frontend), "node.id");
+    bool is_of_controllers = d->r->client.controller_id >= 0;
+    d->nodes = xcalloc((size_t)d->q->resources_count + 1, sizeof *d->nodes);
+    for (int32_t i = 0; i < d->q->resources_count && !is_of_controllers; i++) {
+        const resource *q = &d->q->resources[i];
+        int32_t id;
+        bool is_number;
+        if (q->resource_type == IMAGE_BROKER && find_broker_id(d, q->resource_name, &id, &is_number) && id != ours &&
+            node_of(d, id) == NULL)
+            d->nodes[d->node_count++].id = id;
+    }
+}
+
+/* Only the node itself knows its file; a client of Kafka's would wait for it, too, and not hear of it. */
+static bool take_file(struct describe *d, result *row)
+{
+    const struct node_config *node = node_of(d, (int32_t)strtol(d->broker, NULL, 10));
+    if (node != NULL && node->config == NULL) {
+        set_error(row, KERR_REQUEST_TIMED_OUT, arena_printf(d->r->arena, "Broker %s does not answer", d->broker));
         return false;
     }
-    if (own >= 0 ? id != own : image_broker(d->image, (int32_t)id) == NULL) {
-        set_error(
-            row, KERR_INVALID_REQUEST,
-            arena_printf(d->r->arena, "Unexpected broker id, expected %d%s but received %s", own, expected, text));
-        return false;
-    }
-    snprintf(d->broker, sizeof d->broker, "%ld", id);
+    if (node != NULL)
+        d->config = node->config;
     return true;
 }
 
@@ -298,7 +357,7 @@ static void describe_broker(struct describe *d, result *row)
 {
     if (row->resource_name.size == 0)
         add_broker_defaults(d, row);
-    else if (check_broker_id(d, row, " or empty string,"))
+    else if (check_broker_id(d, row, " or empty string,") && take_file(d, row))
         add_keys(d, row, CONFIG_BROKER);
 }
 
@@ -325,9 +384,8 @@ static void describe_resource(struct describe *d, const resource *q, result *row
     row->resource_name = q->resource_name;
     row->error_message = SLICE_EMPTY;
     set_resource(d, q);
-    int32_t broker = d->r->client.controller_id >= 0 ? d->r->client.controller_id
-                     : d->r->client.broker_id >= 0   ? d->r->client.broker_id
-                                                     : request_any_broker(d->r);
+    d->config = frontend_config(d->r->frontend);
+    int32_t broker = own_id(d) >= 0 ? own_id(d) : request_any_broker(d->r);
     snprintf(d->broker, sizeof d->broker, "%d", broker);
     switch (q->resource_type) {
     case IMAGE_TOPIC: describe_topic(d, row); break;
@@ -347,6 +405,31 @@ static bool is_known_type(int8_t type)
            type == IMAGE_GROUP;
 }
 
+static void describe(struct describe *d)
+{
+    const struct kafka_describe_configs_request *q = d->q;
+    kafka_describe_configs_response_init(&d->response);
+    d->response.results = arena_calloc(d->r->arena, (size_t)q->resources_count, sizeof *d->response.results);
+    d->response.results_count = q->resources_count;
+    for (int32_t i = 0; i < q->resources_count; i++) {
+        describe_resource(d, &q->resources[i], &d->response.results[i]);
+        if (d->entries > ENTRIES_MAX) {
+            fail(d->r, KERR_INVALID_REQUEST, "The answer would be too large: ask for fewer resources at a time");
+            return;
+        }
+    }
+    request_reply(d->r, &d->response);
+}
+
+static void on_nodes(void *ctx)
+{
+    struct describe *d = ctx;
+    struct node_config *nodes = d->nodes;
+    size_t count = d->node_count;
+    describe(d); /* d goes with the answer */
+    node_configs_free(nodes, count);
+}
+
 static void handle(struct request *r)
 {
     const struct kafka_describe_configs_request *q = r->body;
@@ -355,18 +438,10 @@ static void handle(struct request *r)
             fail(r, KERR_INVALID_REQUEST, API_INVALID_REQUEST_TEXT);
             return;
         }
-    struct describe d = {.r = r, .q = q, .image = r->image};
-    kafka_describe_configs_response_init(&d.response);
-    d.response.results = arena_calloc(r->arena, (size_t)q->resources_count, sizeof *d.response.results);
-    d.response.results_count = q->resources_count;
-    for (int32_t i = 0; i < q->resources_count; i++) {
-        describe_resource(&d, &q->resources[i], &d.response.results[i]);
-        if (d.entries > ENTRIES_MAX) {
-            fail(r, KERR_INVALID_REQUEST, "The answer would be too large: ask for fewer resources at a time");
-            return;
-        }
-    }
-    request_reply(r, &d.response);
+    struct describe *d = arena_calloc(r->arena, 1, sizeof *d);
+    *d = (struct describe){.r = r, .q = q, .image = r->image};
+    find_nodes(d);
+    node_configs_ask(r, d->nodes, d->node_count, on_nodes, d);
 }
 
 const struct api_handler api_describe_configs = {.key = KAFKA_API_DESCRIBE_CONFIGS,

@@ -102,6 +102,9 @@ const char *frontend_cluster_id(const struct frontend *f);
  * *ret_host lives as long as r. ret_rack may be NULL. */
 bool request_broker_address(const struct request *r, int32_t broker_id, struct slice *ret_host, uint16_t *ret_port,
                             struct slice *ret_rack);
+/* The same of one that is fenced, too: where it is when it comes back. */
+bool request_fenced_address(const struct request *r, int32_t broker_id, struct slice *ret_host, uint16_t *ret_port,
+                            struct slice *ret_rack);
 /* A live broker for ControllerId: the connection's own when it lives, else the first; -1: none. */
 int32_t request_any_broker(const struct request *r);
 /* Has the client gone? Then work that only serves the answer may stop. */

@@ -222,6 +222,7 @@ static void serve(struct storage *s)
     bus_serve_kafka(s->bus, KAFKA_API_OFFSET_FOR_LEADER_EPOCH, offset_for_leader_epoch_on_call, s);
     bus_serve_kafka(s->bus, KAFKA_API_DELETE_RECORDS, delete_records_on_call, s);
     bus_serve_kafka(s->bus, KAFKA_API_ALTER_REPLICA_LOG_DIRS, alter_replica_log_dirs_on_call, s);
+    bus_serve_kafka(s->bus, KAFKA_API_DESCRIBE_CONFIGS, describe_configs_on_call, s);
     bus_serve_kafka(s->bus, KAFKA_API_DESCRIBE_LOG_DIRS, describe_log_dirs_on_call, s);
     bus_serve_kafka(s->bus, KAFKA_API_DESCRIBE_PRODUCERS, describe_producers_on_call, s);
 }

@@ -535,6 +535,7 @@ void delete_records_on_call(void *ctx, struct rpc *rpc);
 /* Followers may have moved their log starts. over: whoever waits for them is answered now. */
 void deletions_look(struct storage *s, bool over);
 void alter_replica_log_dirs_on_call(void *ctx, struct rpc *rpc);
+void describe_configs_on_call(void *ctx, struct rpc *rpc);
 void describe_log_dirs_on_call(void *ctx, struct rpc *rpc);
 void describe_producers_on_call(void *ctx, struct rpc *rpc);
 

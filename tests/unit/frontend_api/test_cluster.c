@@ -1,10 +1,12 @@
 /* test_cluster.c - handlers that answer from image and configuration, and those that go to the controller. */
+#include "kafka/apis.h"
 #include "kafka/delete_topics.h"
 #include "kafka/describe_configs.h"
 #include "kafka/describe_topic_partitions.h"
 #include "kafka/find_coordinator.h"
 #include "kafka/incremental_alter_configs.h"
 #include "kafka/init_producer_id.h"
+#include "libs/config/config.h"
 #include "tests/unit/frontend_api/fake.h"
 #include <criterion/criterion.h>
 
@@ -28,7 +30,7 @@ static const struct kafka_describe_configs_response *describe(int8_t type, const
 {
     static struct slice keys[1];
     static struct kafka_describe_configs_request_describe_configs_resource resource;
-    struct kafka_describe_configs_request q;
+    static struct kafka_describe_configs_request q; /* another node may answer later */
     kafka_describe_configs_request_init(&q);
     keys[0] = slice_str(key);
     resource.resource_type = type;
@@ -39,7 +41,7 @@ static const struct kafka_describe_configs_response *describe(int8_t type, const
     q.resources_count = 1;
     q.include_synonyms = synonyms;
     fake_ask(&f, &api_describe_configs, 4, &q);
-    cr_assert_eq(f.replies, 1);
+    cr_assert_eq(f.replies, f.call_count == 0);
     return f.response;
 }
 
@@ -100,6 +102,54 @@ Test(cluster, brokers)
         slice_eq_str(a->results[0].error_message, "Unexpected broker id, expected 1 or empty string, but received 2"));
     cr_expect(slice_eq_str(describe(4, "x", NULL, false)->results[0].error_message,
                            "Broker id must be an integer, but it is: x"));
+}
+
+/* The front end was started with the file of node 7: what broker 1 has is for node 1 to say. */
+static const struct kafka_describe_configs_response *describe_other(enum kafka_error error, const char *key)
+{
+    entry said[2];
+    struct kafka_describe_configs_response_describe_configs_result row;
+    struct kafka_describe_configs_response response;
+    config_set(f.config, "node.id", "7");
+    describe(4, "1", key, true);
+    cr_assert_eq(f.call_count, 1);
+    cr_assert_eq(f.calls[0].role, KARST__BUS__ROLE__ROLE_STORAGE);
+    cr_assert_eq(f.calls[0].id, 1);
+    cr_assert_eq(f.calls[0].api_key, KAFKA_API_DESCRIBE_CONFIGS);
+    kafka_describe_configs_response_init(&response);
+    kafka_describe_configs_response_describe_configs_result_init(&row);
+    for (size_t i = 0; i < COUNTOF(said); i++)
+        kafka_describe_configs_response_describe_configs_resource_result_init(&said[i]);
+    said[0].name = SLICE_OF("node.id");
+    said[0].value = SLICE_OF("1");
+    said[1].name = SLICE_OF("broker.rack");
+    said[1].value = SLICE_OF("east");
+    row.configs = said;
+    row.configs_count = 2;
+    response.results = &row;
+    response.results_count = 1;
+    fake_answer(&f, 0, error, error == KERR_NONE ? &response : NULL);
+    cr_assert_eq(f.replies, 1);
+    return f.response;
+}
+
+Test(cluster, the_file_of_another_node)
+{
+    const entry *e = describe_other(KERR_NONE, "broker.rack")->results[0].configs;
+    expect_value(e, "east", 4);
+    cr_expect_eq(e->synonyms_count, 1);
+}
+
+Test(cluster, nothing_of_our_file_is_told_as_another_nodes)
+{
+    expect_value(describe_other(KERR_NONE, "log.segment.bytes")->results[0].configs, "1073741824", 5);
+}
+
+Test(cluster, another_node_that_does_not_answer)
+{
+    const struct kafka_describe_configs_response *a = describe_other(KERR_NOT_LEADER_OR_FOLLOWER, "broker.rack");
+    cr_expect_eq(a->results[0].error_code, KERR_REQUEST_TIMED_OUT);
+    cr_expect_eq(a->results[0].configs_count, 0);
 }
 
 Test(cluster, what_is_not_there)
