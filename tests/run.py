@@ -338,9 +338,18 @@ def acceptance(name, tests, env=None):
     count_junit(name, report, status, output, seconds)
 
 
+# Minutes each: a step of their own, which has to be named (run.py long).
+LONG = ["swap_three"]
+
+
 def step_acceptance():
     if build("release") and build("release", ["before"]):  # the programs as the release before, for test_rolling_upgrade.py
-        acceptance("acceptance", ["tests/acceptance"])
+        acceptance("acceptance", ["tests/acceptance", *(f"--ignore=tests/acceptance/test_{t}.py" for t in LONG)])
+
+
+def step_long():
+    if build("release"):
+        acceptance("acceptance long", [f"tests/acceptance/test_{t}.py" for t in LONG])
 
 
 COPIED = ["bad_input", "clients", "fetch_sessions", "kill", "large_fetch", "processes", "slow_readers"]
@@ -369,7 +378,7 @@ def step_instructions():
 
 STEPS = {"format": step_format, "includes": step_includes, "compatibility": step_compatibility, "checker": step_checker, "unit": step_unit, "ctest": step_ctest,
          "sim": step_sim, "torture": step_torture, "torture-short": step_torture_short, "fuzz": step_fuzz, "fuzz-short": step_fuzz_short, "asan": step_asan, "tsan": step_tsan, "wire": step_wire,
-         "acceptance": step_acceptance, "copied": step_copied, "bench": step_bench, "instructions": step_instructions}
+         "acceptance": step_acceptance, "long": step_long, "copied": step_copied, "bench": step_bench, "instructions": step_instructions}
 FULL = ["format", "includes", "compatibility", "checker", "unit", "ctest", "bench", "sim", "torture", "fuzz", "asan", "tsan", "wire", "instructions", "acceptance", "copied"]
 FAST = ["format", "includes", "compatibility", "checker", "unit", "ctest", "bench", "sim", "torture-short", "fuzz-short"]
 

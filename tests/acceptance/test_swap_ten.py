@@ -224,7 +224,7 @@ def admin_work(cluster, facts, turn):
         to = max(facts.acked["cut", partition], default=0) - 5
         if to > 0:
             asked = confluent_kafka.TopicPartition("cut", partition, to)
-            next(iter(admin.delete_records([asked]).values())).result(30)
+            next(iter(admin.delete_records([asked], request_timeout=110).values())).result(120)
             facts.start["cut", partition] = to
     return own
 
@@ -265,13 +265,15 @@ class Dumper:
         assert not wrong, (options, wrong[:10])
 
     def indexes(self, paths, option, verdict):
-        wrong = [line for line in self.lines(paths, option) if not re.fullmatch(rf"Dumping \S+|\S+ is empty\.|{verdict}", line)]
-        assert not wrong, (option, wrong[:10])
+        lines = self.lines(paths, option)
+        wrong = [i for i, line in enumerate(lines) if not re.fullmatch(rf"Dumping \S+|\S+ is empty\.|{verdict}", line)]
+        assert not wrong, (option, lines[max(wrong[0] - 1, 0):wrong[0] + 10])
 
     def everything(self, folders):
         """Nothing wrong is found in any file."""
         def found(pattern, *kinds):
-            return sorted(p for f in folders for k in kinds for p in glob.glob(os.path.join(f, pattern, f"*.{k}")) if "-delete/" not in p)
+            return sorted(p for f in folders for k in kinds for p in glob.glob(os.path.join(f, pattern, f"*.{k}"))
+                          if not re.search("-(delete|stray)/", p))
         logs, holes = found("[a-z]*-[0-9]*", "log"), tuple(f"/{t}-" for t in COMPACTED)
         self.records([p for p in logs if not any(h in p for h in holes)], "--deep-iteration", "--print-data-log")
         self.records([p for p in logs if any(h in p for h in holes)], "--deep-iteration", "--print-data-log", holes=True)
