@@ -112,7 +112,7 @@ static void elect(struct mover *m)
 static void tick(void *ctx)
 {
     struct mover *m = ctx;
-    m->event = sim_at(m->sim, 200 + sim_below(m->sim, 4000), tick, m);
+    m->event = sim_at(m->sim, 200 + sim_below(m->sim, 2500), tick, m);
     if (m->clients->finishing || !m->clients->has_topic || !kclient_connect(m->client, client_port(m->clients)) ||
         kclient_waiting(m->client))
         return;

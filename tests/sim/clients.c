@@ -19,16 +19,19 @@ uint16_t client_port(struct clients *c)
     return cluster_port(sim_chance(c->sim, 400) ? 1 : 1 + (int32_t)sim_below(c->sim, (uint64_t)c->frontends));
 }
 
-void clients_check_committed(const struct clients *c, int32_t partition, int64_t offset, const char *what)
+int64_t clients_committed(const struct clients *c, int32_t partition)
 {
     char folder[32];
-    if (c->committed == NULL)
-        return;
     snprintf(folder, sizeof folder, CLIENTS_TOPIC "-%d", partition);
-    int64_t end = replicawatch_committed(c->committed, folder);
+    return c->committed != NULL ? replicawatch_committed(c->committed, folder) : -1;
+}
+
+void clients_check_committed(const struct clients *c, int32_t partition, int64_t offset, const char *what)
+{
+    int64_t end = clients_committed(c, partition);
     if (end >= 0 && offset >= end)
-        sim_fail(c->sim, "offset %lld of %s was %s, and only what is below %lld is committed", (long long)offset,
-                 folder, what, (long long)end);
+        sim_fail(c->sim, "offset %lld of " CLIENTS_TOPIC "-%d was %s, and only what is below %lld is committed",
+                 (long long)offset, partition, what, (long long)end);
 }
 
 /* ---- values ---- */
@@ -46,9 +49,10 @@ static size_t filler_size(uint64_t m)
     return (size_t)(m >> 8) % most[m % COUNTOF(most)];
 }
 
-static uint8_t filler(uint64_t m, size_t i)
+/* The filler goes on from 8 bytes to the next. */
+static uint64_t filler(uint64_t m, size_t i)
 {
-    return (uint8_t)(m >> (i % 7 * 8)) + (uint8_t)i;
+    return (m ^ (uint64_t)i) * 0x9e3779b97f4a7c15u;
 }
 
 void client_value(struct buf *b, int32_t producer, uint64_t number)
@@ -61,8 +65,10 @@ void client_value(struct buf *b, int32_t producer, uint64_t number)
     b->size = 0;
     buf_append(b, &s, sizeof s);
     uint8_t *p = buf_grow(b, size);
-    for (size_t i = 0; i < size; i++)
-        p[i] = filler(m, i);
+    for (size_t i = 0; i < size; i += sizeof m) {
+        uint64_t word = filler(m, i);
+        memcpy(p + i, &word, MIN(sizeof word, size - i));
+    }
 }
 
 bool client_read_value(struct slice value, struct seen *ret_seen)
@@ -72,9 +78,12 @@ bool client_read_value(struct slice value, struct seen *ret_seen)
     memcpy(ret_seen, value.data, sizeof *ret_seen);
     uint64_t m = mix(ret_seen->producer, ret_seen->number);
     const uint8_t *p = value.data + sizeof *ret_seen;
-    bool same = value.size - sizeof *ret_seen == filler_size(m);
-    for (size_t i = 0; same && i < value.size - sizeof *ret_seen; i++)
-        same = p[i] == filler(m, i);
+    size_t size = value.size - sizeof *ret_seen;
+    bool same = size == filler_size(m);
+    for (size_t i = 0; same && i < size; i += sizeof m) {
+        uint64_t word = filler(m, i);
+        same = memcmp(p + i, &word, MIN(sizeof word, size - i)) == 0;
+    }
     return same;
 }
 
@@ -188,6 +197,14 @@ bool clients_are_done(const struct clients *c)
         if (!member_is_done(c->members[i]))
             return false;
     return committer_is_done(c->committer) && session_client_is_done(c->session);
+}
+
+bool clients_rebalance(const struct clients *c)
+{
+    bool all = true;
+    for (int32_t i = 0; i < CLIENTS_MEMBERS; i++)
+        all &= member_is_done(c->members[i]);
+    return !all;
 }
 
 void clients_check(struct clients *c)

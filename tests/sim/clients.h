@@ -30,6 +30,8 @@ struct clients *clients_free(struct clients *c);
 /* Nothing new is begun: what is open is finished. */
 void clients_finish(struct clients *c);
 bool clients_are_done(const struct clients *c);
+/* A member of their group has no assignment now. */
+bool clients_rebalance(const struct clients *c);
 /* Some more records through fetch sessions, after the end. */
 void clients_go_on(struct clients *c);
 void clients_check(struct clients *c);
@@ -116,6 +118,8 @@ struct generations *generations_free(struct generations *g);
 struct mover *mover_new(struct clients *c, int32_t storages);
 struct mover *mover_free(struct mover *m); /* takes NULL, returns NULL */
 
+/* Up to where a partition of it is committed; -1: nobody knows. */
+int64_t clients_committed(const struct clients *c, int32_t partition);
 /* A record at that offset of the clients' topic was acknowledged, or given out: it must be committed. */
 void clients_check_committed(const struct clients *c, int32_t partition, int64_t offset, const char *what);
 

@@ -21,7 +21,7 @@ static void cut_power(struct node *n)
 
 void cluster_power_cut(struct cluster *c)
 {
-    sim_cover("power cut of all machines");
+    sim_fault("power cut of all machines");
     sim_note(c->sim, "power cut");
     for (int i = 0; i < c->node_count; i++)
         cut_power(&c->nodes[i]);
@@ -32,7 +32,7 @@ void cluster_power_cut_one(struct cluster *c)
     struct node *n = any(c);
     if (n->role == CLUSTER_STORAGE && !c->durable)
         return;
-    sim_cover("power cut of one machine");
+    machine_fault(c->machine, n->process, "power cut of one machine");
     sim_note(c->sim, "power cut of %s", n->name);
     cut_power(n);
 }
@@ -42,7 +42,7 @@ void cluster_kill_one(struct cluster *c)
     struct node *n = any(c);
     if (n->process == NULL)
         return;
-    sim_cover("a process was killed between two turns");
+    machine_fault(c->machine, n->process, "a process was killed between two turns");
     process_kill(n->process);
 }
 
@@ -52,7 +52,7 @@ static void stop(struct node *n)
     if (n->process == NULL || n->stopping || process_is_ghost(n->process))
         return;
     n->stopping = true; /* a second signal would end this program: _exit */
-    sim_cover("a program was told to stop");
+    machine_fault(c->machine, n->process, "a program was told to stop");
     sim_note(c->sim, "%s is told to stop", n->name);
     process_terminate(n->process);
 }
@@ -99,7 +99,7 @@ void cluster_fill_disk(struct cluster *c)
     struct node *n = any(c);
     if (n->disk == NULL || n->empty_event || n->process == NULL)
         return;
-    sim_cover("a full disk");
+    machine_fault(c->machine, n->process, "a full disk");
     sim_note(c->sim, "the disk of %s is full", n->name);
     disk_set_capacity(n->disk, 1); /* nothing more fits */
     n->hurt = true;
@@ -111,7 +111,7 @@ void cluster_fail_disk(struct cluster *c)
     struct node *n = any(c);
     if (n->disk == NULL || n->process == NULL)
         return;
-    sim_cover("a disk error");
+    machine_fault(c->machine, n->process, "a disk error");
     sim_note(c->sim, "the disk of %s is about to fail", n->name);
     disk_fail_after(n->disk, sim_below(c->sim, 8), 1 + sim_below(c->sim, 3), EIO);
     n->hurt = true;
@@ -138,24 +138,24 @@ void cluster_cut(struct cluster *c)
     struct node *a = any(c), *b = any(c);
     switch (sim_below(c->sim, 6)) {
     case 0:
-        sim_cover("a link cut one way");
+        machine_fault(c->machine, a->process, "a link cut one way");
         sim_note(c->sim, "the link from %s to %s is cut", a->name, b->name);
         machine_cut(c->machine, a->place, b->place, true);
         break;
     case 1:
-        sim_cover("a link cut both ways");
+        machine_fault(c->machine, a->process, "a link cut both ways");
         sim_note(c->sim, "the link between %s and %s is cut", a->name, b->name);
         cut_both(c, a, b, true);
         break;
     case 2:
-        sim_cover("a machine cut off");
+        machine_fault(c->machine, a->process, "a machine cut off");
         sim_note(c->sim, "%s is cut off", a->name);
         for (int i = 0; i < c->node_count; i++)
             cut_both(c, a, &c->nodes[i], true);
         break;
     case 3: {
         uint64_t half = sim_random(c->sim);
-        sim_cover("two halves");
+        sim_fault("two halves");
         sim_note(c->sim, "two halves");
         for (int i = 0; i < c->node_count; i++)
             for (int j = 0; j < i; j++)
@@ -169,7 +169,7 @@ void cluster_cut(struct cluster *c)
 void cluster_jump_clock(struct cluster *c)
 {
     struct node *n = any(c);
-    sim_cover("a wall clock jumped");
+    machine_fault(c->machine, n->process, "a wall clock jumped");
     n->wall_ahead_ms = (int64_t)sim_below(c->sim, 4000000) - 2000000;
     sim_note(c->sim, "the clock of %s jumps to %lld ms", n->name, (long long)n->wall_ahead_ms);
     if (n->process)

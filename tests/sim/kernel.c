@@ -91,7 +91,7 @@ static void tell(const struct kfile *f)
         struct sim *s = sim_of(d->process);
         uint64_t delay = sim_below(s, 2);
         if (sim_chance(s, faults.late)) {
-            sim_cover("news of a bell or a companion were late");
+            sim_fault("news of a bell or a companion were late");
             delay = sim_below(s, 400);
         }
         poll_poke(d->fd, delay);
@@ -452,7 +452,7 @@ static int send_message(struct process *p, struct kfile *f, const void *bytes, s
         return -EPIPE;
     LL_COUNT(f->peer->queue, other, waiting);
     if (waiting >= QUEUE_MAX || (fd_count > 0 && sim_chance(sim_of(p), faults.refuse))) {
-        sim_cover("a companion had no room for a message");
+        sim_fault("a companion had no room for a message");
         return -EAGAIN;
     }
     m = xcalloc(1, sizeof *m);

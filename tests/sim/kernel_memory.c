@@ -198,7 +198,7 @@ struct shm_block *__wrap_shm_arena_alloc(struct shm_arena *a, size_t size)
 {
     struct shm_block *block = __real_shm_arena_alloc(a, size);
     if (block == NULL) {
-        sim_cover("an arena had no room");
+        sim_fault("an arena had no room");
         return NULL;
     }
     struct process *p = process_current(), *before = process_enter(NULL);

@@ -44,6 +44,8 @@ struct machine {
     uint32_t last_number;
     machine_watch_fn *watch;
     void *watch_ctx;
+    machine_fault_fn *on_fault;
+    void *fault_ctx;
 };
 
 static struct process *current;
@@ -105,6 +107,24 @@ void machine_watch(struct machine *m, machine_watch_fn *fn, void *ctx)
 {
     m->watch = fn;
     m->watch_ctx = ctx;
+}
+
+void machine_on_fault(struct machine *m, machine_fault_fn *fn, void *ctx)
+{
+    m->on_fault = fn;
+    m->fault_ctx = ctx;
+}
+
+void machine_fault(struct machine *m, const struct process *p, const char *what)
+{
+    bool tells = m->on_fault != NULL && p != NULL;
+    struct process *before = process_enter(NULL);
+    if (tells)
+        m->on_fault(m->fault_ctx, p, true);
+    sim_fault(what);
+    if (tells)
+        m->on_fault(m->fault_ctx, p, false);
+    process_leave(before);
 }
 
 void machine_saw(struct machine *m, struct process *p, const struct rpc *rpc)
@@ -291,7 +311,7 @@ void process_stall(struct process *p, uint64_t ms)
 {
     if (p->ghost || p->wake_event)
         return;
-    sim_cover("a process stood still between two turns");
+    machine_fault(p->machine, p, "a process stood still between two turns");
     sim_note(p->machine->sim, "%s stands still", p->name);
     stall_until(p, sim_now_ms(p->machine->sim) + ms);
 }
@@ -313,7 +333,7 @@ static void wait_inside(struct process *p, uint64_t ms)
 static void stall_inside(struct process *p)
 {
     struct sim *s = p->machine->sim;
-    sim_cover("a process stood still in the middle of a turn");
+    machine_fault(p->machine, p, "a process stood still in the middle of a turn");
     sim_note(s, "%s stands still in its turn", p->name);
     wait_inside(p, stall_ms(s));
 }
@@ -331,7 +351,7 @@ bool process_acts(struct process *p)
     if (!p->ghost && p->disk && disk_is_dead(p->disk))
         process_kill(p);
     if (!p->ghost && !p->protected && m->faults.deaths && sim_below(m->sim, 1000000) < m->faults.deaths) {
-        sim_cover("a process died between two actions");
+        machine_fault(m, p, "a process died between two actions");
         process_kill(p);
     }
     if (!p->ghost && p->is_inside && current == p && m->faults.stalls && sim_below(m->sim, 1000000) < m->faults.stalls)

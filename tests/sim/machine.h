@@ -39,6 +39,11 @@ void machine_heal(struct machine *m);
  * its connection breaks behind some of it. Of what the processes share on one machine nothing is cut. */
 void machine_cut(struct machine *m, int from, int to, bool is);
 
+/* Counts a fault that hits p (NULL: nobody of them). fn runs before it, to say by sim_state what p is, and after it. */
+typedef void machine_fault_fn(void *ctx, const struct process *p, bool is_hit);
+void machine_on_fault(struct machine *m, machine_fault_fn *fn, void *ctx);
+void machine_fault(struct machine *m, const struct process *p, const char *what);
+
 /* Runs for each call that is about to be executed, in whatever process; for checks. */
 typedef void machine_watch_fn(void *ctx, struct process *p, const struct rpc *rpc);
 void machine_watch(struct machine *m, machine_watch_fn *fn, void *ctx);

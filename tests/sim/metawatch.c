@@ -194,6 +194,11 @@ void __wrap_controller_activate(struct controller *c, const struct image *image,
 
 /* ---- what others ask ---- */
 
+const char *metawatch_decider(const struct metawatch *w)
+{
+    return w->decider_count > 0 ? w->deciders[w->decider_count - 1].name : NULL;
+}
+
 int64_t metawatch_offset(const struct metawatch *w)
 {
     return w->offset;

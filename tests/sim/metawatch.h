@@ -70,7 +70,9 @@ const struct seen_broker *metawatch_broker(const struct metawatch *w, int32_t id
 int metawatch_fenced(const struct metawatch *w);     /* brokers */
 int metawatch_leaderless(const struct metawatch *w); /* partitions */
 int metawatch_stuck(const struct metawatch *w);      /* of those with a replica that could lead */
-int metawatch_voters(const struct metawatch *w);     /* of the metadata log */
+/* Which controller began to decide last; NULL: none. */
+const char *metawatch_decider(const struct metawatch *w);
+int metawatch_voters(const struct metawatch *w); /* of the metadata log */
 int64_t metawatch_next_producer_id(const struct metawatch *w);
 
 #endif

@@ -77,6 +77,12 @@ static void drop_parcel(struct net *n, struct parcel *p)
     free(p);
 }
 
+/* Who is hit; NULL: it is gone. */
+static const struct process *at_end(const struct conn *c, enum direction to)
+{
+    return c->end[to] ? c->process[to] : NULL;
+}
+
 static void free_if_over(struct conn *c)
 {
     if (c->end[0] || c->end[1] || c->flying[0] || c->flying[1])
@@ -151,7 +157,7 @@ static void send(struct conn *c, enum direction to, struct arrival *a, uint64_t 
     a->conn = c->number[to];
     *p = (struct parcel){.conn = c, .to = to, .arrival = a, .both_ways = both_ways};
     if (n->cuts && is_held(c, to, both_ways))
-        sim_cover("a message waited at a cut");
+        machine_fault(n->machine, at_end(c, to), "a message waited at a cut");
     else
         schedule(p, delay_ms);
     c->flying[to]++;
@@ -179,7 +185,7 @@ static void cut_suffix(struct conn *c, enum direction to)
             continue;
         }
         drop_parcel(c->net, p);
-        sim_cover("a message was lost with its connection");
+        machine_fault(c->net->machine, at_end(c, to), "a message was lost with its connection");
     }
 }
 
@@ -194,7 +200,7 @@ static void break_conn(struct conn *c)
         if (c->end[to] == NULL)
             continue;
         if (n->faults.breaks && sim_chance(n->sim, 100)) {
-            sim_cover("an end never heard that its connection broke");
+            machine_fault(n->machine, at_end(c, (enum direction)to), "an end never heard that its connection broke");
             continue;
         }
         send_lost(c, (enum direction)to, sim_below(n->sim, 50));
@@ -222,7 +228,7 @@ static void go_on(struct net *n)
         DL_FOREACH (n->parcels, p)
             waits |= p->conn == c && waits_and_may_go(p);
         if (waits && !c->broken && sim_chance(n->sim, 300)) {
-            sim_cover("a connection broke at the end of a cut");
+            machine_fault(n->machine, at_end(c, TO_SERVER), "a connection broke at the end of a cut");
             break_conn(c);
         }
     }
@@ -267,11 +273,11 @@ static struct conn *find(struct net *n, struct bus *b, uint64_t number, enum dir
 static uint64_t message_delay(struct net *n, struct conn *c, enum direction to)
 {
     if (sim_chance(n->sim, n->faults.stall)) {
-        sim_cover("one direction of a connection stood still");
+        machine_fault(n->machine, at_end(c, to), "one direction of a connection stood still");
         c->ready_ms[to] = sim_now_ms(n->sim) + 200 + sim_below(n->sim, 6000);
     }
     if (sim_chance(n->sim, n->faults.late)) {
-        sim_cover("a message was late");
+        machine_fault(n->machine, at_end(c, to), "a message was late");
         return sim_below(n->sim, 800);
     }
     return sim_below(n->sim, 3);
@@ -298,11 +304,11 @@ void net_send(struct net *n, struct bus *b, const struct link_action *m)
         return;
     send_message(n, c, to, m);
     if (sim_chance(n->sim, n->faults.doubled)) {
-        sim_cover("a message arrived twice");
+        machine_fault(n->machine, at_end(c, to), "a message arrived twice");
         send_message(n, c, to, m);
     }
     if (sim_chance(n->sim, n->faults.breaks)) {
-        sim_cover("a connection broke");
+        machine_fault(n->machine, at_end(c, to), "a connection broke");
         break_conn(c);
     }
 }

@@ -6,26 +6,29 @@
 #include <stdlib.h>
 
 struct event {
-    uint64_t at_ms, id;
+    uint64_t at_ms, number; /* in the order they were made */
+    uint32_t slot;
+};
+
+/* What an event does, where its id finds it: the slot, and above it how often that was used. */
+struct slot {
     sim_fn *fn; /* NULL: cancelled */
     void *ctx;
+    uint32_t use, next_free;
 };
+
+enum { NO_SLOT = UINT32_MAX };
 
 struct sim {
-    uint64_t seed, random, now_ms, hash, next_id;
+    uint64_t seed, random, now_ms, hash, next_number;
     const char *world;
     bool verbose;
-    struct event *events; /* a heap by time, then id */
+    struct event *events; /* a heap by time, then number */
     size_t count, room;
+    struct slot *slots;
+    size_t slot_room;
+    uint32_t free_slot;
 };
-
-enum { COVER_MAX = 128, STATES_MAX = 8 };
-static struct {
-    const char *what;
-    uint64_t count, in_state[STATES_MAX];
-} cover[COVER_MAX];
-static const char *states[STATES_MAX];
-static int state = -1; /* of states; -1: none */
 
 struct sim *sim_new(uint64_t seed, bool verbose)
 {
@@ -34,13 +37,16 @@ struct sim *sim_new(uint64_t seed, bool verbose)
     s->verbose = verbose;
     s->hash = 0xcbf29ce484222325u;
     s->world = "";
+    s->free_slot = NO_SLOT;
     return s;
 }
 
 struct sim *sim_free(struct sim *s)
 {
-    if (s != NULL)
+    if (s != NULL) {
         free(s->events);
+        free(s->slots);
+    }
     free(s);
     return NULL;
 }
@@ -90,7 +96,7 @@ void sim_pass(struct sim *s, uint64_t ms)
 
 static bool earlier(const struct event *a, const struct event *b)
 {
-    return a->at_ms != b->at_ms ? a->at_ms < b->at_ms : a->id < b->id;
+    return a->at_ms != b->at_ms ? a->at_ms < b->at_ms : a->number < b->number;
 }
 
 static void swap(struct event *a, struct event *b)
@@ -100,33 +106,55 @@ static void swap(struct event *a, struct event *b)
     *b = t;
 }
 
+static void more_slots(struct sim *s)
+{
+    size_t room = s->slot_room * 2 + 64;
+    s->slots = xrealloc(s->slots, room * sizeof *s->slots);
+    for (size_t i = room; i > s->slot_room; i--) {
+        s->slots[i - 1] = (struct slot){.use = 1, .next_free = s->free_slot};
+        s->free_slot = (uint32_t)(i - 1);
+    }
+    s->slot_room = room;
+}
+
 uint64_t sim_at(struct sim *s, uint64_t delay_ms, sim_fn *fn, void *ctx)
 {
     uint32_t owner = heap_enter(0);
     if (s->count == s->room)
         s->events = xrealloc(s->events, (s->room = s->room * 2 + 64) * sizeof *s->events);
+    if (s->free_slot == NO_SLOT)
+        more_slots(s);
     (void)heap_enter(owner);
+    uint32_t at = s->free_slot;
+    struct slot *slot = &s->slots[at];
+    s->free_slot = slot->next_free;
+    slot->fn = fn;
+    slot->ctx = ctx;
     size_t i = s->count++;
-    s->events[i] = (struct event){.at_ms = s->now_ms + delay_ms, .id = ++s->next_id, .fn = fn, .ctx = ctx};
+    s->events[i] = (struct event){.at_ms = s->now_ms + delay_ms, .number = ++s->next_number, .slot = at};
     while (i > 0 && earlier(&s->events[i], &s->events[(i - 1) / 2])) {
         swap(&s->events[i], &s->events[(i - 1) / 2]);
         i = (i - 1) / 2;
     }
-    return s->next_id;
+    return (uint64_t)slot->use << 32 | at;
 }
 
 void sim_cancel(struct sim *s, uint64_t id)
 {
-    for (size_t i = 0; i < s->count; i++) {
-        if (s->events[i].id == id)
-            s->events[i].fn = NULL;
-    }
+    uint32_t at = (uint32_t)id;
+    if (id != 0 && at < s->slot_room && s->slots[at].use == id >> 32)
+        s->slots[at].fn = NULL;
 }
 
 static struct event pop(struct sim *s)
 {
     struct event first = s->events[0];
+    struct slot *slot = &s->slots[first.slot];
     size_t i = 0;
+
+    slot->use++;
+    slot->next_free = s->free_slot;
+    s->free_slot = first.slot;
 
     s->events[0] = s->events[--s->count];
     for (;;) {
@@ -145,7 +173,7 @@ static struct event pop(struct sim *s)
 /* The heap's first event is one that runs; false: there is none. */
 static bool drop_cancelled(struct sim *s)
 {
-    while (s->count > 0 && s->events[0].fn == NULL)
+    while (s->count > 0 && s->slots[s->events[0].slot].fn == NULL)
         (void)pop(s);
     return s->count > 0;
 }
@@ -154,9 +182,9 @@ bool sim_turn(struct sim *s)
 {
     if (!drop_cancelled(s))
         return false;
-    struct event e = pop(s);
-    s->now_ms = e.at_ms;
-    e.fn(e.ctx);
+    struct slot does = s->slots[s->events[0].slot];
+    s->now_ms = pop(s).at_ms;
+    does.fn(does.ctx);
     return true;
 }
 
@@ -199,48 +227,4 @@ void sim_fail(struct sim *s, const char *format, ...)
     va_end(arguments);
     fprintf(stderr, "\nreplay: scripts/sim --world %s --seed %llu --verbose\n", s->world, (unsigned long long)s->seed);
     exit(1);
-}
-
-void sim_set_state(const char *now)
-{
-    state = -1;
-    for (int i = 0; i < STATES_MAX && now != NULL && state < 0; i++)
-        if (states[i] == NULL || strcmp(states[i], now) == 0) {
-            states[i] = now;
-            state = i;
-        }
-}
-
-void sim_cover(const char *what)
-{
-    for (size_t i = 0; i < COVER_MAX; i++) {
-        if (cover[i].what != NULL && cover[i].what != what && strcmp(cover[i].what, what) != 0)
-            continue;
-        cover[i].what = what;
-        cover[i].count++;
-        if (state >= 0)
-            cover[i].in_state[state]++;
-        return;
-    }
-}
-
-void sim_print_coverage(void)
-{
-    for (size_t i = 0; i < COVER_MAX && cover[i].what != NULL; i++)
-        printf("%12llu  %s\n", (unsigned long long)cover[i].count, cover[i].what);
-    if (states[0] == NULL)
-        return;
-    printf("\nin the state:");
-    for (int n = 0; n < STATES_MAX && states[n] != NULL; n++)
-        printf("%s %s", n ? "," : "", states[n]);
-    printf("\n");
-    for (size_t i = 0; i < COVER_MAX && cover[i].what != NULL; i++) {
-        uint64_t sum = 0;
-        for (int n = 0; n < STATES_MAX; n++)
-            sum += cover[i].in_state[n];
-        for (int n = 0; n < STATES_MAX && states[n] != NULL && sum > 0; n++)
-            printf("%10llu", (unsigned long long)cover[i].in_state[n]);
-        if (sum > 0)
-            printf("  %s\n", cover[i].what);
-    }
 }

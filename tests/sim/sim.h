@@ -7,6 +7,7 @@
 #define KARST_TESTS_SIM_SIM_H
 
 #include "libs/base/slice.h"
+#include "tests/sim/coverage.h"
 
 struct sim;
 typedef void sim_fn(void *ctx);
@@ -46,11 +47,5 @@ uint64_t sim_trace_hash(const struct sim *s);
 /* A broken promise: prints the seed, the world and what happened, and ends the process with status 1. */
 NORETURN void sim_fail(struct sim *s, const char *format, ...) PRINTF_LIKE(2, 3);
 void sim_set_world(struct sim *s, const char *name);
-
-/* Counts that a fault or state was reached, and in what state of the world; printed at the end of a run over many
- * seeds. what and state are static; state NULL: the world tells none. */
-void sim_cover(const char *what);
-void sim_set_state(const char *state);
-void sim_print_coverage(void);
 
 #endif

@@ -220,7 +220,7 @@ static void maybe_break(struct tcp_client *c)
 {
     if (!sim_chance(c->tcp->sim, c->tcp->breaks))
         return;
-    sim_cover("a client's connection broke");
+    sim_fault("a client's connection broke");
     cut(c);
 }
 

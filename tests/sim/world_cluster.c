@@ -36,6 +36,37 @@ struct world {
     struct replicawatch *replicas;
 };
 
+/* ---- states (coverage.h) ---- */
+
+static void tell_states(const struct world *w)
+{
+    struct replica_states r = replicawatch_states(w->replicas);
+    sim_state("nobody decides", sim_now_ms(w->sim) > metawatch_moved(w->meta) + 1500);
+    sim_state("no leader", metawatch_leaderless(w->meta) > 0);
+    sim_state("a broker fenced", metawatch_fenced(w->meta) > 0);
+    sim_state("a replica out of sync", metawatch_lacking(w->meta) > 0);
+    sim_state("a follower behind", r.followers_behind > 0);
+    sim_state("logs are cut", r.cuts > 0);
+    sim_state("a partition moves", metawatch_moving(w->meta) > 0);
+    sim_state("a group rebalances", w->clients != NULL && clients_rebalance(w->clients));
+}
+
+static void on_fault(void *ctx, const struct process *p, bool is_hit)
+{
+    const struct world *w = ctx;
+    const char *name = process_name(p), *decider = metawatch_decider(w->meta);
+    enum replica_part part = replicawatch_part_of(w->replicas, p);
+    bool is_controller = strncmp(name, "controller", 10) == 0;
+    bool decides = is_controller && decider != NULL && strcmp(name, decider) == 0;
+    sim_state("to a leader", is_hit && part == REPLICA_PART_LEADER);
+    sim_state("to a follower", is_hit && part == REPLICA_PART_FOLLOWER);
+    sim_state("to a follower behind", is_hit && part == REPLICA_PART_BEHIND);
+    sim_state("to the controller", is_hit && decides);
+    sim_state("to a controller", is_hit && is_controller && !decides);
+    sim_state("to a front end", is_hit && strncmp(name, "frontend", 8) == 0);
+    sim_state("to a coordinator", is_hit && (strncmp(name, "group", 5) == 0 || strncmp(name, "txn", 3) == 0));
+}
+
 /* ---- faults ---- */
 
 static void step(struct world *w)
@@ -48,6 +79,7 @@ static void step(struct world *w)
         {r->cuts, cluster_cut},         {r->clocks, cluster_jump_clock},       {r->kills, cluster_kill_one},
         {r->stops, cluster_stop_one},   {r->fills, cluster_fill_disk},         {r->errors, cluster_fail_disk},
         {r->stalls, cluster_stall_one}, {r->power_one, cluster_power_cut_one}, {r->power_all, cluster_power_cut}};
+    tell_states(w);
     for (size_t i = 0; i < COUNTOF(faults); i++)
         if (sim_chance(w->sim, faults[i].rate))
             faults[i].fault(w->cluster);
@@ -99,6 +131,7 @@ static void check_replicas(struct world *w)
 static void end(struct world *w)
 {
     cluster_heal(w->cluster);
+    sim_states_end();
     clients_finish(w->clients);
     until_done(w);
     clients_check(w->clients);
@@ -132,6 +165,7 @@ static void run_shape(struct sim *s, uint64_t steps, const struct shape *shape)
     w.replicas = replicawatch_new(s, w.meta);
     w.cluster = cluster_new(s, o);
     cluster_watch_lives(w.cluster, on_life, &w);
+    machine_on_fault(cluster_machine(w.cluster), on_fault, &w);
     struct clients_options clients = {.frontends = o->count[CLUSTER_FRONTEND],
                                       .replicas = (int16_t)MIN(o->count[CLUSTER_STORAGE], 3),
                                       .moved = shape->moves ? o->count[CLUSTER_STORAGE] : 0,
@@ -144,6 +178,7 @@ static void run_shape(struct sim *s, uint64_t steps, const struct shape *shape)
     cluster_free(w.cluster);
     replicawatch_free(w.replicas);
     metawatch_free(w.meta);
+    sim_states_end();
 }
 
 /* ---- shapes ---- */
@@ -201,9 +236,9 @@ static void run_whole(struct sim *s, uint64_t steps)
     shape.rates = (struct rates){.kills = cluster_one_of(s, (const uint64_t[]){0, 3, 10, 20}),
                                  .stops = cluster_one_of(s, (const uint64_t[]){0, 2, 2, 5}),
                                  .stalls = cluster_one_of(s, (const uint64_t[]){0, 2, 5, 10}),
-                                 .fills = cluster_one_of(s, (const uint64_t[]){0, 1, 1, 5}),
-                                 .errors = cluster_one_of(s, (const uint64_t[]){0, 0, 1, 3}),
-                                 .cuts = cluster_one_of(s, (const uint64_t[]){0, 5, 10, 40}),
+                                 .fills = cluster_one_of(s, (const uint64_t[]){0, 1, 3, 10}),
+                                 .errors = cluster_one_of(s, (const uint64_t[]){0, 1, 2, 5}),
+                                 .cuts = cluster_one_of(s, (const uint64_t[]){0, 10, 20, 40}),
                                  .clocks = cluster_one_of(s, (const uint64_t[]){0, 0, 2, 10}),
                                  .power_one = cluster_one_of(s, (const uint64_t[]){0, 0, 3, 10}),
                                  .power_all = shape.rates.power_all};
@@ -211,10 +246,10 @@ static void run_whole(struct sim *s, uint64_t steps)
         shape.rates.cuts = 0;
     shape.step_ms = WHOLE_STEP_MS;
     shape.healed_ms = WHOLE_HEALED_MS;
-    shape.moves = sim_chance(s, 600);
+    shape.moves = sim_chance(s, 800);
     run_shape(s, steps, &shape);
 }
 
 const struct sim_world world_cluster = {"cluster", run, 0};
 const struct sim_world world_replicas = {"replicas", run_replicas, 0};
-const struct sim_world world_whole = {"whole", run_whole, 0};
+const struct sim_world world_whole = {"whole", run_whole, 20};

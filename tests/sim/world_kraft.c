@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-enum { CALM_MS = 40000, LATE_MS = 3000, CALLS_MAX = 4096, CALM_EVERY = 120 };
+enum { CALM_MS = 40000, LATE_MS = 3000, CALLS_MAX = 4096, CALM_EVERY = 120, SNAPSHOT_MS = 100 };
 
 /* ---- messages ---- */
 
@@ -84,9 +84,12 @@ static uint64_t delay(const struct kworld *w)
 /* Lost, late, or twice. */
 static void put_under_way(struct kworld *w, struct packet *p)
 {
+    if (p->message.kind == KRAFT_FETCH_SNAPSHOT)
+        w->snapshot_ms = sim_now_ms(w->sim);
+    sim_state("a snapshot is taken", w->snapshot_ms > 0 && sim_now_ms(w->sim) <= w->snapshot_ms + SNAPSHOT_MS);
     bool cut = p->from >= 0 && w->cut[p->from][p->to];
     if (cut || (!w->calm && sim_chance(w->sim, w->loss))) {
-        sim_cover(cut ? "kraft: a message over a cut link" : "kraft: a message lost");
+        sim_fault(cut ? "kraft: a message over a cut link" : "kraft: a message lost");
         free_packet(p);
         return;
     }
@@ -98,7 +101,7 @@ static void put_under_way(struct kworld *w, struct packet *p)
         again->is_response = p->is_response;
         again->id = p->id;
         again->from_life = p->from_life;
-        sim_cover("kraft: a message came twice");
+        sim_fault("kraft: a message came twice");
         (void)sim_at(w->sim, delay(w) + sim_below(w->sim, LATE_MS), arrive, again);
     }
     (void)sim_at(w->sim, delay(w), arrive, p);
@@ -228,18 +231,18 @@ static void cut_link(struct kworld *w)
     switch (sim_below(w->sim, 4)) {
     case 0: /* one way */
         w->cut[a->id][b->id] = true;
-        sim_cover("kraft: a link cut one way");
+        sim_fault("kraft: a link cut one way");
         break;
     case 1: /* a node from all */
         for (int32_t i = 0; i < w->count; i++)
             w->cut[a->id][i] = w->cut[i][a->id] = i != a->id;
-        sim_cover("kraft: a node cut off");
+        sim_fault("kraft: a node cut off");
         break;
     case 2: /* two halves */
         for (int32_t i = 0; i < w->count; i++)
             for (int32_t j = 0; j < w->count; j++)
                 w->cut[i][j] = (i < a->id) != (j < a->id);
-        sim_cover("kraft: two halves");
+        sim_fault("kraft: two halves");
         break;
     default: memset(w->cut, 0, sizeof w->cut); break;
     }
@@ -254,7 +257,7 @@ static void disk_fault(struct kworld *w)
     case 0: disk_die_after(n->disk, sim_below(w->sim, 12)); break;
     case 1:
         disk_set_capacity(n->disk, 1);
-        sim_cover("kraft: a full disk");
+        sim_fault("kraft: a full disk");
         break;
     default: disk_set_capacity(n->disk, 0); break;
     }
@@ -274,7 +277,7 @@ void kworld_outage(void *ctx)
         w->node[i].slow_restart = i == leader;
         knode_stop(&w->node[i], true);
     }
-    sim_cover("kraft: all lose power");
+    sim_fault("kraft: all lose power");
 }
 
 static void fault(struct kworld *w)
@@ -285,14 +288,14 @@ static void fault(struct kworld *w)
     case 0: knode_stop(n, sim_chance(w->sim, 500)); break;
     case 1:
         n->paused_until = sim_now_ms(w->sim) + sim_below(w->sim, 12000);
-        sim_cover("kraft: a node stands still");
+        sim_fault("kraft: a node stands still");
         break;
     case 2:
     case 3: cut_link(w); break;
     case 4: disk_fault(w); break;
     default:
         n->wall_jump_ms = (int64_t)sim_below(w->sim, 2000000) - 1000000;
-        sim_cover("kraft: the wall clock jumps");
+        sim_fault("kraft: the wall clock jumps");
         break;
     }
 }
@@ -302,7 +305,7 @@ static void resign(struct kworld *w)
     struct knode *n = awake_leader(w);
     if (n == NULL)
         return;
-    sim_cover("kraft: a leader resigns");
+    sim_fault("kraft: a leader resigns");
     knode_step(n, &(struct kraft_event){.kind = KRAFT_RESIGN});
 }
 
@@ -451,6 +454,7 @@ static void run(struct sim *sim, uint64_t steps)
         free(n->waiting.at);
         n->disk = disk_free(n->disk);
     }
+    sim_states_end();
     kpromises_free(w->promises);
     free(w);
 }

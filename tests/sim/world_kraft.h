@@ -60,7 +60,8 @@ struct kworld {
     bool cut[KNODES_MAX][KNODES_MAX];              /* [from][to] */
     uint64_t loss, doubling, late, dying, fragile; /* per thousand */
     bool auto_join;
-    bool calm; /* nothing fails */
+    bool calm;            /* nothing fails */
+    uint64_t snapshot_ms; /* a piece of one was under way last */
     struct kcall *calls;
     uint64_t last_call, value;
     struct kpromises *promises;

@@ -151,7 +151,7 @@ void knode_start(struct knode *n)
     if (knode_is_up(n))
         return;
     if (!open_store(n)) {
-        sim_cover("kraft: no start for its disk");
+        sim_fault("kraft: no start for its disk");
         start_later(n);
         return;
     }
@@ -193,7 +193,7 @@ void knode_stop(struct knode *n, bool power_cut)
     else
         disk_restart(n->disk);
     sim_note(sim, "node %d %s", n->id, power_cut ? "loses power" : "is killed");
-    sim_cover(power_cut ? "kraft: power cut" : "kraft: kill -9");
+    sim_fault(power_cut ? "kraft: power cut" : "kraft: kill -9");
     start_later(n);
 }
 
@@ -399,7 +399,7 @@ void knode_step(struct knode *n, const struct kraft_event *event)
         if (killed || do_action(n, &actions.action[i]) != 0)
             n->dies = true;
         if (killed)
-            sim_cover("kraft: killed between two actions");
+            sim_fault("kraft: killed between two actions");
     }
     if (n->dies) {
         knode_stop(n, sim_chance(sim, 400));

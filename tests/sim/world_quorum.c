@@ -28,15 +28,9 @@ struct world {
 
 static void tell_state(struct world *w)
 {
-    uint64_t now = sim_now_ms(w->sim);
-    if (now > metawatch_moved(w->watch) + 1500)
-        sim_set_state("nobody decides");
-    else if (metawatch_leaderless(w->watch) > 0)
-        sim_set_state("a partition without leader");
-    else if (metawatch_fenced(w->watch) > 0)
-        sim_set_state("a broker is fenced");
-    else
-        sim_set_state("all are there");
+    sim_state("nobody decides", sim_now_ms(w->sim) > metawatch_moved(w->watch) + 1500);
+    sim_state("no leader", metawatch_leaderless(w->watch) > 0);
+    sim_state("a broker fenced", metawatch_fenced(w->watch) > 0);
 }
 
 static void step(struct world *w)
@@ -102,7 +96,7 @@ static void calm_down(struct world *w)
 {
     uint64_t until = sim_now_ms(w->sim) + CALM_MS, done[ADMINS];
     cluster_heal(w->cluster);
-    sim_set_state("calm");
+    sim_states_end();
     for (int i = 0; i < ADMINS; i++)
         done[i] = admin_done(w->admins[i]);
     bool good = false;
@@ -171,7 +165,7 @@ static void run(struct sim *s, uint64_t steps)
         admin_free(w.admins[i]);
     cluster_free(w.cluster);
     metawatch_free(w.watch);
-    sim_set_state(NULL);
+    sim_states_end();
 }
 
 const struct sim_world world_quorum = {"quorum", run, 0};
