@@ -46,7 +46,8 @@ int service_open_trust(const struct config *c, struct trust **ret_trust, char **
 
 /* ---- addresses ---- */
 
-/* The first of the role's ports, behind the node's first; -1: nobody calls it. */
+/* The first of the role's ports, behind the node's first; -1: it is none. A front end is called on the control lane
+ * alone, and so is a controller: it has a port between those of its node's controller. */
 static int role_port(Karst__Bus__Role role)
 {
     switch (role) {
@@ -54,8 +55,8 @@ static int role_port(Karst__Bus__Role role)
     case KARST__BUS__ROLE__ROLE_STORAGE: return PORTS_A_ROLE;
     case KARST__BUS__ROLE__ROLE_GROUP: return 2 * PORTS_A_ROLE;
     case KARST__BUS__ROLE__ROLE_TXN: return 3 * PORTS_A_ROLE;
+    case KARST__BUS__ROLE__ROLE_FRONTEND: return 1;
     case KARST__BUS__ROLE__ROLE_NONE:
-    case KARST__BUS__ROLE__ROLE_FRONTEND:
     case _KARST__BUS__ROLE_IS_INT_SIZE: break;
     }
     return -1;

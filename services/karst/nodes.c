@@ -173,7 +173,8 @@ static char *shifted_line(const struct config *c, const char *key, bool of_contr
     return line;
 }
 
-/* A key that says HOST:PORT, as a line for the place-th node of this host: each has PORTS_A_NODE ports of the bus. */
+/* A key that says HOST:PORT, as a line for the place-th node or front end of this host: each has PORTS_A_NODE ports of
+ * the bus. */
 static char *bus_line(const struct config *c, const char *key, int place)
 {
     enum { PORTS_A_NODE = 16 };
@@ -216,10 +217,13 @@ static int write_frontend(const struct config *c, const char *run_dir, int place
 {
     int id = nodes_first_id(c, "frontend") + place;
     char *listeners = shifted_line(c, "listeners", false, ports_shift(place)),
-         *advertised = shifted_line(c, "advertised.listeners", false, ports_shift(place));
-    char *own = xasprintf("%s%s", listeners, advertised);
+         *advertised = shifted_line(c, "advertised.listeners", false, ports_shift(place)),
+         *bus = bus_line(c, "karst.bus.listen", place), *bus_advertised = bus_line(c, "karst.bus.advertised", place);
+    char *own = xasprintf("%s%s%s%s", listeners, advertised, bus, bus_advertised);
     int r = write_one(c, c, run_dir, "frontend", id, own);
     free(own);
+    free(bus_advertised);
+    free(bus);
     free(advertised);
     free(listeners);
     return r;

@@ -81,10 +81,12 @@ class Spread:
         return None
 
     def is_whole(self):
+        """One controller leads and all others follow, and clients find each broker, at a front end of its own host where that has one."""
         roles = [q["role"] for n in self.nodes for q in self.status(n)["quorum"]]
         if roles.count("leader") != 1 or roles.count("follower") != len(roles) - 1:
             return False
-        return len(self.brokers()) == len(self.nodes)
+        brokers = self.brokers()
+        return len(brokers) == len(self.nodes) and all(brokers[n].startswith(f"{self.hosts.address(n)}:") for n in self.frontends)
 
     def brokers(self, asked=None):
         """The brokers that a client on a host with a front end, or asked, is told of: id to address."""
