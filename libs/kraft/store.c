@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "libs/base/log.h"
 #include "libs/kraft/snapshot.h"
+#include "libs/log/logdir.h"
 
 enum { STATE_MAX = 64 << 10, SNAPSHOT_MAX = 1 << 30, ROLL_MIN = 1 << 20 };
 
@@ -21,12 +23,32 @@ struct kraft_store {
     uint64_t since_snapshot, roll_bytes;
     uint8_t **staged; /* batches in their turn: log_stage wants them until log_commit */
     size_t staged_count, staged_room;
+    log_note_fn *note; /* may be NULL */
+    void *note_ctx;
 };
 
 static int fail(char **ret_message, int error, const char *what, const char *where)
 {
     *ret_message = xasprintf("%s: %s: %s", where, what, strerror(-error));
     return error;
+}
+
+/* ---- flushing ---- */
+
+/* A flush that fails is final, for the next life, too: the kernel takes its pages for written from then on, so a start
+ * that has read them could vote for, and commit, what only memory holds. The note makes it write them again. */
+static int note_failed(struct kraft_store *s, int error)
+{
+    if (error != 0 && logdir_note_failed_flush(s->fs, s->dir) != 0 && s->note != NULL)
+        s->note(s->note_ctx, LOG_ERROR,
+                "a flush of the metadata log failed, and that cannot be noted: unmount the directory before the next "
+                "start");
+    return error;
+}
+
+static int flush(struct kraft_store *s)
+{
+    return note_failed(s, log_flush(s->log));
 }
 
 /* ---- snapshots ---- */
@@ -229,18 +251,24 @@ static int open_log(struct kraft_store *s, const struct kraft_store_options *o)
         .note = o->note,
         .note_ctx = o->note_ctx,
     };
+    int failed_flush = logdir_had_failed_flush(o->fs, s->dir);
     fill_log_config(o, &options.config);
-    int error = log_open(&options, &s->log);
+    options.rewrite = failed_flush == 1;
+    int error = failed_flush < 0 ? failed_flush : log_open(&options, &s->log);
     if (error == 0 && s->snapshot_end > log_end(s->log))
         error = log_restart_at(s->log, s->snapshot_end, o->now_wall_ms);
     /* What a killed process left may be in memory only, and from here on it counts as durable. */
-    return error == 0 ? log_flush(s->log) : error;
+    if (error == 0)
+        error = flush(s);
+    return error == 0 && failed_flush == 1 ? logdir_forget_failed_flush(o->fs, s->dir) : error;
 }
 
 int kraft_store_open(const struct kraft_store_options *o, struct kraft_store **ret_store, char **ret_message)
 {
     struct kraft_store *s = xcalloc(1, sizeof *s);
     s->fs = o->fs;
+    s->note = o->note;
+    s->note_ctx = o->note_ctx;
     s->roll_bytes = o->roll_bytes > 0 ? o->roll_bytes : ROLL_MIN;
     s->dir = xasprintf("%s/__cluster_metadata-0", o->log_dir);
     int error = file_mkdir(s->fs, s->dir);
@@ -282,7 +310,7 @@ int kraft_store_close(struct kraft_store *s, int64_t now_wall_ms)
 {
     if (s == NULL)
         return 0;
-    int error = s->log != NULL ? log_close(s->log, now_wall_ms) : 0;
+    int error = s->log != NULL ? note_failed(s, log_close(s->log, now_wall_ms)) : 0;
     drop_staged(s);
     free(s->staged);
     free(s->snapshot);
@@ -358,7 +386,7 @@ int kraft_store_truncate(struct kraft_store *s, int64_t offset)
     int error = kraft_store_has_staged(s) ? kraft_store_commit(s) : 0;
     if (error == 0)
         error = log_truncate(s->log, offset);
-    return error != 0 ? error : log_flush(s->log);
+    return error != 0 ? error : flush(s);
 }
 
 /* The snapshot first: a start that finds both cuts off what the log lacks. */
@@ -373,7 +401,7 @@ int kraft_store_install(struct kraft_store *s, int64_t end_offset, int32_t epoch
     if (error == 0)
         error = log_restart_at(s->log, end_offset, now_wall_ms);
     if (error == 0)
-        error = log_flush(s->log);
+        error = flush(s);
     if (error != 0)
         return error;
     kraft_store_forget(s);
@@ -423,7 +451,7 @@ int kraft_store_commit(struct kraft_store *s)
     if (error == 0)
         error = log_commit(s->log);
     if (error == 0)
-        error = log_flush(s->log);
+        error = flush(s);
     drop_staged(s);
     return error;
 }

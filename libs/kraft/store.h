@@ -2,8 +2,9 @@
  * Kafka's formats.
  *
  * Does blocking I/O through the table of libs/log/file.h, so that the simulator runs it. After an error from anything
- * that writes, what is on disk is not known to be durable: the process has to end and start anew. Threading: the
- * owner's thread only. */
+ * that writes, what is on disk is not known to be durable: the process has to end and start anew. After a flush that
+ * failed (.karst_flush_failed in the folder, libs/log/logdir.h) the next start writes the whole log again before it
+ * counts for anything. Threading: the owner's thread only. */
 #ifndef KARST_KRAFT_STORE_H
 #define KARST_KRAFT_STORE_H
 

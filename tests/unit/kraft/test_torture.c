@@ -172,3 +172,68 @@ Test(torture, what_was_committed_is_there)
     }
     cr_assert_gt(limit, 30);
 }
+
+/* ---- a flush that fails is final, across a start, too ---- */
+
+static bool flushes_fail;
+static uint64_t written, flushed_of; /* bytes; those of `written` that a flush has made durable */
+
+static ssize_t count_pwritev(void *ctx UNUSED, int fd, const struct iovec *iov, int count, uint64_t at)
+{
+    ssize_t n = REAL->pwritev(NULL, fd, iov, count, at);
+    written += n > 0 ? (uint64_t)n : 0;
+    return n;
+}
+
+static int count_fdatasync(void *ctx UNUSED, int fd)
+{
+    if (flushes_fail)
+        return -EIO;
+    flushed_of = written;
+    return REAL->fdatasync(NULL, fd);
+}
+
+static bool is_noted(const char *dir)
+{
+    char *path = xasprintf("%s/__cluster_metadata-0/.karst_flush_failed", dir);
+    bool there = access(path, F_OK) == 0;
+    free(path);
+    return there;
+}
+
+Test(torture, a_start_behind_a_failed_flush_writes_again)
+{
+    struct file_ops ops = *REAL;
+    struct file_system fs = {.ops = &ops};
+    char dir[] = "/tmp/karst-torture-XXXXXX";
+    ops.pwritev = count_pwritev;
+    ops.fdatasync = count_fdatasync;
+    cr_assert_not_null(mkdtemp(dir));
+
+    struct kraft_store *s = open_store(&fs, dir);
+    cr_assert_not_null(s);
+    for (int64_t at = 0; at < 3; at++)
+        cr_assert_eq(append(s, at, 1), 0);
+    flushes_fail = true;
+    cr_assert_neq(append(s, 3, 1), 0);
+    cr_assert(is_noted(dir));
+    (void)!kraft_store_close(s, WALL_MS);
+
+    cr_assert_null(open_store(&fs, dir), "nothing counts while the disk fails");
+    cr_assert(is_noted(dir));
+    flushes_fail = false;
+    written = flushed_of = 0;
+    s = open_store(&fs, dir);
+    cr_assert_not_null(s);
+    cr_expect_eq(kraft_store_end(s), 4, "the page cache has it still");
+    cr_expect_geq(flushed_of, 4 * 200000, "all of the log was written again, and flushed");
+    cr_expect(!is_noted(dir));
+    cr_assert_eq(kraft_store_close(s, WALL_MS), 0);
+
+    written = 0;
+    s = open_store(&fs, dir);
+    cr_assert_not_null(s);
+    cr_expect_lt(written, 200000, "once is enough");
+    cr_assert_eq(kraft_store_close(s, WALL_MS), 0);
+    remove_dir(dir);
+}
