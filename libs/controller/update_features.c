@@ -129,8 +129,6 @@ static const char *wrong(const struct updating *u, const feature_request *q)
         why = "Can't downgrade to a newer version.";
     if (why == NULL && slice_eq_str(q->feature, "kraft.version") && level < now)
         why = "Can't downgrade the version of this feature.";
-    if (why == NULL && slice_eq_str(q->feature, "kraft.version") && level > now)
-        why = "Karst does not turn static voters into dynamic ones.";
     if (why != NULL)
         return arena_printf(u->arena, "Invalid update version %d for feature " SLICE_F ". %s", level,
                             SLICE_A(q->feature), why);
@@ -165,7 +163,7 @@ static void put_level(const struct updating *u, const feature_request *q)
 {
     struct kafka_feature_level_record m = {.name = q->feature, .feature_level = q->max_version_level};
     if (slice_eq_str(q->feature, "kraft.version"))
-        return; /* it is not in these records, and does not change */
+        return; /* it is in the voters' control records: the quorum's to write */
     if (slice_eq_str(q->feature, "eligible.leader.replicas.version") && m.feature_level > 0 &&
         !controller_elr_enabled(u->c))
         put_elr_safety(u->c, u->arena);

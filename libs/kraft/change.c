@@ -3,10 +3,11 @@
  *
  * A set counts from the moment it is in the log. It is answered when it is committed: by a majority of the new set. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "libs/kraft/kraft_internal.h"
 
-enum { JOIN_RETRY_MS = 1000 };
+enum { JOIN_RETRY_MS = 1000, DYNAMIC = 1 /* kraft.version from which the log has the voters */ };
 
 static void refuse(struct kraft *k, uint64_t id, const struct kraft_message *m, enum kafka_error error,
                    const char *text)
@@ -14,14 +15,14 @@ static void refuse(struct kraft *k, uint64_t id, const struct kraft_message *m, 
     kraft_reply(k, m->kind, id, error)->text = text;
 }
 
-/* Checks that all three have; false: refused. */
+/* Checks that all have; false: refused. */
 static bool may_change(struct kraft *k, uint64_t id, const struct kraft_message *m)
 {
     if (k->role != KRAFT_LEADER)
         refuse(k, id, m, KERR_NOT_LEADER_OR_FOLLOWER, NULL);
-    else if (m->voter == NULL)
+    else if (m->voter == NULL && m->kind != KRAFT_UPGRADE)
         refuse(k, id, m, KERR_INVALID_REQUEST, "The request names no voter.");
-    else if (lineage_voters(k)->kraft_version < 1)
+    else if (lineage_voters(k)->kraft_version < DYNAMIC && m->kind != KRAFT_UPGRADE)
         refuse(k, id, m, KERR_UNSUPPORTED_VERSION,
                "Cluster doesn't support adding voters because the kraft.version feature is 0");
     else if (k->high_watermark <= k->epoch_start)
@@ -42,9 +43,10 @@ static int32_t find(const struct kraft_voters *v, int32_t id)
 }
 
 /* A node that asks for itself has its answer at once: the set may need its fetches to be committed (KIP-1186). */
-static void append(struct kraft *k, uint64_t id, const struct kraft_message *m, const struct kraft_voters *voters)
+static void append(struct kraft *k, uint64_t id, const struct kraft_message *m, int16_t version,
+                   const struct kraft_voters *voters)
 {
-    leader_append_control(k, false, voters);
+    leader_append_control(k, false, version, voters);
     k->change = id;
     k->change_kind = m->kind;
     if (m->from >= 0)
@@ -72,7 +74,7 @@ static void add(struct kraft *k, uint64_t id, const struct kraft_message *m, str
         refuse(k, id, m, KERR_REQUEST_TIMED_OUT, "The voter has not caught up with the leader's log.");
     else {
         voters->voter[voters->count++] = *m->voter;
-        append(k, id, m, voters);
+        append(k, id, m, -1, voters);
     }
 }
 
@@ -86,7 +88,7 @@ static void drop(struct kraft *k, uint64_t id, const struct kraft_message *m, st
     } else {
         memmove(&voters->voter[at], &voters->voter[at + 1], (size_t)(voters->count - at - 1) * sizeof voters->voter[0]);
         voters->count--;
-        append(k, id, m, voters);
+        append(k, id, m, -1, voters);
     }
 }
 
@@ -99,12 +101,65 @@ static void update(struct kraft *k, uint64_t id, const struct kraft_message *m, 
         refuse(k, id, m, KERR_INVALID_REQUEST, "The voter does not support the kraft.version.");
     } else {
         voters->voter[at] = *m->voter;
-        append(k, id, m, voters);
+        append(k, id, m, -1, voters);
     }
+}
+
+/* ---- static voters become dynamic ---- */
+
+/* Below kraft.version 1 no record says who the voters are but for their ids. Each tells the leader, which keeps it in
+ * mind for the upgrade, as Kafka's does. */
+static void claim(struct kraft *k, uint64_t id, const struct kraft_message *m)
+{
+    if (find(kraft_voters(k), m->voter->id) < 0 || m->from != m->voter->id) {
+        refuse(k, id, m, KERR_VOTER_NOT_FOUND, "The voter is not part of the set of voters.");
+        return;
+    }
+    int32_t at = find(&k->claims, m->voter->id);
+    if (at < 0)
+        at = k->claims.count++; /* one each of the voters: it fits */
+    k->claims.voter[at] = *m->voter;
+    kraft_reply(k, m->kind, id, KERR_NONE);
+}
+
+static const struct kraft_voter *claimed_by(const struct kraft *k, int32_t id)
+{
+    int32_t at = find(&k->claims, id);
+    return id == k->node_id ? &k->self : at >= 0 ? &k->claims.voter[at] : NULL;
+}
+
+const char *kraft_upgrade_refusal(const struct kraft *k)
+{
+    const struct kraft_voters *v = kraft_voters(k);
+    for (int32_t i = 0; i < v->count; i++) {
+        const struct kraft_voter *c = claimed_by(k, v->voter[i].id);
+        if (c == NULL || uuid_is_zero(c->directory_id) || c->endpoint_count == 0)
+            return "Not every voter has told the leader its directory id and where it is found.";
+        if (c->kraft_version_max < DYNAMIC)
+            return "Not every voter supports this kraft.version.";
+    }
+    return k->high_watermark <= k->epoch_start ? "The leader has not committed a record of its epoch yet." : NULL;
+}
+
+static void upgrade(struct kraft *k, uint64_t id, const struct kraft_message *m, struct kraft_voters *voters)
+{
+    const char *why = kraft_upgrade_refusal(k);
+    if (lineage_voters(k)->kraft_version >= DYNAMIC || why != NULL) {
+        refuse(k, id, m, KERR_INVALID_UPDATE_VERSION, why);
+        return;
+    }
+    for (int32_t i = 0; i < voters->count; i++)
+        voters->voter[i] = *claimed_by(k, voters->voter[i].id);
+    append(k, id, m, DYNAMIC, voters);
 }
 
 void change_on_request(struct kraft *k, uint64_t id, const struct kraft_message *m)
 {
+    if (m->kind == KRAFT_UPDATE_VOTER && m->voter != NULL && k->role == KRAFT_LEADER &&
+        lineage_voters(k)->kraft_version < DYNAMIC) {
+        claim(k, id, m);
+        return;
+    }
     if (!may_change(k, id, m))
         return;
     struct kraft_voters *voters = xmalloc(sizeof *voters);
@@ -113,8 +168,10 @@ void change_on_request(struct kraft *k, uint64_t id, const struct kraft_message 
         add(k, id, m, voters);
     else if (m->kind == KRAFT_REMOVE_VOTER)
         drop(k, id, m, voters);
-    else
+    else if (m->kind == KRAFT_UPDATE_VOTER)
         update(k, id, m, voters);
+    else
+        upgrade(k, id, m, voters);
     free(voters);
 }
 
@@ -136,17 +193,83 @@ void change_committed(struct kraft *k)
         kraft_to_resigned(k);
 }
 
-/* KIP-1186: an observer that has caught up asks the leader to make it a voter. */
+/* ---- what the record says of us ---- */
+
+static struct kraft_endpoint *named(struct kraft_voter *v, const char *name)
+{
+    for (int32_t i = 0; i < v->endpoint_count; i++)
+        if (strcmp(v->endpoints[i].name, name) == 0)
+            return &v->endpoints[i];
+    return NULL;
+}
+
+/* The record's entry of us with what we are; an endpoint of a name that we do not have stays, as it is another
+ * program's. False: it says so already. */
+static bool correct(const struct kraft *k, struct kraft_voter *ret)
+{
+    const struct kraft_voters *v = kraft_voters(k);
+    int32_t at = find(v, k->node_id);
+    if (at < 0 || !uuid_eq(v->voter[at].directory_id, k->directory_id))
+        return false;
+    *ret = v->voter[at];
+    bool news =
+        ret->kraft_version_min != k->self.kraft_version_min || ret->kraft_version_max != k->self.kraft_version_max;
+    ret->kraft_version_min = k->self.kraft_version_min;
+    ret->kraft_version_max = k->self.kraft_version_max;
+    for (int32_t i = 0; i < k->self.endpoint_count; i++) {
+        const struct kraft_endpoint *own = &k->self.endpoints[i];
+        struct kraft_endpoint *e = named(ret, own->name);
+        if (e == NULL && ret->endpoint_count == KRAFT_ENDPOINTS_MAX)
+            continue;
+        if (e == NULL)
+            e = &ret->endpoints[ret->endpoint_count++];
+        else if (strcmp(e->host, own->host) == 0 && e->port == own->port)
+            continue;
+        *e = *own;
+        news = true;
+    }
+    return news;
+}
+
+void change_lead(struct kraft *k)
+{
+    if (!k->update_self || lineage_voters(k)->kraft_version < DYNAMIC || k->high_watermark <= k->epoch_start ||
+        lineage_voters(k)->offset >= k->high_watermark || k->change != 0 || !correct(k, &k->corrected))
+        return;
+    struct kraft_voters *voters = xmalloc(sizeof *voters);
+    *voters = *kraft_voters(k);
+    voters->voter[find(voters, k->node_id)] = k->corrected;
+    leader_append_control(k, false, -1, voters);
+    free(voters);
+}
+
+/* What to tell the leader: what it asks for is in *ret_voter; false: nothing. KIP-1186: an observer that has caught up
+ * asks the leader to make it a voter. */
+static bool wants(struct kraft *k, enum kraft_message_kind *ret_kind, const struct kraft_voter **ret_voter)
+{
+    bool is_dynamic = lineage_voters(k)->kraft_version >= DYNAMIC;
+    *ret_voter = &k->self;
+    if (kraft_is_voter(k)) {
+        *ret_kind = KRAFT_UPDATE_VOTER;
+        if (is_dynamic)
+            *ret_voter = &k->corrected;
+        return is_dynamic ? k->update_self && correct(k, &k->corrected) : !k->claimed;
+    }
+    *ret_kind = KRAFT_ADD_VOTER;
+    return k->auto_join && !k->has_voted && is_dynamic && k->high_watermark >= 0;
+}
+
 void change_pump(struct kraft *k)
 {
+    enum kraft_message_kind kind;
+    const struct kraft_voter *voter;
     k->has_voted = k->has_voted || kraft_is_voter(k);
-    if (!k->auto_join || k->has_voted || !k->fetched || lineage_voters(k)->kraft_version < 1 ||
-        k->now_ms < k->join_at || k->high_watermark < 0)
+    if (!k->fetched || k->now_ms < k->join_at || !wants(k, &kind, &voter))
         return;
     struct peer *p = kraft_peer(k, k->state.leader_id, UUID_ZERO);
-    struct kraft_message *m = p != NULL ? kraft_ask(k, p, KRAFT_ADD_VOTER) : NULL;
+    struct kraft_message *m = p != NULL ? kraft_ask(k, p, kind) : NULL;
     if (m == NULL)
         return;
-    m->voter = &k->self;
+    m->voter = voter;
     k->join_at = k->now_ms + JOIN_RETRY_MS;
 }

@@ -190,7 +190,7 @@ void kraft_leave_role(struct kraft *k)
         k->peers[i].vote = VOTE_UNASKED;
         k->peers[i].told = false;
     }
-    k->lost = k->fetched = false;
+    k->lost = k->fetched = k->claimed = false;
     follower_drop_snapshot(k);
 }
 
@@ -283,6 +283,7 @@ static void take_options(struct kraft *k, const struct kraft_options *o)
     k->snapshot_bytes = o->snapshot_bytes ? o->snapshot_bytes : FETCH_BYTES;
     k->auto_join = o->auto_join;
     k->self = o->self;
+    k->update_self = o->update_self;
     k->self.id = o->node_id;
     k->self.directory_id = o->directory_id;
     k->random = o->seed | 1;
@@ -386,7 +387,8 @@ static void request(struct kraft *k, const struct kraft_event *e)
     case KRAFT_FETCH_SNAPSHOT: leader_on_fetch_snapshot(k, e->id, m); break;
     case KRAFT_ADD_VOTER:
     case KRAFT_REMOVE_VOTER:
-    case KRAFT_UPDATE_VOTER: change_on_request(k, e->id, m); break;
+    case KRAFT_UPDATE_VOTER:
+    case KRAFT_UPGRADE: change_on_request(k, e->id, m); break;
     }
 }
 
@@ -432,9 +434,10 @@ static void response(struct kraft *k, const struct kraft_event *e)
         break;
     case KRAFT_FETCH: follower_on_fetched(k, p, m); break;
     case KRAFT_FETCH_SNAPSHOT: follower_on_snapshot(k, p, m); break;
+    case KRAFT_UPDATE_VOTER: k->claimed = m->error == KERR_NONE; break;
     case KRAFT_ADD_VOTER:
     case KRAFT_REMOVE_VOTER:
-    case KRAFT_UPDATE_VOTER: break; /* the log tells how it ended */
+    case KRAFT_UPGRADE: break; /* the log tells how it ended */
     }
 }
 
@@ -580,6 +583,11 @@ int64_t kraft_high_watermark(const struct kraft *k)
 int64_t kraft_epoch_start(const struct kraft *k)
 {
     return k->epoch_start;
+}
+
+int16_t kraft_version(const struct kraft *k)
+{
+    return lineage_voters(k)->kraft_version;
 }
 
 const struct kraft_voters *kraft_voters(const struct kraft *k)

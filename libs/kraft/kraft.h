@@ -106,6 +106,7 @@ struct kraft_options {
     uint32_t fetch_bytes, snapshot_bytes; /* of one answer; 0: 1 MiB */
     bool auto_join; /* controller.quorum.auto.join.enable: an observer that has caught up asks to become a voter */
     struct kraft_voter self; /* what it asks with: its endpoints and versions */
+    bool update_self;        /* a voter of whom the record says otherwise has it changed (UpdateRaftVoter) */
     uint64_t seed;           /* random: election timeouts come of it */
     uint64_t now_ms;         /* monotonic */
 };
@@ -129,8 +130,9 @@ enum kraft_message_kind {
     KRAFT_ADD_VOTER,
     KRAFT_REMOVE_VOTER,
     KRAFT_UPDATE_VOTER,
+    KRAFT_UPGRADE, /* of the leader's owner alone: static voters become dynamic ones, kraft.version 1 */
 };
-enum { KRAFT_MESSAGE_KINDS = KRAFT_UPDATE_VOTER + 1 };
+enum { KRAFT_MESSAGE_KINDS = KRAFT_UPDATE_VOTER + 1 }; /* that go between nodes */
 
 struct kraft_message {
     enum kraft_message_kind kind;
@@ -240,6 +242,9 @@ int64_t kraft_high_watermark(const struct kraft *k); /* -1: not known yet in thi
 int64_t kraft_epoch_start(const struct kraft *k);    /* of a leader: the offset of its leader change */
 /* The newest voters in the log, committed or not. */
 const struct kraft_voters *kraft_voters(const struct kraft *k);
+int16_t kraft_version(const struct kraft *k); /* of these: 0: they are static */
+/* Why a leader with static voters cannot make them dynamic (KRAFT_UPGRADE) now, a sentence; NULL: it can. */
+const char *kraft_upgrade_refusal(const struct kraft *k);
 
 /* What a leader knows of the others, and of itself. */
 struct kraft_peer_status {

@@ -94,8 +94,11 @@ struct kraft {
     /* leader: voters being changed (change.c) */
     uint64_t change; /* the request; 0: none that waits */
     enum kraft_message_kind change_kind;
-    uint64_t join_at; /* observer: when to ask again to become a voter */
-    bool has_voted;   /* was a voter in this life: one that was removed does not join by itself again */
+    uint64_t join_at;          /* when to ask again to become a voter, or to have the record of us changed */
+    bool update_self, claimed; /* claimed: the leader knows who we are, beside the static voters */
+    struct kraft_voter corrected;
+    struct kraft_voters claims; /* leader with static voters: what they said of themselves in its epoch */
+    bool has_voted;             /* was a voter in this life: one that was removed does not join by itself again */
 };
 
 /* kraft.c */
@@ -141,7 +144,8 @@ void leader_on_fetch(struct kraft *k, uint64_t id, const struct kraft_message *m
 void leader_on_fetch_snapshot(struct kraft *k, uint64_t id, const struct kraft_message *m);
 void leader_gone(struct kraft *k, uint64_t id);
 void leader_end_parked(struct kraft *k);
-void leader_append_control(struct kraft *k, bool leader_change, const struct kraft_voters *voters);
+/* version -1, voters NULL: it is not written. */
+void leader_append_control(struct kraft *k, bool leader_change, int16_t version, const struct kraft_voters *voters);
 
 /* follower.c */
 void follower_pump(struct kraft *k);
@@ -174,6 +178,7 @@ bool lineage_snapshot_voters(struct slice snapshot, struct kraft_voters *ret_vot
 void change_on_request(struct kraft *k, uint64_t id, const struct kraft_message *m);
 void change_committed(struct kraft *k); /* the high watermark moved */
 void change_end(struct kraft *k, enum kafka_error error);
-void change_pump(struct kraft *k); /* observer: asks to join */
+void change_pump(struct kraft *k); /* follower: asks to join, or to have changed what the record says of us */
+void change_lead(struct kraft *k); /* leader: changes that itself */
 
 #endif

@@ -37,10 +37,10 @@ static void add_leader_change(struct kraft *k, struct batch_builder *b)
 
 /* A leader change, of the first leader after the format with version and voters, which so far only the formatter's
  * checkpoint holds; or other voters. */
-void leader_append_control(struct kraft *k, bool leader_change, const struct kraft_voters *voters)
+void leader_append_control(struct kraft *k, bool leader_change, int16_t version, const struct kraft_voters *voters)
 {
     struct buf value CLEANUP(buf_free) = {0};
-    struct kafka_kraft_version_record version = {.kraft_version = lineage_voters(k)->kraft_version};
+    struct kafka_kraft_version_record versions = {.kraft_version = version};
     struct batch_options options = BATCH_OPTIONS;
     struct batch_builder b;
     options.base_offset = k->log_end;
@@ -50,8 +50,8 @@ void leader_append_control(struct kraft *k, bool leader_change, const struct kra
     batch_begin(&b, &k->batch, &options);
     if (leader_change)
         add_leader_change(k, &b);
-    if (leader_change && voters != NULL)
-        add_message(k, &b, CONTROL_KRAFT_VERSION, &kafka_kraft_version_record_type, &version);
+    if (version >= 0)
+        add_message(k, &b, CONTROL_KRAFT_VERSION, &kafka_kraft_version_record_type, &versions);
     if (voters != NULL) {
         kraft_voters_encode(voters, &value);
         batch_add_control(&b, k->now_wall_ms, CONTROL_KRAFT_VOTERS, buf_slice(&value));
@@ -61,7 +61,7 @@ void leader_append_control(struct kraft *k, bool leader_change, const struct kra
     ASSERT(error == 0);
     lineage_add_epoch(k, k->state.leader_epoch, k->log_end);
     if (voters != NULL)
-        lineage_add_voters(k, end - 1, version.kraft_version, voters);
+        lineage_add_voters(k, end - 1, version >= 0 ? version : lineage_voters(k)->kraft_version, voters);
     k->log_end = end;
     kraft_do(k, KRAFT_DO_APPEND)->bytes = buf_slice(&k->batch);
     if (voters != NULL)
@@ -85,7 +85,9 @@ void leader_begin(struct kraft *k)
         *voters = set->voters;
     }
     kraft_do(k, KRAFT_DO_LEAD)->epoch = k->state.leader_epoch;
-    leader_append_control(k, true, voters); /* names who granted: before the votes are forgotten */
+    k->claims.count = 0;
+    leader_append_control(k, true, voters != NULL ? set->kraft_version : -1,
+                          voters); /* names who granted: before the votes are forgotten */
     free(voters);
     for (size_t i = 0; i < k->peer_count; i++) {
         struct peer *p = &k->peers[i];
@@ -356,6 +358,7 @@ void leader_pump(struct kraft *k)
         return;
     }
     tell(k, KRAFT_BEGIN_EPOCH);
+    change_lead(k);
     wake_parked(k);
 }
 

@@ -52,7 +52,7 @@ static void ask_core(struct quorum *q, struct rpc *rpc, int16_t api_key, enum kr
 {
     struct kraft_message m = {.kind = kind, .from = -1, .leader = -1, .voter = v};
     quorum_record(q);
-    quorum_ask_core(q, rpc, api_key, &m);
+    quorum_ask_core(q, rpc, api_key, NULL, &m);
 }
 
 void add_raft_voter_on_call(void *ctx, struct rpc *rpc)

@@ -91,8 +91,34 @@ static void fill_self(const struct quorum *q, struct kraft_voter *v)
     arena_free(a);
 }
 
-/* A log without voters is new, of a controller that is to join others, or of a cluster with a static quorum
- * (controller.quorum.voters): then this node is its only voter. */
+/* controller.quorum.voters, ID@HOST:PORT ...: the voters of a static quorum, as Kafka had it before KIP-853. Their
+ * directory ids are not known. -EINVAL: malformed, or too many. */
+static int read_static_voters(const struct quorum *q, struct kraft_voters *v)
+{
+    struct arena *a = arena_new(0);
+    struct config_list all = config_list(q->config, "controller.quorum.voters", a);
+    struct config_list names = config_list(q->config, "controller.listener.names", a);
+    int error = all.count > KRAFT_VOTERS_MAX ? -EINVAL : 0;
+    for (size_t i = 0; i < all.count && error == 0; i++) {
+        struct kraft_voter *one = &v->voter[v->count++];
+        char *end;
+        const char *at = strchr(all.items[i], '@'), *colon = strrchr(all.items[i], ':');
+        long id = strtol(all.items[i], &end, 10), port = colon != NULL ? strtol(colon + 1, NULL, 10) : 0;
+        if (at == NULL || end != at || colon < at || id < 0 || id > INT32_MAX || port < 1 || port > UINT16_MAX)
+            error = -EINVAL;
+        if (error != 0)
+            break;
+        *one = (struct kraft_voter){.id = (int32_t)id, .endpoint_count = 1};
+        one->endpoints[0].port = (uint16_t)port;
+        snprintf(one->endpoints[0].name, sizeof one->endpoints[0].name, "%s", names.count > 0 ? names.items[0] : "");
+        snprintf(one->endpoints[0].host, sizeof one->endpoints[0].host, "%.*s", (int)(colon - at - 1), at + 1);
+    }
+    arena_free(a);
+    return error;
+}
+
+/* What counts until the log behind the snapshot names voters. None: of a controller that is to join others. Else the
+ * quorum is static, of this node alone when the configuration names nobody. */
 static int find_voters(struct quorum *q, const struct meta_properties *meta, struct kraft_options *o)
 {
     struct slice value = image_voters(q->committed);
@@ -103,9 +129,28 @@ static int find_voters(struct quorum *q, const struct meta_properties *meta, str
                    : complain(q->log_dir, "the voters in the metadata log", -EBADMSG);
     if (o->auto_join && kraft_store_start(q->store) == 0)
         return 0;
+    if (read_static_voters(q, &o->voters) != 0) {
+        log_error("controller.quorum.voters: ID@HOST:PORT was expected, of %d controllers at most", KRAFT_VOTERS_MAX);
+        return STATUS_CONFIG;
+    }
+    if (o->voters.count > 0)
+        return 0;
     o->voters.count = 1;
     o->voters.voter[0] = (struct kraft_voter){.id = meta->node_id, .directory_id = meta->directory_id};
     return 0;
+}
+
+/* Of several controllers whose logs name no voters each would lead alone. */
+static int check_static(const struct quorum *q, size_t controllers)
+{
+    const struct kraft_voters *v = kraft_voters(q->kraft);
+    if (kraft_version(q->kraft) > 0 || v->count != 1 || controllers < 2)
+        return 0;
+    log_error("%s: the metadata log has static voters (kraft.version 0), and controller.quorum.voters does not name "
+              "several. A controller that was alone runs alone until: kafka-features.sh upgrade --feature "
+              "kraft.version=1",
+              q->log_dir);
+    return STATUS_CONFIG;
 }
 
 /* Voters that the configuration does not name cannot be reached: with too many of them nobody is ever elected. */
@@ -191,6 +236,7 @@ static int make_kraft(struct quorum *q, const struct meta_properties *meta)
     o->epochs = epochs;
     fill_times(q, o);
     fill_self(q, &o->self);
+    o->update_self = config_bool(q->config, "karst.quorum.update.voter");
     o->auto_join = config_bool(q->config, "controller.quorum.auto.join.enable");
     kraft_store_state(q->store, &o->state);
     int status = find_voters(q, meta, o);
@@ -203,6 +249,8 @@ static int make_kraft(struct quorum *q, const struct meta_properties *meta)
     free(o);
     if (status == 0)
         status = replay(q);
+    if (status == 0)
+        status = check_static(q, service_controllers(q->service, others));
     return status == 0 ? check_voters(q, others, service_controllers(q->service, others)) : status;
 }
 

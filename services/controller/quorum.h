@@ -82,8 +82,9 @@ struct image *quorum_read_bootstrap(const struct quorum *q);
 /* An event for the core, and what it wants done; times are filled in. */
 void quorum_step(struct quorum *q, const struct kraft_event *event);
 void quorum_on_call(void *ctx, struct rpc *rpc); /* bus request Quorum */
-/* A request of a tool, answered by change_voters_reply. */
-void quorum_ask_core(struct quorum *q, struct rpc *rpc, int16_t api_key, const struct kraft_message *m);
+/* A request of a tool, answered by change_voters_reply; with the response of UpdateFeatures by update_features_reply.
+ */
+void quorum_ask_core(struct quorum *q, struct rpc *rpc, int16_t api_key, void *response, const struct kraft_message *m);
 void quorum_end_calls(struct quorum *q);
 
 /* quorum_message.c: slices and voters live in the arena. */
@@ -138,6 +139,7 @@ void incremental_alter_configs_on_call(void *ctx, struct rpc *rpc);
 void alter_partition_reassignments_on_call(void *ctx, struct rpc *rpc);
 void elect_leaders_on_call(void *ctx, struct rpc *rpc);
 void update_features_on_call(void *ctx, struct rpc *rpc);
+void update_features_reply(struct rpc *rpc, void *response, enum kafka_error error, const char *text, int64_t offset);
 void alter_client_quotas_on_call(void *ctx, struct rpc *rpc);
 void alter_user_scram_credentials_on_call(void *ctx, struct rpc *rpc);
 void alter_partition_on_call(void *ctx, struct rpc *rpc);

@@ -18,6 +18,7 @@ struct quorum_call {
     struct rpc *rpc;
     uint64_t id;
     int16_t api_key; /* of a tool's request; -1: another controller's */
+    void *response;  /* of UpdateFeatures, as it is when nothing fails */
     struct quorum_call *prev, *next;
 };
 
@@ -42,10 +43,11 @@ static void on_gone(void *ctx, struct rpc *rpc)
     }
 }
 
-void quorum_ask_core(struct quorum *q, struct rpc *rpc, int16_t api_key, const struct kraft_message *m)
+void quorum_ask_core(struct quorum *q, struct rpc *rpc, int16_t api_key, void *response, const struct kraft_message *m)
 {
     struct quorum_call *c = arena_calloc(rpc_arena(rpc), 1, sizeof *c);
     c->rpc = rpc;
+    c->response = response;
     c->api_key = api_key;
     c->id = ++q->last_call;
     DL_APPEND(q->calls, c);
@@ -65,7 +67,7 @@ void quorum_on_call(void *ctx, struct rpc *rpc)
         rpc_fail(rpc, KARST__BUS__OUTCOME__OUTCOME_MALFORMED);
         return;
     }
-    quorum_ask_core(q, rpc, -1, &m);
+    quorum_ask_core(q, rpc, -1, NULL, &m);
 }
 
 /* The bytes of a Fetch or FetchSnapshot that the core lets the other have. */
@@ -107,7 +109,12 @@ static void do_reply(struct quorum *q, const struct kraft_action *a)
     }
     struct rpc *rpc = c->rpc; /* c is in its arena */
     int16_t api_key = c->api_key;
+    void *response = c->response;
     DL_DELETE(q->calls, c);
+    if (response != NULL) {
+        update_features_reply(rpc, response, m.error, m.text, kraft_high_watermark(q->kraft) - 1);
+        return;
+    }
     if (api_key >= 0) {
         change_voters_reply(rpc, api_key, m.error, m.text);
         return;
@@ -143,6 +150,9 @@ static void on_answer(void *ctx, const struct bus_result *result)
             m.bytes = ref_bytes(&result->payloads[0]);
         if (m.kind == KRAFT_ADD_VOTER)
             log_info("asked to become a voter: %s", kafka_error_name((int)m.error));
+        if (m.kind == KRAFT_UPDATE_VOTER && m.error != KERR_NONE)
+            log_warn("the leader does not change what the voters' record says of this controller: %s",
+                     kafka_error_name((int)m.error));
     }
     if (!q->failed && !q->ended)
         quorum_step(q, &e);

@@ -73,11 +73,15 @@ static const char *controllers_in(const struct config *c, const char *key, struc
 }
 
 /* The controllers' listeners of the file stay; a file without one gets one. */
-static const char *controller_listeners(const struct config *c, const struct nodes *n, const char *host, uint16_t port,
+static const char *controller_listeners(struct config *c, const struct nodes *n, const char *host, uint16_t port,
                                         struct arena *a)
 {
     const char *found = controllers_in(c, "listeners", a);
-    return *found ? found : arena_printf(a, ",CONTROLLER://%s:%d", host, controller_port(c, n, port));
+    if (*found)
+        return found;
+    /* Nobody chose it: where the voters' record says otherwise, a Kafka did. */
+    set_missing(c, "karst.quorum.update.voter", "false");
+    return arena_printf(a, ",CONTROLLER://%s:%d", host, controller_port(c, n, port));
 }
 
 /* A host for the address that clients are given when we listen on all addresses. */

@@ -93,8 +93,10 @@ static void fill_options(struct knode *n, struct kraft_options *o, int32_t ids[K
         .now_ms = sim_now_ms(w->sim),
         .kraft_version = 1,
     };
-    o->self = (struct kraft_voter){.kraft_version_max = 1};
-    o->auto_join = w->auto_join;
+    o->self = (struct kraft_voter){.kraft_version_max = 1, .endpoint_count = 1};
+    strcpy(o->self.endpoints[0].name, "CONTROLLER");
+    o->self.endpoints[0].port = (uint16_t)(9000 + n->life); /* found elsewhere in each life: its record is changed */
+    o->auto_join = o->update_self = w->auto_join;
     (void)kraft_store_has_snapshot(n->store, &o->snapshot_end, &o->snapshot_epoch);
     (void)kraft_store_state(n->store, &o->state);
     if (!slice_is_null(value) && kraft_voters_decode(value, &o->voters) == 0)

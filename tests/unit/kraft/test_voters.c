@@ -1,0 +1,263 @@
+/* test_voters.c - what the voters' record says of a voter, corrected while the quorum runs (UpdateRaftVoter), and
+ * static voters that become dynamic ones (kraft.version 1). */
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "libs/kraft/kraft.h"
+#include "libs/records/records.h"
+
+enum { WALL_MS = 1700000000 };
+
+static struct kraft *k;
+static struct kraft_options o;
+static int64_t log_end;
+
+static struct uuid directory(int32_t id)
+{
+    return (struct uuid){{7, (uint8_t)id}};
+}
+
+static struct kraft_endpoint endpoint(const char *name, uint16_t port)
+{
+    struct kraft_endpoint e = {.host = "h", .port = port};
+    strcpy(e.name, name);
+    return e;
+}
+
+/* What node `id` is: at CONTROLLER://h:9000 + id. */
+static struct kraft_voter voter(int32_t id)
+{
+    struct kraft_voter v = {.id = id, .directory_id = directory(id), .endpoint_count = 1, .kraft_version_max = 1};
+    v.endpoints[0] = endpoint("CONTROLLER", (uint16_t)(9000 + id));
+    return v;
+}
+
+/* Node 1 of `count`. */
+static void open_kraft(int32_t count, int16_t version)
+{
+    o = (struct kraft_options){
+        .node_id = 1, .directory_id = directory(1), .state = {.leader_id = -1, .voted_id = -1}, .update_self = true};
+    o.kraft_version = version;
+    o.self = voter(1);
+    o.voters.count = count;
+    for (int32_t i = 0; i < count; i++) {
+        o.voters.voter[i] = version > 0 ? voter(i + 1) : (struct kraft_voter){.id = i + 1};
+    }
+}
+
+static void start(void)
+{
+    cr_assert_eq(kraft_new(&o, &k), 0);
+    log_end = 0;
+}
+
+static void stop(void)
+{
+    k = kraft_free(k);
+}
+
+static struct kraft_actions step(struct kraft_event e)
+{
+    e.now_wall_ms = WALL_MS;
+    struct kraft_actions a = kraft_step(k, &e);
+    log_end = kraft_log_end(k);
+    return a;
+}
+
+static const struct kraft_action *find(struct kraft_actions a, enum kraft_action_kind kind)
+{
+    for (size_t i = 0; i < a.count; i++)
+        if (a.action[i].kind == kind)
+            return &a.action[i];
+    return NULL;
+}
+
+/* The records of a control batch by their types. */
+static int32_t types_of(struct slice bytes, int16_t types[4])
+{
+    struct batch b;
+    struct slice one;
+    struct record_iter it;
+    struct record r;
+    struct buf scratch = {0};
+    int32_t n = 0;
+    cr_assert_eq(batch_next(&bytes, &b, &one), 1);
+    cr_assert_eq(record_iter_init(&it, &b, one, &scratch, 1 << 20), 0);
+    while (record_iter_next(&it, &r) == 1 && n < 4)
+        types[n++] = (int16_t)control_type_of(r.key);
+    buf_free(&scratch);
+    return n;
+}
+
+static struct kraft_actions fetched_by(int32_t id, uint64_t now_ms)
+{
+    struct kraft_message m = {.kind = KRAFT_FETCH,
+                              .from = id,
+                              .from_directory = directory(id),
+                              .epoch = kraft_epoch(k),
+                              .offset = log_end,
+                              .last_epoch = kraft_epoch(k),
+                              .high_watermark = -1};
+    return step((struct kraft_event){.kind = KRAFT_REQUEST, .id = 100, .message = &m, .now_ms = now_ms});
+}
+
+/* Elected by the first who is asked, with everything of its epoch committed. Now is 6000. */
+static void lead(void)
+{
+    struct kraft_actions a = step((struct kraft_event){.kind = KRAFT_TICK, .now_ms = 5000});
+    for (int round = 0; kraft_role(k) != KRAFT_LEADER && round < 4; round++) {
+        struct kraft_action asked = {0};
+        for (size_t i = 0; i < a.count; i++)
+            if (a.action[i].kind == KRAFT_DO_SEND && a.action[i].message.kind == KRAFT_VOTE)
+                asked = a.action[i];
+        struct kraft_message yes = {.kind = KRAFT_VOTE,
+                                    .from = asked.to,
+                                    .from_directory = directory(asked.to),
+                                    .epoch = asked.message.epoch,
+                                    .leader = -1,
+                                    .pre_vote = asked.message.pre_vote,
+                                    .granted = true,
+                                    .diverging_end = -1,
+                                    .snapshot_end = -1};
+        a = step((struct kraft_event){.kind = KRAFT_RESPONSE, .id = asked.id, .message = &yes, .now_ms = 5001});
+    }
+    cr_assert_eq(kraft_role(k), KRAFT_LEADER);
+    step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = log_end, .now_ms = 5002});
+    for (int32_t id = 2; id <= o.voters.count; id++)
+        fetched_by(id, 5003);
+}
+
+static struct kraft_actions ask(enum kraft_message_kind kind, int32_t from, const struct kraft_voter *v)
+{
+    struct kraft_message m = {.kind = kind, .from = from, .leader = -1, .epoch = from >= 0 ? kraft_epoch(k) : 0};
+    m.voter = v;
+    return step((struct kraft_event){.kind = KRAFT_REQUEST, .id = 9, .message = &m, .now_ms = 6000});
+}
+
+Test(voters, one_static_voter_becomes_dynamic, .fini = stop)
+{
+    int16_t types[4];
+    open_kraft(1, 0);
+    start();
+    lead();
+    cr_assert_null(kraft_upgrade_refusal(k));
+    struct kraft_actions a = ask(KRAFT_UPGRADE, -1, NULL);
+    cr_assert_not_null(find(a, KRAFT_DO_APPEND));
+    cr_assert_eq(types_of(find(a, KRAFT_DO_APPEND)->bytes, types), 2);
+    cr_expect(types[0] == CONTROL_KRAFT_VERSION && types[1] == CONTROL_KRAFT_VOTERS);
+    cr_expect_null(find(a, KRAFT_DO_REPLY), "answered when it is committed");
+    a = step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = log_end, .now_ms = 6001});
+    cr_assert_not_null(find(a, KRAFT_DO_REPLY));
+    cr_expect_eq(find(a, KRAFT_DO_REPLY)->message.error, KERR_NONE);
+    cr_expect_eq(kraft_version(k), 1);
+    cr_expect(uuid_eq(kraft_voters(k)->voter[0].directory_id, directory(1)));
+    cr_expect_eq(kraft_voters(k)->voter[0].endpoints[0].port, 9001);
+    a = ask(KRAFT_UPGRADE, -1, NULL);
+    cr_expect_eq(find(a, KRAFT_DO_REPLY)->message.error, KERR_INVALID_UPDATE_VERSION, "there is nothing above 1");
+}
+
+/* The record needs the directory and endpoints of each: they say so themselves. */
+Test(voters, three_static_voters_tell_who_they_are, .fini = stop)
+{
+    open_kraft(3, 0);
+    start();
+    lead();
+    cr_assert_not_null(kraft_upgrade_refusal(k));
+    cr_expect_eq(find(ask(KRAFT_UPGRADE, -1, NULL), KRAFT_DO_REPLY)->message.error, KERR_INVALID_UPDATE_VERSION);
+    for (int32_t id = 2; id <= 3; id++) {
+        struct kraft_voter v = voter(id);
+        struct kraft_actions a = ask(KRAFT_UPDATE_VOTER, id, &v);
+        cr_expect_null(find(a, KRAFT_DO_APPEND), "there is no record to change yet");
+        cr_assert_eq(find(a, KRAFT_DO_REPLY)->message.error, KERR_NONE);
+    }
+    struct kraft_voter stranger = voter(4);
+    cr_expect_eq(find(ask(KRAFT_UPDATE_VOTER, 4, &stranger), KRAFT_DO_REPLY)->message.error, KERR_VOTER_NOT_FOUND);
+    cr_assert_null(kraft_upgrade_refusal(k));
+    cr_assert_not_null(find(ask(KRAFT_UPGRADE, -1, NULL), KRAFT_DO_APPEND));
+    for (int32_t i = 0; i < 3; i++) {
+        const struct kraft_voter *v = &kraft_voters(k)->voter[i];
+        cr_expect(uuid_eq(v->directory_id, directory(v->id)) && v->endpoints[0].port == 9000 + v->id);
+    }
+    step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = log_end, .now_ms = 6001});
+    cr_expect_lt(kraft_high_watermark(k), log_end, "one of three has it");
+    fetched_by(3, 6002);
+    cr_expect_eq(kraft_high_watermark(k), log_end);
+}
+
+/* A follower tells the leader, of a static quorum once, of a dynamic one when the record says otherwise. */
+static const struct kraft_message *told(int16_t version, uint16_t recorded_port)
+{
+    static struct kraft_message message;
+    open_kraft(3, version);
+    if (version > 0)
+        o.voters.voter[0].endpoints[0].port = recorded_port;
+    start();
+    struct kraft_message begin = {
+        .kind = KRAFT_BEGIN_EPOCH, .from = 2, .from_directory = directory(2), .epoch = 1, .leader = 2};
+    struct kraft_actions a =
+        step((struct kraft_event){.kind = KRAFT_REQUEST, .id = 1, .message = &begin, .now_ms = 100});
+    for (int round = 0; round < 3; round++) {
+        struct kraft_action sent = {0};
+        for (size_t i = 0; i < a.count; i++)
+            if (a.action[i].kind == KRAFT_DO_SEND)
+                sent = a.action[i];
+        if (sent.message.kind == KRAFT_UPDATE_VOTER) {
+            message = sent.message;
+            return &message;
+        }
+        struct kraft_message nothing = {.kind = KRAFT_FETCH,
+                                        .from = 2,
+                                        .from_directory = directory(2),
+                                        .epoch = 1,
+                                        .leader = 2,
+                                        .diverging_end = -1,
+                                        .snapshot_end = -1};
+        if (sent.id != 0)
+            a = step((struct kraft_event){.kind = KRAFT_RESPONSE, .id = sent.id, .message = &nothing, .now_ms = 2000});
+    }
+    return NULL;
+}
+
+Test(voters, a_follower_has_its_record_changed, .fini = stop)
+{
+    cr_expect_null(told(1, 9001), "it says what is");
+    stop();
+    const struct kraft_message *m = told(1, 1234);
+    cr_assert_not_null(m);
+    cr_expect_eq(m->voter->endpoints[0].port, 9001);
+    stop();
+    m = told(0, 0);
+    cr_assert_not_null(m);
+    cr_expect(uuid_eq(m->voter->directory_id, directory(1)));
+}
+
+/* What another program wrote beside our name stays. */
+Test(voters, a_leader_changes_its_own_record, .fini = stop)
+{
+    open_kraft(1, 1);
+    o.voters.voter[0].endpoints[0] = endpoint("CONTROLLER", 1234);
+    o.voters.voter[0].endpoints[o.voters.voter[0].endpoint_count++] = endpoint("OTHER", 77);
+    start();
+    step((struct kraft_event){.kind = KRAFT_TICK, .now_ms = 5000});
+    step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = log_end, .now_ms = 5001});
+    step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = log_end, .now_ms = 5002});
+    const struct kraft_voter *v = &kraft_voters(k)->voter[0];
+    cr_assert_eq(v->endpoint_count, 2);
+    cr_expect_eq(v->endpoints[0].port, 9001);
+    cr_expect(strcmp(v->endpoints[1].name, "OTHER") == 0 && v->endpoints[1].port == 77);
+    int64_t end = log_end;
+    step((struct kraft_event){.kind = KRAFT_TICK, .now_ms = 6000});
+    cr_expect_eq(log_end, end, "once");
+}
+
+Test(voters, a_leader_that_may_not_leaves_its_record, .fini = stop)
+{
+    open_kraft(1, 1);
+    o.voters.voter[0].endpoints[0].port = 1234;
+    o.update_self = false;
+    start();
+    step((struct kraft_event){.kind = KRAFT_TICK, .now_ms = 5000});
+    step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = log_end, .now_ms = 5001});
+    step((struct kraft_event){.kind = KRAFT_TICK, .now_ms = 6000});
+    cr_expect_eq(kraft_voters(k)->voter[0].endpoints[0].port, 1234);
+}
