@@ -124,11 +124,14 @@ void link_caller_stop_call(struct link_core *l, struct call *call, Karst__Bus__O
 
 /* ---- connecting ---- */
 
-/* A connection over tcp that is refused makes no sound: trying again soon finds a peer that has just come back. */
+/* A connection that fails in its handshake makes no sound: trying again soon finds a peer that has just come back. Over
+ * tcp the adapter hears of it. */
 static uint32_t connect_ms(const struct caller *c)
 {
     uint32_t doublings = MIN(c->attempts, 4u);
 
+    if (strncmp(c->peer->address, "tcp://", 6) == 0)
+        return LINK_CONNECT_TCP_MS;
     return MIN((uint32_t)LINK_CONNECT_MIN_MS << doublings, (uint32_t)LINK_CONNECT_MAX_MS);
 }
 

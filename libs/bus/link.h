@@ -43,6 +43,7 @@ enum {
     LINK_BACKOFF_REFUSED_MS = 1000, /* another cluster, version or role: it will not be better soon */
     LINK_CONNECT_MIN_MS = 100,      /* from LINK_CONNECT to link_connected; doubled with each attempt up to */
     LINK_CONNECT_MAX_MS = 1000,
+    LINK_CONNECT_TCP_MS = 3000, /* the same over tcp, from the first attempt on: keys are exchanged, over a far way */
     LINK_SILENT_HEARTBEATS = 6,
 };
 

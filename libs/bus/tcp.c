@@ -23,6 +23,7 @@ enum {
     ZMTP_SILENCE_MS = 6000,
     UNACKNOWLEDGED_MS = 6000, /* TCP_USER_TIMEOUT */
     QUIET_MS = 5000,
+    LEAVERS = 8, /* within QUIET_MS are worth a line */
     TURN_QUESTIONS = 64,
     TURN_EVENTS = 64,
     MORE = 64, /* bytes of the words that may_say gives */
@@ -292,6 +293,16 @@ void bus_tcp_close(struct sock *s)
 
 /* ---- what became of connections ---- */
 
+static bool are_many(struct bus *b)
+{
+    struct leavers *l = &b->leavers;
+    uint64_t now = loop_now_ms(b->loop);
+
+    if (now >= l->since_ms + QUIET_MS)
+        *l = (struct leavers){.since_ms = now};
+    return ++l->count >= LEAVERS;
+}
+
 static void say_failed(struct sock *s, int event, uint32_t value)
 {
     bool served = s->conn == 0;
@@ -305,9 +316,10 @@ static void say_failed(struct sock *s, int event, uint32_t value)
               : served ? "it has another key of us than ours, or is none of Karst"
                        : "it is none of Karst";
     else if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL)
-        why = served ? "it left in its handshake, or was silent"
+        why = served ? "callers leave in their handshake, or are silent: their configuration may say why"
                      : "it has ended the handshake: its key may be another than the list of hosts has";
-    if (why == NULL || !may_say(s->bus, &s->bus->failures, more))
+    bool left = served && event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL && (value == EPIPE || value == ECONNRESET);
+    if (why == NULL || (left && !are_many(s->bus)) || !may_say(s->bus, &s->bus->failures, more))
         return; /* of a key that is not on the list, bus_door_answer has told */
     log_warn("bus: %s %s fails: %s%s", served ? "a connection to us at" : "the connection to", s->address, why, more);
 }
