@@ -55,7 +55,7 @@ class Writer:
     def __init__(self, cluster, facts, **settings):
         self.facts, self.errors = facts, []
         self.producer = confluent_kafka.Producer({
-            "bootstrap.servers": cluster.address, "linger.ms": 5, "enable.idempotence": True, "message.timeout.ms": 20000,
+            "bootstrap.servers": cluster.address, "linger.ms": 5, "enable.idempotence": True, "message.timeout.ms": 120000,
             "log_level": 2, **settings})
 
     def on_delivery(self, error, message):
@@ -76,7 +76,7 @@ class Writer:
                 self.producer.poll(0.05)
 
     def flush(self):
-        assert self.producer.flush(30) == 0 and not self.errors, self.errors[:3]
+        assert self.producer.flush(120) == 0 and not self.errors, self.errors[:3]
 
 
 class Load(threading.Thread):
@@ -129,18 +129,18 @@ def write_some(cluster, facts):
 def write_transactions(cluster, facts):
     """Committed ones and aborted ones; values of the aborted must never be read."""
     writer = Writer(cluster, facts, **{"transactional.id": "swapper"})
-    writer.producer.init_transactions(30)
+    writer.producer.init_transactions(120)
     for n in range(6):
         writer.producer.begin_transaction()
         values = [facts.value() for _ in range(5)]
         for i, value in enumerate(values):
             writer.send("txns", i % PARTITIONS, value)
-        assert writer.producer.flush(30) == 0
+        assert writer.producer.flush(120) == 0
         if n % 3 == 2:
-            writer.producer.abort_transaction(30)
+            writer.producer.abort_transaction(120)
             facts.aborted.update(values)
         else:
-            writer.producer.commit_transaction(30)
+            writer.producer.commit_transaction(120)
 
 
 def read_all(cluster, where):
@@ -215,8 +215,8 @@ def admin_work(cluster, facts, turn):
     admin = AdminClient({"bootstrap.servers": cluster.address})
     own, other = f"of-{cluster.name}", "of-kafka" if cluster.name == "karst" else "of-karst"
     if turn > 0:
-        admin.delete_topics([other])[other].result(30)
-    admin.create_topics([NewTopic(own, 1, 1)])[own].result(30)
+        admin.delete_topics([other])[other].result(120)
+    admin.create_topics([NewTopic(own, 1, 1)])[own].result(120)
     writer = Writer(cluster, Facts())
     writer.send(own, 0, b"turn %d" % turn)
     writer.flush()
@@ -318,7 +318,7 @@ class Swap:
             return
         admin = AdminClient({"bootstrap.servers": cluster.address})
         for future in admin.create_topics([NewTopic(t, PARTITIONS, 1, config=c) for t, c in TOPICS.items()]).values():
-            future.result(30)
+            future.result(120)
         harness.wait_until(lambda: all(len(glob.glob(os.path.join(f, "[a-z]*-[0-9]"))) > 3 for f in self.folders), 30,
                            "some partitions in each directory")
 

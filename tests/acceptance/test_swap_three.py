@@ -86,8 +86,8 @@ class Swap:
         topics = [NewTopic(t, ten.PARTITIONS, 3, config=c) for t, c in ten.TOPICS.items()]
         topics += [NewTopic("late", 3, 3), NewTopic(SINGLE, SINGLES, 1), NewTopic("gone", 3, 3)]
         for future in admin.create_topics(topics).values():
-            future.result(60)
-        admin.delete_topics(["gone"])["gone"].result(30)
+            future.result(120)
+        admin.delete_topics(["gone"])["gone"].result(120)
 
     def write_singles(self, cluster):
         writer = ten.Writer(cluster, self.facts)
@@ -138,7 +138,7 @@ class Swap:
             killed = [3]
             admin = AdminClient({"bootstrap.servers": cluster.address})
             self.kafka.kill(3)
-            admin.delete_topics(["late"])["late"].result(60)
+            admin.delete_topics(["late"])["late"].result(120)
         killed += cluster.stop() or []
         self.compare()
         self.dumper.everything([d for n in NODES if n not in killed for d in self.kafka.data_of(n)])
