@@ -128,7 +128,7 @@ def write_some(cluster, facts):
 
 def write_transactions(cluster, facts):
     """Committed ones and aborted ones; values of the aborted must never be read."""
-    writer = Writer(cluster, facts, **{"transactional.id": "swapper"})
+    writer = Writer(cluster, facts, **{"transactional.id": "swapper", "transaction.timeout.ms": 120000})
     writer.producer.init_transactions(120)
     for n in range(6):
         writer.producer.begin_transaction()
