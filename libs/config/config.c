@@ -10,6 +10,9 @@
 #include "libs/config/parse.h"
 #include "libs/config/places.h"
 
+#define SELECTOR_KEY "replica.selector.class"
+#define RACK_AWARE   "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+
 enum { FILE_BYTES_MAX = 1 << 20 };
 
 struct entry {
@@ -231,6 +234,19 @@ static char *check_retention(const char *name, const char *value)
                      value, name);
 }
 
+/* A class of the user's own cannot be loaded here, and without it consumers would read elsewhere than he has said. */
+static char *check_selector(const char *name, const char *value)
+{
+    if (strcmp(name, SELECTOR_KEY) != 0 || strcmp(value, RACK_AWARE) == 0)
+        return NULL;
+    return xasprintf("Invalid value %s for configuration %s: it must be %s, or not be set", value, name, RACK_AWARE);
+}
+
+bool config_is_rack_aware(const struct config *c)
+{
+    return !config_is_null(c, SELECTOR_KEY) && strcmp(config_string(c, SELECTOR_KEY), RACK_AWARE) == 0;
+}
+
 int config_check(const struct config *c, config_warn_fn *warn, void *ctx, char **ret_error)
 {
     for (const struct entry *e = c->entries; e; e = e->hh.next) {
@@ -238,6 +254,8 @@ int config_check(const struct config *c, config_warn_fn *warn, void *ctx, char *
         char *error = key ? config_key_validate(key, slice_str(e->value)) : NULL;
         if (error == NULL)
             error = check_retention(e->name, e->value);
+        if (error == NULL)
+            error = check_selector(e->name, e->value);
         if (error) {
             *ret_error = error;
             return -EINVAL;

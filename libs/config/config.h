@@ -59,6 +59,9 @@ struct config_list config_list(const struct config *c, const char *name, struct 
 /* The same of a list that comes from elsewhere. */
 struct config_list config_items(struct slice text, struct arena *a);
 
+/* replica.selector.class is Kafka's RackAwareReplicaSelector: consumers read in their own rack (KIP-392). */
+bool config_is_rack_aware(const struct config *c);
+
 /* The data directories: log.dirs, else log.dir. One that is listed again counts once, as in Kafka. */
 struct config_list config_log_dirs(const struct config *c, struct arena *a);
 /* Where __cluster_metadata-0 is: metadata.log.dir, else the first of the data directories. */

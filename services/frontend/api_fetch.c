@@ -32,6 +32,7 @@ enum {
 static void send_read(struct fetch_read *read);
 static void ask_for_all(struct fetch *f);
 static void move(struct fetch *f);
+static void ask_leaders(struct fetch *f);
 static void send_reads(struct fetch *f);
 
 /* ---- the end ---- */
@@ -59,6 +60,8 @@ static void read_ended(struct fetch_read *read)
         return;
     if (f->is_moving && !f->has_data && !f->is_cancelled && !f->is_relieved)
         move(f);
+    else if (!f->is_cancelled && !f->is_relieved && fetch_is_misled(f))
+        ask_leaders(f);
     else
         finish(f);
 }
@@ -192,7 +195,7 @@ static void on_read(void *ctx, const struct bus_result *result)
     } else if (f->is_moving) {
         /* asked elsewhere, however this has ended */
     } else if (result->outcome != KARST__BUS__OUTCOME__OUTCOME_CANCELLED && !f->is_cancelled && !f->is_relieved &&
-               loop_now_ms(frontend->loop) + RETRY_MS < f->wait_until_ms) {
+               (!fetch_chooses(f) || f->leaders_only) && loop_now_ms(frontend->loop) + RETRY_MS < f->wait_until_ms) {
         read->retry = loop_timer_start(frontend->loop, RETRY_MS, 0, on_retry, read);
         return;
     } else if (result->outcome != KARST__BUS__OUTCOME__OUTCOME_CANCELLED) {
@@ -240,6 +243,8 @@ static void send_read(struct fetch_read *read)
     body.max_bytes = f->max_bytes / f->reads_count;
     body.read_committed = f->read_committed;
     body.replica_id = -1;
+    body.of_follower = f->rack[0] != 0;
+    body.rack = (char *)(uintptr_t)(fetch_chooses(f) ? "" : f->rack);
     if (f->set != SET_NONE)
         fetch_set_fill(f, &body);
     const struct bus_request call = {
@@ -292,7 +297,7 @@ static void resolve(struct fetch *f, uint32_t i)
         fetch_set_error(part, api_leaderless(f->r->image, part->partition));
         return;
     }
-    struct fetch_read *read = read_of(f, part->partition->leader);
+    struct fetch_read *read = read_of(f, fetch_node(f, f->r->image, part->partition));
     read->parts[read->count++] = i;
 }
 
@@ -405,6 +410,15 @@ static void move(struct fetch *f)
     send_reads(f);
 }
 
+/* A follower that was chosen here cannot answer: all is asked of the leaders. */
+static void ask_leaders(struct fetch *f)
+{
+    f->leaders_only = true;
+    f->has_data = f->is_hurried = false;
+    f->grace = loop_timer_stop(f->grace);
+    move(f);
+}
+
 static void start(struct fetch *f)
 {
     const struct request *r = f->r;
@@ -412,12 +426,14 @@ static void start(struct fetch *f)
     struct frontend *frontend = r->frontend;
 
     f->read_committed = q->isolation_level == 1;
+    if (frontend->rack_aware)
+        f->rack = arena_str(r->arena, q->rack_id);
     fetch_reserve_room(f, (uint64_t)MAX(MIN(q->max_bytes, frontend->fetch_max_bytes), 0));
     f->min_bytes = MIN((uint32_t)MAX(q->min_bytes, 0), f->max_bytes);
     f->wait_until_ms = r->arrived_ms + (uint64_t)MAX(q->max_wait_ms, 0);
     DL_APPEND(frontend->parked, f);
     request_on_gone(f->r, on_gone, f);
-    if (f->kind == FETCH_INCREMENTAL && use_set(f)) {
+    if (f->kind == FETCH_INCREMENTAL && !fetch_chooses(f) && use_set(f)) {
         send_reads(f);
         return;
     }
@@ -428,7 +444,7 @@ static void start(struct fetch *f)
     }
     for (uint32_t i = 0; i < f->count; i++)
         resolve(f, i);
-    if (f->kind == FETCH_INCREMENTAL)
+    if (f->kind == FETCH_INCREMENTAL && !fetch_chooses(f))
         fetch_set_make(f);
     send_reads(f);
 }
@@ -526,6 +542,7 @@ static struct fetch *new_fetch(struct request *r)
     struct fetch *f = arena_calloc(r->arena, 1, sizeof *f);
 
     f->r = r;
+    f->rack = "";
     return f;
 }
 

@@ -48,6 +48,8 @@ struct fetch {
     enum fetch_kind kind;
     int32_t session_id;
     bool read_committed;
+    const char *rack;  /* of a client that reads in its own (KIP-392); "": any */
+    bool leaders_only; /* a follower that was chosen here could not answer */
     /* The node keeps the session's partitions (session.h): SET_USED names what has changed, SET_MADE all. parts are
      * what is asked, and from the reply on what is told. */
     enum { SET_NONE, SET_MADE, SET_USED } set;
@@ -80,6 +82,16 @@ void fetch_take_result(struct fetch *f, struct fetch_part *part, const Karst__Bu
 /* Sets max_bytes: wanted, or what there is room for. */
 void fetch_reserve_room(struct fetch *f, uint64_t wanted);
 void fetch_release_room(struct fetch *f);
+
+/* ---- fetch_nearest.c ---- */
+
+/* The node that p is read from: its leader, unless the client's rack has another replica that may be. */
+int32_t fetch_node(const struct fetch *f, const struct image *image, const struct image_partition *p);
+/* Does this process choose followers itself, as clients cannot tell brokers apart? Then it is for it to ask the leader
+ * where one of them cannot answer. */
+bool fetch_chooses(const struct fetch *f);
+/* One of them has answered with an error, or not at all. */
+bool fetch_is_misled(const struct fetch *f);
 
 /* ---- fetch_leaders.c ---- */
 

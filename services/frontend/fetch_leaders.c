@@ -1,4 +1,4 @@
-/* fetch_leaders.c - does a parked Fetch wait at nodes that still lead? */
+/* fetch_leaders.c - does a parked Fetch wait at the nodes that it would be read from now? */
 #include "services/frontend/fetch.h"
 
 enum { ID_FROM = 13 };
@@ -11,7 +11,7 @@ static bool is_elsewhere(const struct fetch *f, const struct session_key *key, i
         by_id ? image_topic_by_id(newest, key->topic_id) : image_topic_by_name(newest, key->topic);
     const struct image_partition *p = t != NULL ? image_partition(t, key->partition) : NULL;
 
-    return p != NULL && p->leader >= 0 && p->leader != node;
+    return p != NULL && p->leader >= 0 && fetch_node(f, newest, p) != node;
 }
 
 bool fetch_has_moved(const struct fetch *f)

@@ -46,6 +46,7 @@ void fetch_take_result(struct fetch *f, struct fetch_part *part, const Karst__Bu
     part->data.high_watermark = from->high_watermark;
     part->data.last_stable_offset = from->last_stable_offset;
     part->data.log_start_offset = from->log_start_offset;
+    part->data.preferred_read_replica = (int32_t)from->preferred_replica - 1;
     take_aborted(f, from, &part->data);
     take_leader(from, &part->data);
     if (from->diverging_epoch >= 0) {

@@ -207,6 +207,7 @@ static void make_pipeline(struct frontend *f)
     f->sessions =
         session_cache_new((uint32_t)config_int(c, "max.incremental.fetch.session.cache.slots"), SESSION_EVICT_MS);
     f->fetch_max_bytes = config_int(c, "fetch.max.bytes");
+    f->rack_aware = config_is_rack_aware(c);
     /* Kafka's default of 100 KiB would only switch the kernel's own sizing off: set when the user says so. */
     f->send_buffer_bytes = config_raw(c, "socket.send.buffer.bytes") ? config_int(c, "socket.send.buffer.bytes") : -1;
     f->receive_buffer_bytes =

@@ -113,6 +113,7 @@ struct frontend {
     } * ip_limits;
     size_t ip_limit_count;
     int32_t fetch_max_bytes;
+    bool rack_aware;                                 /* replica.selector.class: consumers read in their rack */
     int32_t send_buffer_bytes, receive_buffer_bytes; /* -1: the kernel's choice */
 };
 

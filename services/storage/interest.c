@@ -183,8 +183,9 @@ static struct read_part part_of(struct interest_part *ip, struct read_call *c)
 
 static bool is_quiet(const struct interest_part *ip, const struct look *k)
 {
-    return k->error == KERR_NONE && !k->cold && !k->throttled && k->diverging_epoch < 0 && k->range.size_bytes == 0 &&
-           k->high_watermark == ip->request.known_high_watermark && k->log_start == ip->request.known_log_start_offset;
+    return k->error == KERR_NONE && !k->cold && !k->throttled && k->diverging_epoch < 0 && k->preferred < 0 &&
+           k->range.size_bytes == 0 && k->high_watermark == ip->request.known_high_watermark &&
+           k->log_start == ip->request.known_log_start_offset;
 }
 
 /* Looks at an open part; true: the wait is over. */

@@ -233,6 +233,7 @@ static int open_state(struct storage *s)
     s->loop = service_loop(s->service);
     s->bus = service_bus(s->service);
     s->config = service_config(s->service);
+    s->rack_aware = config_is_rack_aware(s->config);
     s->arena = arena_new(0);
     s->pool = log_pool_new();
     s->flush_least_ms = (uint64_t)INT64_MAX; /* none has one */

@@ -93,7 +93,7 @@ bool read_ends_wait(const struct read_part *p, const struct look *k)
 {
     if (k->error != KERR_NONE)
         return k->error != KERR_UNKNOWN_TOPIC_OR_PARTITION;
-    if (k->diverging_epoch >= 0)
+    if (k->diverging_epoch >= 0 || k->preferred >= 0)
         return true;
     int32_t reader = p->call->request->replica_id;
     if (reader != REPLICA_COORDINATOR && reader < 0)

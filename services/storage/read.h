@@ -45,8 +45,9 @@ struct read_call {
 /* What one partition would give now. */
 struct look {
     enum kafka_error error;
-    bool throttled; /* there are records, but not now */
-    bool cold;      /* it cannot be told without waiting for the disk: nothing else is set */
+    bool throttled;    /* there are records, but not now */
+    bool cold;         /* it cannot be told without waiting for the disk: nothing else is set */
+    int32_t preferred; /* the replica that is to be read instead, and there are no records then; -1: this one */
     int64_t high_watermark, last_stable, log_start, log_end;
     int32_t diverging_epoch;
     int64_t diverging_end;
@@ -77,6 +78,10 @@ enum kafka_error read_check(const struct read_part *p, struct look *k);
 void read_look_at(const struct read_part *p, size_t max_bytes, bool at_least_one, bool wait, struct look *k);
 /* Answers and frees the call, now or when what it needs is in memory. */
 void read_answer(struct read_call *c);
+
+/* ---- nearest.c ---- */
+/* The replica that a consumer in the Read's rack is to read (KIP-392); -1: us. */
+int32_t nearest_replica(const struct read_part *p);
 
 /* ---- parked.c: the calls that wait, by the end of their time; one timer for all ---- */
 void parked_add(struct storage *s, struct read_call *c);

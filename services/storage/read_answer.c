@@ -12,6 +12,17 @@ enum { GIVEN_MAX = 16384 };        /* partitions of one answer with records; the
 enum { ABORTED_MAX = 1 << 20 };    /* of one partition: more than fit into the records of any answer */
 enum { COLD_ROUNDS = 12 };         /* index, headers, records; then memory is so short that the loop waits itself */
 
+/* A follower may answer consumers that ask for it; nobody else reads of one. */
+static enum kafka_error check_role(const struct read_call *c, const struct replica *r, int32_t epoch)
+{
+    enum kafka_error error = replica_check_leader(c->storage, r, epoch);
+    bool may_follow = c->request->of_follower && c->request->replica_id == REPLICA_CONSUMER;
+    if (error == KERR_NOT_LEADER_OR_FOLLOWER && may_follow && r->core != NULL &&
+        replica_role(r->core) == REPLICA_FOLLOWER)
+        return KERR_NONE;
+    return error;
+}
+
 static int64_t upper_of(const struct read_call *c, const struct log *l)
 {
     if (c->request->replica_id != REPLICA_CONSUMER)
@@ -44,7 +55,7 @@ enum kafka_error read_check(const struct read_part *p, struct look *k)
     k->diverging_end = k->log_start = k->log_end = -1;
     if (r == NULL)
         return read_missing(p);
-    enum kafka_error error = replica_check_leader(c->storage, r, p->request->current_leader_epoch);
+    enum kafka_error error = check_role(c, r, p->request->current_leader_epoch);
     bool follows = c->request->replica_id >= 0;
     if (error == KERR_NONE && follows)
         error = r->core != NULL ? replica_check_follower(r->core, c->request->replica_id, c->request->replica_epoch)
@@ -69,6 +80,7 @@ void read_look_at(const struct read_part *p, size_t max_bytes, bool at_least_one
                        .last_stable = -1,
                        .log_start = -1,
                        .log_end = -1,
+                       .preferred = -1,
                        .diverging_epoch = -1,
                        .diverging_end = -1};
     k->error = read_check(p, k);
@@ -76,9 +88,11 @@ void read_look_at(const struct read_part *p, size_t max_bytes, bool at_least_one
         return;
     struct log *l = r->log;
     int64_t offset = p->request->fetch_offset, upper = upper_of(c, l);
+    if (c->request->rack[0] != 0)
+        k->preferred = nearest_replica(p);
     /* Behind it, but in the log: committed, perhaps, before this leader knows of it. Nothing yet, as in Kafka, and not
      * out of range. */
-    if (k->diverging_epoch < 0 && offset <= upper) {
+    if (k->diverging_epoch < 0 && offset <= upper && k->preferred < 0) {
         k->error = wait ? log_locate(l, offset, upper, max_bytes, at_least_one, &k->range)
                         : log_locate_now(l, offset, upper, max_bytes, at_least_one, &k->range, &k->cold);
     }
@@ -180,6 +194,7 @@ static void fill_result(const struct read_part *p, const struct look *k, Karst__
     to->log_end_offset = k->log_end;
     to->diverging_epoch = k->diverging_epoch;
     to->diverging_end_offset = k->diverging_end;
+    to->preferred_replica = k->preferred >= 0 ? (uint32_t)k->preferred + 1 : 0;
     to->payload = -1;
     to->leader_id = to->leader_epoch = -1;
     if ((k->error == KERR_NOT_LEADER_OR_FOLLOWER || k->error == KERR_FENCED_LEADER_EPOCH) && p->replica != NULL) {

@@ -228,6 +228,7 @@ struct storage {
     bool isr_asking;    /* a call is under way */
     size_t isr_changed; /* by the controller's last answer */
     bool brokers_changed;
+    bool rack_aware; /* replica.selector.class: consumers are told of replicas in their rack */
     struct throttle leader_throttle, follower_throttle;
     int64_t leader_rate, follower_rate; /* bytes a second */
     struct deletion *deletions;

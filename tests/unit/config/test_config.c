@@ -86,6 +86,9 @@ Test(config, a_malformed_value_names_key_value_and_expectation)
     expect_refused(
         "listener.name.internal.ssl.client.auth=maybe",
         "Invalid value maybe for configuration ssl.client.auth: String must be one of: required, requested, none");
+    expect_refused("replica.selector.class=com.example.Mine",
+                   "Invalid value com.example.Mine for configuration replica.selector.class: it must be "
+                   "org.apache.kafka.common.replica.RackAwareReplicaSelector, or not be set");
 }
 
 Test(config, warnings_name_what_has_no_effect)
