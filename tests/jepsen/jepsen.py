@@ -12,6 +12,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import time
 
@@ -144,6 +145,7 @@ def run(options):
 
 def main(arguments):
     options = parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which ends the servers, too
     print(f"{options.peer}, seed {options.seed}, {options.minutes:g} minutes, faults {options.faults or 'none'}; {options.out}", flush=True)
     done, verdict, problems = run(options)
     counts = {k: sum(f.kind == k for f in done) for k in options.kinds}

@@ -13,6 +13,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -182,6 +183,7 @@ def table(o, results):
 
 def main(arguments):
     o = parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which ends the servers, too
     os.makedirs(o.out, exist_ok=True)
     chunks, results, problems = plan(o), {n: [] for n in o.names}, []
     counts = {n: {} for n in o.names}
