@@ -169,7 +169,8 @@ static bool hears_others(const struct presence *w, const struct peer *but)
 
 static void find_gone(struct presence *w, struct peer *p)
 {
-    bool unreachable = p->unreachable >= UNREACHABLE_TIMES;
+    /* The link to one that stands still ends, too, in time, and no other comes up: that is silence. */
+    bool unreachable = p->unreachable >= UNREACHABLE_TIMES && p->silent_ms <= PRESENCE_HEARD_MS;
     if (!p->known || !(unreachable || p->silent_ms >= w->silence_ms) || !hears_others(w, p))
         return;
     p->known = p->told = false;

@@ -4,8 +4,8 @@
  * Every controller asks all it knows (PRESENCE_EVERY_MS), also while another leads: a controller that becomes the
  * leader knows from the first moment who was gone already. A life ends here when
  *
- *   unreachable  it answered once, and twice in a row there was nobody to ask within PRESENCE_ANSWER_MS: its process is
- *                gone, as what listens belongs to it;
+ *   unreachable  it answered just now, and twice in a row there was nobody to ask within PRESENCE_ANSWER_MS: its
+ *                process is gone, as what listens belongs to it;
  *   silent       it answered once, and gave no sign of life for silence_ms.
  *
  * I1  who never answered an ask of this controller is never found gone: it may be out of our reach alone, or of a

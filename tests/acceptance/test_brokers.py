@@ -6,7 +6,8 @@ import signal
 import harness
 import pytest
 
-SESSION = {"broker.session.timeout.ms": "4000", "broker.heartbeat.interval.ms": "500"}
+# A node that stands still while a tool runs stays a member.
+SESSION = {"broker.session.timeout.ms": "60000", "broker.heartbeat.interval.ms": "500", "karst.session.silence.ms": "60000"}
 
 
 @pytest.fixture(scope="module")

@@ -93,6 +93,16 @@ Test(presence, who_is_gone_is_told_again_when_asked_for)
     cr_assert_not(presence_next_gone(w, &life, &why));
 }
 
+/* A standstill ends the link, too: it is not for the link to say when that is a death. */
+Test(presence, unreachable_after_a_silence_is_silence)
+{
+    run(1000, nobody, PRESENCE_ANSWERED, &why);
+    cr_assert_eq(run(SILENCE_MS - 500, one, PRESENCE_UNANSWERED, &why).role, 0);
+    cr_assert_eq(run(300, one, PRESENCE_UNREACHABLE, &why).role, 0);
+    cr_assert(same(run(500, one, PRESENCE_UNREACHABLE, &why), one));
+    cr_assert_eq(why, PRESENCE_GONE_SILENT);
+}
+
 static void ask_all(enum presence_end of_one)
 {
     struct presence_life life;
