@@ -77,7 +77,8 @@ bool process_has_twin(const struct process *p)
         return true;
     for (size_t i = 0; i < s->count; i++)
         if (&s->processes[i] != p && strcmp(s->processes[i].role, p->role) == 0 &&
-            (s->processes[i].state == PROCESS_RUNNING || s->processes[i].state == PROCESS_WAITING))
+            (s->processes[i].state == PROCESS_RUNNING || s->processes[i].state == PROCESS_WAITING ||
+             s->processes[i].state == PROCESS_STOPPING))
             return true;
     return false;
 }
