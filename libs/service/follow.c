@@ -158,15 +158,19 @@ static int apply(struct service *s, const Karst__Bus__FollowReply *reply, struct
     return 0;
 }
 
-/* What waits for the former leader ends, and is asked again of the new one. */
-static void found(struct service *s)
+/* What waits for the former leader ends, and is asked again of the new one. While it was asked, others' failures may
+ * have turned us to the next one: the one that has answered counts. */
+static void found(struct service *s, int32_t id)
 {
-    int32_t id = service_controller(s), before = s->led_by;
+    int32_t before = s->led_by;
     s->silent = -1;
     if (s->controller_found)
         return;
     s->controller_found = true;
     s->led_by = id;
+    for (size_t i = 0; i < s->controller_count; i++)
+        if (s->controllers[i] == id)
+            s->controller_at = i;
     if (before < 0 || before == id)
         return;
     log_info("controller %" PRId32 " leads now, no longer %" PRId32, id, before);
@@ -219,7 +223,7 @@ static void on_follow(void *ctx, const struct bus_result *result)
         follow_later(s);
         return;
     }
-    found(s);
+    found(s, asked);
     if (result->payload_count > 0 && apply(s, reply, ref_bytes(&result->payloads[0])) != 0)
         service_fail(s, STATUS_DAMAGED);
     else

@@ -120,7 +120,7 @@ int datadir_check_empty(const char *path, char **ret_error)
     return -EEXIST;
 }
 
-static int make_uuid(struct uuid *ret_uuid)
+int datadir_make_uuid(struct uuid *ret_uuid)
 {
     uint8_t random[16];
     do {
@@ -222,7 +222,7 @@ static int format_one(struct kraft_format_options *o, const char *path, bool is_
     int r = meta_properties_read(path, &meta, ret_error);
     if (r != -ENOENT)
         return r;
-    r = make_uuid(&o->meta.directory_id);
+    r = datadir_make_uuid(&o->meta.directory_id);
     if (r) {
         *ret_error = xasprintf("no random numbers for the directory id: %s", strerror(-r));
         return r;
@@ -242,7 +242,7 @@ static int format(const struct directories *all, const struct config *c, bool is
     int r = check_empty(all, o.meta.cluster_id, ret_error);
     if (r)
         return r;
-    r = make_uuid(&cluster);
+    r = datadir_make_uuid(&cluster);
     if (r) {
         *ret_error = xasprintf("no random numbers for the cluster id: %s", strerror(-r));
         return r;

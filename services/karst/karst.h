@@ -3,6 +3,7 @@
 #ifndef KARST_KARST_KARST_H
 #define KARST_KARST_KARST_H
 
+#include "libs/base/uuid.h"
 #include "libs/config/config.h"
 
 /* Exit statuses, beside 0 and 1: those of sysexits.h that a script may want to tell apart. */
@@ -40,6 +41,7 @@ int status_main(const char *data, bool json);
 int down_main(const char *data);
 int format_main(const struct up_options *o);
 int key_main(const char *path);
+int hosts_main(const char *out, char **hosts, int count);
 /* process: "ROLE-ID", "ROLE" where there is one of it, NULL: all, one after the other. bin: the folder of the program
  * from now on, NULL: where it is. */
 int restart_main(const char *data, const char *process, const char *bin);
@@ -80,6 +82,7 @@ struct datadir_identity {
  * *ret_error. */
 NODISCARD int datadir_format(const struct config *c, char **ret_error);
 NODISCARD int datadir_prepare(const struct config *c, struct datadir_identity *ret_identity, char **ret_error);
+NODISCARD int datadir_make_uuid(struct uuid *ret_uuid); /* 0 or -EIO */
 /* Of the first of several hosts: log.dirs, all empty, become those of a new cluster with this controller as its voter.
  */
 NODISCARD int datadir_found(const struct config *c, struct datadir_identity *ret_identity, char **ret_error);

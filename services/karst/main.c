@@ -33,6 +33,10 @@ static const char usage[] =
     "      once, on the first of several hosts: DIR, which is empty, becomes that of a new cluster's first "
     "controller.\n"
     "      karst up makes all others join it\n"
+    "  karst hosts FOLDER HOST HOST...\n"
+    "      makes what a new constellation on these hosts needs, by address or name: in FOLDER, which must not be "
+    "there,\n"
+    "      a folder for each with its keys and a server.properties. The first three have controllers\n"
     "  karst key FILE\n"
     "      makes a host's pair of keys for the bus: the secret one in FILE, the public one is printed\n"
     "  karst status --data DIR [--json]\n"
@@ -50,6 +54,8 @@ static int wrong_usage(const char *what, const char *argument)
     fprintf(stderr, "karst: %s%s%s; see: karst help\n", what, argument ? " " : "", argument ? argument : "");
     return STATUS_USAGE;
 }
+
+enum { HOSTS_MAX = 100 };
 
 struct arguments {
     struct up_options up;
@@ -143,6 +149,9 @@ int main(int argc, char **argv)
         return (r = parse(argc - 1, argv + 1, "DlcdnsfN", &a)) ? r : up_main(&a.up);
     if (!strcmp(command, "format"))
         return (r = parse(argc - 1, argv + 1, "Dc1", &a)) ? r : format_main(&a.up);
+    if (!strcmp(command, "hosts"))
+        return argc > 3 && argc <= 3 + HOSTS_MAX ? hosts_main(argv[2], argv + 3, argc - 3)
+                                                 : wrong_usage("hosts needs FOLDER, and 1 to 100 times HOST", NULL);
     if (!strcmp(command, "key"))
         return argc == 3 ? key_main(argv[2]) : wrong_usage("key needs FILE", NULL);
     if (!strcmp(command, "status"))
