@@ -12,6 +12,7 @@ import pytest
 import ask
 import harness
 from harness import wait_until
+from kafka_cluster import KafkaCluster
 from test_moves import Load
 from test_reassignment import create
 from test_replication import partitions_of
@@ -130,6 +131,27 @@ def test_nobody_is_sent_to_one_that_is_behind(racked):
         racked.kill("storage", 2, signal.SIGCONT)
     in_sync(racked, "lags")
     wait_until(lambda: seen(fetch(racked, 1, "lags", 12, "b")) == (0, 2, False), 20, "node 2 again")
+
+
+def test_answers_are_kafkas(racked, folder):
+    """Of leader and followers, to consumers of each rack, at offsets that are there and not."""
+    settings = {k: v for k, v in CONFIG.items() if k != "broker.rack"}
+    kafka = KafkaCluster(os.path.join(folder, "r"), config=settings, node_config={n: {"broker.rack": r} for n, r in RACKS.items()})
+
+    def answers(cluster):
+        made(cluster, "alike")
+        epoch = partitions_of(cluster, "alike")[0]["LeaderEpoch"]
+        asked = [(node, offset, rack, version, at) for offset in (0, 9, 10, 11, 100) for version in (11, 17) for at in (-1, epoch, epoch + 1)
+                 for node, rack in ((1, "a"), (1, "b"), (1, "c"), (1, ""), (1, "x"), (2, "b"), (3, "c"))]
+        rows = {}
+        for node, offset, rack, version, at in asked:
+            row = fetch(cluster, node, "alike", offset, rack, version=version, epoch=at)
+            rows[node, offset, rack, version, at - epoch] = (*seen(row), row["HighWatermark"], row["LogStartOffset"], row["LastStableOffset"])
+        return rows
+    with kafka:
+        kafka.start()
+        ours, theirs = harness.side_by_side(lambda: answers(racked), lambda: answers(kafka))
+    assert ours == theirs, {k: (ours[k], theirs.get(k)) for k in ours if ours[k] != theirs.get(k)}
 
 
 def test_javas_consumer_reads_in_its_rack(racked):

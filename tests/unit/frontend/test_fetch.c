@@ -17,6 +17,8 @@ struct asked {
     int64_t offset;
 };
 
+static const char *client_rack = "";
+
 static void send_fetch(int16_t version, int32_t correlation, int32_t session, int32_t epoch, const struct asked *asked,
                        int32_t count)
 {
@@ -29,6 +31,7 @@ static void send_fetch(int16_t version, int32_t correlation, int32_t session, in
     q.max_wait_ms = 500;
     q.min_bytes = 1;
     q.max_bytes = 100000;
+    q.rack_id = slice_str(client_rack);
     q.session_id = session;
     q.session_epoch = epoch;
     q.topics = &t;
@@ -62,6 +65,19 @@ static void reply_reads(size_t call, int64_t hw, size_t count, const char *recor
     reply.n_results = count;
     reply.results = list;
     world_reply_read(call, &reply, records);
+}
+
+static void reply_read_with(size_t call, enum kafka_error error, uint32_t preferred)
+{
+    Karst__Bus__ReadReply reply = KARST__BUS__READ_REPLY__INIT;
+    Karst__Bus__ReadResult result = KARST__BUS__READ_RESULT__INIT, *list[] = {&result};
+
+    result.error = error;
+    result.preferred_replica = preferred;
+    result.payload = result.diverging_epoch = result.leader_id = -1;
+    reply.n_results = 1;
+    reply.results = list;
+    world_reply_read(call, &reply, NULL);
 }
 
 static const struct kafka_fetch_response *fetched(int16_t version, int32_t correlation)
@@ -203,13 +219,7 @@ Test(fetch, fetch_moves_with_the_leader)
     size_t to_2 = world_calls[1].peer == 2 ? 1 : 2;
     const Karst__Bus__ReadRequest *q = world_calls[to_2].body;
     cr_assert(q->n_partitions == 1 && q->partitions[0]->partition == 0 && q->partitions[0]->fetch_offset == 5);
-    Karst__Bus__ReadReply reply = KARST__BUS__READ_REPLY__INIT;
-    Karst__Bus__ReadResult result = KARST__BUS__READ_RESULT__INIT, *list[] = {&result};
-    result.error = KERR_FENCED_LEADER_EPOCH;
-    result.payload = result.diverging_epoch = result.leader_id = -1;
-    reply.n_results = 1;
-    reply.results = list;
-    world_reply_read(to_2, &reply, NULL);
+    reply_read_with(to_2, KERR_FENCED_LEADER_EPOCH, 0);
     reply_reads(to_2 == 1 ? 2 : 1, 9, 1, NULL);
     const struct kafka_fetch_response *a = fetched(18, 1);
     const struct kafka_fetch_response_partition_data *p = a->responses[0].partitions;
@@ -239,6 +249,102 @@ Test(fetch, fetch_leaves_a_dead_leader)
     cr_assert(!world_calls[2].cancelled);
     reply_reads(2, 9, 1, NULL);
     (void)fetched(12, 2);
+}
+
+/* ---- consumers in their rack (KIP-392) ---- */
+
+static const struct kafka_fetch_response_partition_data *fetched_one(int16_t version, int32_t correlation)
+{
+    return &fetched(version, correlation)->responses[0].partitions[0];
+}
+
+static const Karst__Bus__ReadRequest *read_to(size_t call, int32_t node)
+{
+    cr_assert_eq(world_call_count, call + 1);
+    cr_assert_eq(world_calls[call].peer, node);
+    return world_calls[call].body;
+}
+
+Test(fetch, the_leader_names_the_replica_and_a_client_that_was_sent_is_read_for_there)
+{
+    static const struct asked one[] = {{0, 5}};
+
+    world.rack_aware = true;
+    client_rack = "rack 2";
+    world_come_by(1);
+    send_fetch(12, 1, 0, -1, one, 1);
+    cr_assert_str_eq(read_to(0, 1)->rack, "rack 2");
+    reply_read_with(0, KERR_NONE, 2 + 1);
+    cr_assert_eq(fetched_one(12, 1)->preferred_read_replica, 2);
+    world_come_by(2);
+    send_fetch(12, 2, 0, -1, one, 1);
+    cr_assert(read_to(1, 2)->of_follower);
+    reply_reads(1, 9, 1, "data");
+    const struct kafka_fetch_response_partition_data *p = fetched_one(12, 2);
+    cr_assert(slice_eq_str(p->records, "data") && p->preferred_read_replica == -1);
+    send_fetch(12, 3, 0, -1, one, 1);
+    (void)read_to(2, 2);
+    reply_read_with(2, KERR_OFFSET_OUT_OF_RANGE, 0);
+    cr_assert_eq(fetched_one(12, 3)->error_code, KERR_OFFSET_OUT_OF_RANGE, "the client knows where it was sent");
+}
+
+Test(fetch, who_was_not_sent_reads_from_the_leader)
+{
+    static const struct asked one[] = {{0, 5}};
+    static const struct {
+        const char *rack;
+        bool is_aware;
+    } clients[] = {{"rack 1", true}, {"", true}, {"rack 3", true}, {"rack 2", false}};
+
+    world_come_by(2);
+    for (size_t i = 0; i < COUNTOF(clients); i++) {
+        world.rack_aware = clients[i].is_aware;
+        client_rack = clients[i].rack;
+        send_fetch(12, (int32_t)i + 1, 0, -1, one, 1);
+        (void)read_to(i, 1);
+        reply_reads(i, 9, 1, "data");
+        cr_assert_eq(fetched_one(12, (int32_t)i + 1)->error_code, KERR_NONE);
+    }
+}
+
+/* The client would take the error of a follower that it knows nothing of for the leader's. */
+Test(fetch, at_one_address_the_leader_is_asked_where_the_follower_cannot_answer)
+{
+    static const struct asked one[] = {{0, 5}};
+
+    world.rack_aware = true;
+    client_rack = "rack 2";
+    send_fetch(12, 1, 0, -1, one, 1);
+    const Karst__Bus__ReadRequest *q = read_to(0, 2);
+    cr_assert(q->of_follower && q->rack[0] == 0, "nobody can be sent anywhere");
+    reply_read_with(0, KERR_OFFSET_OUT_OF_RANGE, 0);
+    (void)read_to(1, 1);
+    reply_reads(1, 9, 1, "data");
+    cr_assert(slice_eq_str(fetched_one(12, 1)->records, "data"));
+    send_fetch(12, 2, 0, -1, one, 1);
+    (void)read_to(2, 2);
+    world_end_call(2, KARST__BUS__OUTCOME__OUTCOME_NOT_SENT); /* it is dead: at once */
+    (void)read_to(3, 1);
+    reply_read_with(3, KERR_OFFSET_OUT_OF_RANGE, 0);
+    cr_assert_eq(fetched_one(12, 2)->error_code, KERR_OFFSET_OUT_OF_RANGE, "that is the leader's word");
+}
+
+Test(fetch, a_set_at_a_follower_goes_with_what_it_is_asked_for)
+{
+    static const struct asked eight[] = {{0, 1}, {1, 1}, {4, 1}, {5, 1}, {6, 1}, {7, 1}, {8, 1}, {9, 1}};
+
+    world.rack_aware = true;
+    client_rack = "rack 2";
+    world_come_by(2);
+    send_fetch(13, 1, 0, 0, eight, 8);
+    (void)read_to(0, 2);
+    reply_reads(0, 9, 8, NULL);
+    int32_t session = fetched(13, 1)->session_id;
+    send_fetch(13, 2, session, 1, NULL, 0);
+    const Karst__Bus__ReadRequest *q = read_to(1, 2);
+    cr_assert(q->set_new && q->of_follower && q->n_partitions == 8);
+    world_lead(0, 2); /* it leads one of them now: all stay where they are */
+    cr_assert(!world_calls[1].cancelled);
 }
 
 /* The end of the call to the old leader may have been on its way already. */

@@ -49,6 +49,7 @@ static void put_broker(struct batch_builder *b, int32_t id)
 
     kafka_register_broker_record_init(&m);
     m.broker_id = id;
+    m.rack = id == 1 ? SLICE_OF("rack 1") : SLICE_OF("rack 2");
     m.fenced = false;
     put(b, METARECORD_REGISTER_BROKER, 3, &m);
 }
@@ -87,6 +88,12 @@ static struct image *make_image(void)
     image_release(empty);
     buf_free(&bytes);
     return image;
+}
+
+void world_come_by(int32_t broker)
+{
+    world.has_broker_ports = true;
+    listener.broker_id = broker;
 }
 
 void world_lead(int32_t partition, int32_t leader)

@@ -24,10 +24,15 @@ extern struct frontend world;
 extern struct world_call world_calls[32];
 extern size_t world_call_count;
 extern uint64_t world_now;
-extern const struct uuid WORLD_TOPIC_A; /* "a": 0, 1, 4 to 11 led by broker 1, 2 by nobody, 3 by broker 2 */
+/* "a": 0, 1, 4 to 11 led by broker 1, 2 by nobody, 3 by broker 2, with both in sync. They are in "rack 1" and "rack 2"
+ * and at one address, until world_come_by. */
+extern const struct uuid WORLD_TOPIC_A;
 
 void world_open(void);
 void world_close(void);
+
+/* Brokers have ports of their own, and the client has come by that of this one. */
+void world_come_by(int32_t broker);
 
 /* A new image, in which the partition of WORLD_TOPIC_A has that leader, one epoch later. */
 void world_lead(int32_t partition, int32_t leader);
