@@ -356,7 +356,7 @@ struct admin *admin_new(struct cluster *c, const struct metawatch *w, int number
     *a = (struct admin){.cluster = c, .sim = machine_sim(m), .watch = w, .number = number, .asks = 1};
     a->last_ms = 1000000;
     a->process = process_new(m, "admin", NULL, never_dies, a);
-    process_protect(a->process);
+    process_protect(a->process, true);
     struct process *before = process_enter(a->process);
     if (bus_new(process_loop(a->process), &o, &a->bus))
         sim_fail(a->sim, "no bus");

@@ -64,6 +64,7 @@ static void start(void *ctx)
     sim_note(c->sim, "%s starts, %llu", n->name, (unsigned long long)n->starts);
     n->process = process_new(c->machine, n->name, n->disk, on_death, n);
     process_set_place(n->process, n->place);
+    process_protect(n->process, n->role == CLUSTER_STORAGE && c->victim != 0);
     process_set_wall_ahead(n->process, n->wall_ahead_ms);
     if (c->watch)
         c->watch(c->watch_ctx, n->process, true);
@@ -95,7 +96,7 @@ static void format(struct cluster *c, struct node *n)
                                      .now_ms = sim_wall_ms(c->sim)};
     char *message = NULL;
     snprintf(o.meta.cluster_id, sizeof o.meta.cluster_id, "%s", PLATFORM_CLUSTER_ID);
-    process_protect(p);
+    process_protect(p, true);
     platform_set_formatted(false);
     before = process_enter(p);
     bool is_first = n->role == CLUSTER_CONTROLLER && n->id == 1;

@@ -48,6 +48,11 @@ void cluster_watch_lives(struct cluster *c, cluster_life_fn *fn, void *ctx);
 void cluster_power_cut(struct cluster *c);
 /* One of the machines; a storage node's only where every record is flushed. */
 void cluster_power_cut_one(struct cluster *c);
+/* Of a storage node where not every record is flushed: what it had is lost, and the others must not be, until it is
+ * registered anew (cluster_found): no storage node is killed by chance, stopped, or hurt on its disk meanwhile. false:
+ * not now. */
+bool cluster_power_cut_victim(struct cluster *c, int32_t id);
+void cluster_found(struct cluster *c);
 /* kill -9 of one of the programs. */
 void cluster_kill_one(struct cluster *c);
 /* SIGTERM to one of them, but not to a storage node: after a clean stop a log knows, as in Kafka, only the last batch

@@ -37,10 +37,50 @@ void cluster_power_cut_one(struct cluster *c)
     cut_power(n);
 }
 
+static void protect(struct cluster *c, bool is)
+{
+    for (int i = 0; i < c->node_count; i++)
+        if (c->nodes[i].role == CLUSTER_STORAGE && c->nodes[i].process)
+            process_protect(c->nodes[i].process, is);
+}
+
+bool cluster_power_cut_victim(struct cluster *c, int32_t id)
+{
+    struct node *victim = NULL;
+    bool all = c->victim == 0;
+    for (int i = 0; i < c->node_count; i++) {
+        struct node *n = &c->nodes[i];
+        if (n->role != CLUSTER_STORAGE)
+            continue;
+        all &= n->process != NULL && !process_is_ghost(n->process) && !n->hurt && !n->stopping;
+        victim = n->id == id ? n : victim;
+    }
+    if (!all || victim == NULL)
+        return false;
+    machine_fault(c->machine, victim->process, "power cut of one machine");
+    sim_note(c->sim, "power cut of %s, which has not flushed all", victim->name);
+    c->victim = id;
+    protect(c, true);
+    cut_power(victim);
+    return true;
+}
+
+void cluster_found(struct cluster *c)
+{
+    c->victim = 0;
+    protect(c, false);
+}
+
+/* While a storage node has lost something the others keep what they have. */
+static bool is_spared(const struct node *n)
+{
+    return n->role == CLUSTER_STORAGE && n->cluster->victim != 0;
+}
+
 void cluster_kill_one(struct cluster *c)
 {
     struct node *n = any(c);
-    if (n->process == NULL)
+    if (n->process == NULL || is_spared(n))
         return;
     machine_fault(c->machine, n->process, "a process was killed between two turns");
     process_kill(n->process);
@@ -97,7 +137,7 @@ void cluster_empty_disk(struct node *n)
 void cluster_fill_disk(struct cluster *c)
 {
     struct node *n = any(c);
-    if (n->disk == NULL || n->empty_event || n->process == NULL)
+    if (n->disk == NULL || n->empty_event || n->process == NULL || is_spared(n))
         return;
     machine_fault(c->machine, n->process, "a full disk");
     sim_note(c->sim, "the disk of %s is full", n->name);
@@ -109,7 +149,7 @@ void cluster_fill_disk(struct cluster *c)
 void cluster_fail_disk(struct cluster *c)
 {
     struct node *n = any(c);
-    if (n->disk == NULL || n->process == NULL)
+    if (n->disk == NULL || n->process == NULL || is_spared(n))
         return;
     machine_fault(c->machine, n->process, "a disk error");
     sim_note(c->sim, "the disk of %s is about to fail", n->name);
@@ -188,6 +228,7 @@ void cluster_heal(struct cluster *c)
             disk_fail_after(n->disk, 0, 0, EIO);
     }
     c->healed = true;
+    cluster_found(c);
     machine_heal(c->machine);
     tcp_heal(c->tcp);
 }

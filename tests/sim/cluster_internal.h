@@ -31,6 +31,7 @@ struct cluster {
     int count[CLUSTER_ROLES];
     uint64_t restart_ms;
     bool durable;
+    int32_t victim; /* the storage node that has lost what was not flushed, and is not registered anew; 0: none */
     cluster_life_fn *watch;
     void *watch_ctx;
     bool healed;

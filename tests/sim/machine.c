@@ -244,9 +244,9 @@ void process_set_loop(struct process *p, struct loop *l)
     p->loop = l;
 }
 
-void process_protect(struct process *p)
+void process_protect(struct process *p, bool is)
 {
-    p->protected = true;
+    p->protected = is;
 }
 
 static void end(struct process *p)

@@ -86,8 +86,8 @@ void process_kill(struct process *p);
 void process_stall(struct process *p, uint64_t ms);
 /* Inside a turn: perhaps others run for a moment, as on another processor. No fault: also when all is well. */
 void process_yield(struct process *p, uint64_t per_thousand);
-/* A process that may not be killed by chance (model clients). */
-void process_protect(struct process *p);
+/* A process that may not be killed by chance (model clients), or may again. */
+void process_protect(struct process *p, bool is);
 /* The process is about to do something that others can see: false when it is dead, or dies here. A real program may
  * stand still in here, in the middle of its turn. */
 bool process_acts(struct process *p);

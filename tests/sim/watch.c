@@ -166,7 +166,7 @@ struct watch *watch_new(struct machine *m, int controllers)
     w->asks = 1;
     w->kept = image_empty(PLATFORM_CLUSTER_ID);
     w->process = process_new(m, "watch", NULL, on_death, w);
-    process_protect(w->process);
+    process_protect(w->process, true);
     struct process *before = process_enter(w->process);
     if (bus_new(process_loop(w->process), &o, &w->bus))
         sim_fail(w->sim, "no bus");

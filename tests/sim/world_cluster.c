@@ -23,7 +23,9 @@ struct shape {
     struct cluster_options options;
     struct rates rates;
     uint64_t step_ms, healed_ms;
-    bool moves; /* partitions, between storage nodes */
+    bool moves;      /* partitions, between storage nodes */
+    int32_t victim;  /* the storage node whose power is cut though it has not flushed all; 0: none */
+    uint64_t losses; /* how often, per thousand steps */
 };
 
 struct world {
@@ -34,6 +36,7 @@ struct world {
     struct watch *watch;
     struct metawatch *meta;
     struct replicawatch *replicas;
+    int64_t victim_epoch; /* of the life that lost something; -1: none did */
 };
 
 /* ---- states (coverage.h) ---- */
@@ -69,6 +72,26 @@ static void on_fault(void *ctx, const struct process *p, bool is_hit)
 
 /* ---- faults ---- */
 
+/* One of three replicas may lose all that it has not flushed, when the others have it and stay until it is registered
+ * anew, and so is in no ISR (KIP-966). */
+static void lose(struct world *w)
+{
+    int32_t id = w->shape->victim;
+    if (id == 0)
+        return;
+    const struct seen_broker *b = metawatch_broker(w->meta, id);
+    if (w->victim_epoch >= 0 && b->epoch > w->victim_epoch) {
+        w->victim_epoch = -1;
+        cluster_found(w->cluster);
+    }
+    if (w->victim_epoch < 0 && sim_chance(w->sim, w->shape->losses) && b->registered &&
+        metawatch_lacking(w->meta) == 0 && metawatch_leaderless(w->meta) == 0 &&
+        cluster_power_cut_victim(w->cluster, id)) {
+        w->victim_epoch = b->epoch;
+        sim_cover("a replica lost what it had not flushed");
+    }
+}
+
 static void step(struct world *w)
 {
     const struct rates *r = &w->shape->rates;
@@ -80,6 +103,7 @@ static void step(struct world *w)
         {r->stops, cluster_stop_one},   {r->fills, cluster_fill_disk},         {r->errors, cluster_fail_disk},
         {r->stalls, cluster_stall_one}, {r->power_one, cluster_power_cut_one}, {r->power_all, cluster_power_cut}};
     tell_states(w);
+    lose(w);
     for (size_t i = 0; i < COUNTOF(faults); i++)
         if (sim_chance(w->sim, faults[i].rate))
             faults[i].fault(w->cluster);
@@ -159,7 +183,7 @@ static void on_life(void *ctx, struct process *p, bool starts)
 static void run_shape(struct sim *s, uint64_t steps, const struct shape *shape)
 {
     const struct cluster_options *o = &shape->options;
-    struct world w = {.sim = s, .shape = shape};
+    struct world w = {.sim = s, .shape = shape, .victim_epoch = -1};
     sim_note(s, o->shares ? "memory and files are shared" : "nothing is shared");
     w.meta = metawatch_new(s);
     w.replicas = replicawatch_new(s, w.meta);
@@ -206,6 +230,15 @@ static void run(struct sim *s, uint64_t steps)
     run_shape(s, steps, &shape);
 }
 
+/* Where three have each record. */
+static void draw_victim(struct sim *s, struct shape *shape)
+{
+    if (shape->options.durable || shape->options.count[CLUSTER_STORAGE] < 3)
+        return;
+    shape->victim = 1 + (int32_t)sim_below(s, (uint64_t)shape->options.count[CLUSTER_STORAGE]);
+    shape->losses = cluster_one_of(s, (const uint64_t[]){0, 10, 20, 50});
+}
+
 /* Three of everything that keeps something; a record is there when two have it. */
 static void run_replicas(struct sim *s, uint64_t steps)
 {
@@ -214,6 +247,7 @@ static void run_replicas(struct sim *s, uint64_t steps)
     shape.options.restart_ms = sim_chance(s, 500) ? 20000 : 1500; /* with and without the end of a session */
     shape.rates.cuts = shape.options.shares ? 0 : cluster_one_of(s, (const uint64_t[]){0, 5, 20, 40});
     shape.rates.clocks = shape.rates.cuts / 4;
+    draw_victim(s, &shape);
     run_shape(s, steps, &shape);
 }
 
@@ -247,6 +281,7 @@ static void run_whole(struct sim *s, uint64_t steps)
     shape.step_ms = WHOLE_STEP_MS;
     shape.healed_ms = WHOLE_HEALED_MS;
     shape.moves = sim_chance(s, 800);
+    draw_victim(s, &shape);
     run_shape(s, steps, &shape);
 }
 
