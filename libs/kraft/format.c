@@ -80,7 +80,7 @@ static int write_first_snapshot(const struct kraft_format_options *o)
     struct kraft_snapshot s;
     char name[KRAFT_SNAPSHOT_NAME], dir[4096];
     fill_voter(o, voters);
-    kraft_voters_encode(voters, &voters_value);
+    kraft_voters_encode(o->voters != NULL ? o->voters : voters, &voters_value);
     free(voters);
     kraft_snapshot_begin(&s, &b, 0, o->now_ms, o->now_ms, 1, buf_slice(&voters_value));
     kraft_snapshot_end(&s);

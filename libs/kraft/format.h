@@ -12,6 +12,8 @@
 #include "libs/base/uuid.h"
 #include "libs/metadata/image.h"
 
+struct kraft_voters;
+
 struct kraft_meta {
     char cluster_id[64]; /* usually a uuid's text; Kafka takes any text */
     int32_t node_id;
@@ -33,6 +35,9 @@ struct kraft_format_options {
     const char *host;
     uint16_t port;
     int64_t now_ms; /* wall clock */
+    /* All voters of a quorum that is formed at once, as --initial-controllers of kafka-storage names them; the node
+     * itself is one of them. NULL: it alone, at the endpoint above. */
+    const struct kraft_voters *voters;
 };
 
 /* 0, or -errno with *ret_message (the caller frees): -EEXIST: meta.properties is there already. meta.properties is

@@ -16,6 +16,7 @@
 #include "libs/base/uuid.h"
 #include "libs/config/meta_properties.h"
 #include "libs/kraft/format.h"
+#include "libs/kraft/kraft.h"
 #include "services/karst/karst.h"
 
 /* mkdir -p */
@@ -227,17 +228,22 @@ static int format_one(struct kraft_format_options *o, const char *path, bool is_
         *ret_error = xasprintf("no random numbers for the directory id: %s", strerror(-r));
         return r;
     }
+    for (int32_t i = 0; is_metadata && o->voters != NULL && i < o->voters->count; i++)
+        if (o->voters->voter[i].id == o->meta.node_id)
+            o->meta.directory_id = o->voters->voter[i].directory_id;
     o->dir = path;
     return is_metadata ? kraft_format(o, ret_error) : kraft_format_data(o, ret_error);
 }
 
-/* is_first: the metadata log begins here, with this controller as its voter; else it is had from others. */
+/* is_first: the metadata log begins here, with these voters, or this controller as its only one; else it is had from
+ * others. cluster_id NULL: a new one. */
 static int format(const struct directories *all, const struct config *c, bool is_first,
-                  struct datadir_identity *ret_identity, char **ret_error)
+                  const struct kraft_voters *voters, const char *cluster_id, struct datadir_identity *ret_identity,
+                  char **ret_error)
 {
     struct timespec now;
     struct uuid cluster;
-    struct kraft_format_options o = {.listener_name = "CONTROLLER"};
+    struct kraft_format_options o = {.listener_name = "CONTROLLER", .voters = voters};
     char host[256];
     int r = check_empty(all, o.meta.cluster_id, ret_error);
     if (r)
@@ -248,9 +254,15 @@ static int format(const struct directories *all, const struct config *c, bool is
         return r;
     }
     clock_gettime(CLOCK_REALTIME, &now);
+    if (cluster_id != NULL && *o.meta.cluster_id && strcmp(cluster_id, o.meta.cluster_id) != 0) {
+        *ret_error = xasprintf("one of the directories belongs to the cluster %s already", o.meta.cluster_id);
+        return -EINVAL;
+    }
     if (*o.meta.cluster_id == 0)
         snprintf(o.meta.cluster_id, sizeof o.meta.cluster_id, "%s",
-                 network_is_used(c) ? config_string(c, "karst.cluster.id") : uuid_to_text(cluster).s);
+                 cluster_id != NULL   ? cluster_id
+                 : network_is_used(c) ? config_string(c, "karst.cluster.id")
+                                      : uuid_to_text(cluster).s);
     o.meta.node_id = config_int(c, "node.id");
     o.port = controller_port(c, host);
     o.host = host;
@@ -355,7 +367,22 @@ int datadir_found(const struct config *c, struct datadir_identity *ret_identity,
             xstrdup("--first is for a controller on one of several hosts: karst.bus.listen and a controller in "
                     "process.roles were expected");
     else if (r == -ENOENT)
-        r = format(&all, c, true, ret_identity, ret_error);
+        r = format(&all, c, true, NULL, NULL, ret_identity, ret_error);
+    arena_free(all.arena);
+    return *ret_error ? -EINVAL : r;
+}
+
+int datadir_form(const struct config *c, const char *cluster_id, const struct kraft_voters *voters, char **ret_error)
+{
+    struct directories all = list_directories(c);
+    struct datadir_identity identity;
+    struct meta_properties meta;
+    int r = meta_properties_read(all.metadata, &meta, ret_error);
+    if (r == 0)
+        *ret_error =
+            xasprintf("%s is of node %d of the cluster %s already", all.metadata, meta.node_id, meta.cluster_id);
+    else if (r == -ENOENT)
+        r = format(&all, c, true, voters, cluster_id, &identity, ret_error);
     arena_free(all.arena);
     return *ret_error ? -EINVAL : r;
 }
@@ -371,7 +398,7 @@ int datadir_prepare(const struct config *c, struct datadir_identity *ret_identit
     if (r == 0) {
         r = meta_properties_read(all.metadata, &meta, ret_error);
         if (r == -ENOENT) {
-            r = format(&all, c, !network_is_used(c), ret_identity, ret_error);
+            r = format(&all, c, !network_is_used(c), NULL, NULL, ret_identity, ret_error);
         } else if (r == 0) {
             r = check_members(&all, c, &meta, ret_error);
             strcpy(ret_identity->cluster_id, meta.cluster_id);

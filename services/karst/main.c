@@ -33,6 +33,9 @@ static const char usage[] =
     "      once, on the first of several hosts: DIR, which is empty, becomes that of a new cluster's first "
     "controller.\n"
     "      karst up makes all others join it\n"
+    "  karst format --initial-controllers ID@HOST:PORT:DIRECTORY,... --cluster-id ID --data DIR --config FILE\n"
+    "      DIR, which is empty, becomes that of one of several controllers that are formed at once, as with\n"
+    "      kafka-storage.sh: each with the same list. HOST:PORT is its controller listener, DIRECTORY a uuid\n"
     "  karst hosts FOLDER HOST HOST...\n"
     "      makes what a new constellation on these hosts needs, by address or name: in FOLDER, which must not be "
     "there,\n"
@@ -83,6 +86,8 @@ static int parse(int argc, char **argv, const char *allowed, struct arguments *r
                                             {"frontends", required_argument, NULL, 'f'},
                                             {"json", no_argument, NULL, 'j'},
                                             {"first", no_argument, NULL, '1'},
+                                            {"initial-controllers", required_argument, NULL, 'i'},
+                                            {"cluster-id", required_argument, NULL, 'C'},
                                             {"bin", required_argument, NULL, 'b'},
                                             {"node", required_argument, NULL, 'N'},
                                             {NULL, 0, NULL, 0}};
@@ -117,6 +122,8 @@ static int parse(int argc, char **argv, const char *allowed, struct arguments *r
             ret->up.node_files[ret->up.node_count++] = optarg;
             break;
         case '1': ret->up.first = true; break;
+        case 'i': ret->up.initial_controllers = optarg; break;
+        case 'C': ret->up.cluster_id = optarg; break;
         case 'j': ret->json = true; break;
         case 'b': ret->bin = optarg; break;
         }
@@ -148,7 +155,7 @@ int main(int argc, char **argv)
     if (!strcmp(command, "up"))
         return (r = parse(argc - 1, argv + 1, "DlcdnsfN", &a)) ? r : up_main(&a.up);
     if (!strcmp(command, "format"))
-        return (r = parse(argc - 1, argv + 1, "Dc1", &a)) ? r : format_main(&a.up);
+        return (r = parse(argc - 1, argv + 1, "Dc1iC", &a)) ? r : format_main(&a.up);
     if (!strcmp(command, "hosts"))
         return argc > 3 && argc <= 3 + HOSTS_MAX ? hosts_main(argv[2], argv + 3, argc - 3)
                                                  : wrong_usage("hosts needs FOLDER, and 1 to 100 times HOST", NULL);

@@ -167,6 +167,10 @@ int format_main(const struct up_options *o)
         status = fail(STATUS_FAILED, xasprintf("cannot lock %s: %s", data, strerror(-lock)));
     else if (effective_load(o, data, &c, &error) != 0)
         status = fail(STATUS_CONFIG, error);
+    else if (o->initial_controllers != NULL && initial_format(c, o->initial_controllers, o->cluster_id, &error) == 0)
+        printf("%s is of one of the first controllers of cluster %s now\n", data, o->cluster_id);
+    else if (o->initial_controllers != NULL)
+        status = fail(STATUS_FAILED, error);
     else if (o->first && datadir_found(c, &identity, &error) == 0)
         printf("%s is of the first controller of cluster %s now\n", data, identity.cluster_id);
     else if (o->first)
