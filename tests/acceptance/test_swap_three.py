@@ -136,9 +136,10 @@ class Swap:
         killed = []
         if turn == 0:
             killed = [3]
-            admin = AdminClient({"bootstrap.servers": cluster.address})
             self.kafka.kill(3)
-            admin.delete_topics(["late"])["late"].result(120)
+            wait_until(lambda: all(self.kafka.known(n) == {1, 2} for n in (1, 2)), 180, "the end of the killed node's session")
+            admin = AdminClient({"bootstrap.servers": cluster.address})
+            admin.delete_topics(["late"], request_timeout=110)["late"].result(120)
         killed += cluster.stop() or []
         self.compare()
         self.dumper.everything([d for n in NODES if n not in killed for d in self.kafka.data_of(n)])
