@@ -283,7 +283,9 @@ class Dumper:
         self.records(found("__cluster_metadata-0", "log"), "--cluster-metadata-decoder")
         indexes = [p for p in found("*-[0-9]*", "index", "timeindex") if os.path.getsize(p)]
         self.indexes(indexes, "--index-sanity-check", r"\S+ passed sanity check\.")
-        self.indexes(indexes, "--verify-index-only", "")
+        # Of a batch that compaction emptied the header keeps the time, which an index may name; the tool looks for it in the records.
+        emptied = rf"Found timestamp mismatch in :\S+/({'|'.join(COMPACTED)})-\d+/\S+|  Index timestamp: \d+, log timestamp: -1"
+        self.indexes(indexes, "--verify-index-only", emptied)
 
     def close(self):
         self.process.stdin.close()
