@@ -33,8 +33,8 @@ struct quiet {
     unsigned left_out;
 };
 
-/* Callers that leave in their handshake: now and then one is as it should be (it has found another way, or died), many
- * in a row are not. */
+/* Peers that leave in the handshake: now and then one is as it should be (it has found another way, or was stopped),
+ * many in a row are not. */
 struct leavers {
     uint64_t since_ms;
     unsigned count;
@@ -62,7 +62,7 @@ struct bus {
     struct door door;
     bool unencrypted;
     struct quiet refusals, failures;
-    struct leavers leavers;
+    struct leavers callers_left, called_left;
     unsigned last_monitor;
     struct locals *locals; /* NULL: everything goes over ZeroMQ */
     struct handler handlers[KINDS_MAX], kafka_handlers[KAFKA_KEYS_MAX];

@@ -293,9 +293,8 @@ void bus_tcp_close(struct sock *s)
 
 /* ---- what became of connections ---- */
 
-static bool are_many(struct bus *b)
+static bool are_many(struct bus *b, struct leavers *l)
 {
-    struct leavers *l = &b->leavers;
     uint64_t now = loop_now_ms(b->loop);
 
     if (now >= l->since_ms + QUIET_MS)
@@ -318,8 +317,9 @@ static void say_failed(struct sock *s, int event, uint32_t value)
     else if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL)
         why = served ? "callers leave in their handshake, or are silent: their configuration may say why"
                      : "it has ended the handshake: its key may be another than the list of hosts has";
-    bool left = served && event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL && (value == EPIPE || value == ECONNRESET);
-    if (why == NULL || (left && !are_many(s->bus)) || !may_say(s->bus, &s->bus->failures, more))
+    bool left = event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL && (value == EPIPE || value == ECONNRESET);
+    if (why == NULL || (left && !are_many(s->bus, served ? &s->bus->callers_left : &s->bus->called_left)) ||
+        !may_say(s->bus, &s->bus->failures, more))
         return; /* of a key that is not on the list, bus_door_answer has told */
     log_warn("bus: %s %s fails: %s%s", served ? "a connection to us at" : "the connection to", s->address, why, more);
 }
