@@ -339,7 +339,7 @@ def acceptance(name, tests, env=None):
 
 
 # Minutes each: a step of their own, which has to be named (run.py long).
-LONG = ["swap_three", "static_voters"]
+LONG = ["swap_three", "static_voters", "tools_of_three"]
 
 
 def step_acceptance():
