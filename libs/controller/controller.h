@@ -136,7 +136,8 @@ enum kafka_error controller_heartbeat(struct controller *c, const struct control
 void controller_followed(struct controller *c, int32_t role, int32_t id, uint64_t incarnation, int64_t metadata_offset);
 
 /* A life of a service is gone, or stands still, by evidence (presence.h): its session ends now, not when it times out.
- * False, and nothing happens: it is not registered (any more), or nobody of its role would do its work. One that is
+ * False, and nothing happens: it is not registered (any more), nobody of its role would do its work, or it is a
+ * front end, and not all of its host is gone: clients know its address, and it is started again there. One that is
  * alive all the same registers again with its next heartbeat. */
 bool controller_end_session(struct controller *c, int32_t role, int32_t id, uint64_t incarnation);
 

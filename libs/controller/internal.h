@@ -54,6 +54,7 @@ struct controller {
     struct buf records; /* waiting: u32 size, value, ... */
     int32_t record_count;
     struct session *sessions;
+    char gone_host[256]; /* where evidence ended a session last, of a service that is no front end */
     uint32_t session_timeout_ms, idle_ms;
     int64_t idle_offset;    /* controller_tick saw the log end here */
     uint64_t idle_since_ms; /* for the first time then */

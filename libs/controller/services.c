@@ -10,6 +10,7 @@
  * What it leads follows in the same batch (partition_change.c). A life that ended without controlled shutdown is
  * unclean: what it had may be lost, and it leaves the eligible replicas, too. Any other service is there from its
  * registration until its session ends; that of a front end outlives an orderly stop, too. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "kafka/broker_registration_change_record.h"
@@ -145,14 +146,28 @@ static bool has_stand_in(const struct controller *c, int32_t role, int32_t id)
     return false;
 }
 
+/* Nothing is left of a host that went by evidence, but for front ends: nobody there starts these again. */
+static bool is_gone_host(const struct controller *c, struct slice host)
+{
+    int32_t count;
+    const struct image_service *const *all = image_services(c->image, &count);
+    if (host.size == 0 || !slice_eq_str(host, c->gone_host))
+        return false;
+    for (int32_t i = 0; i < count; i++)
+        if (all[i]->role != ROLE_FRONTEND && slice_eq(all[i]->host, host))
+            return false;
+    return true;
+}
+
 bool controller_end_session(struct controller *c, int32_t role, int32_t id, uint64_t incarnation)
 {
     const struct image_service *service = image_service(c->image, role, id);
     struct session *s = find_session(c, role, id);
-    bool counts = role == ROLE_STORAGE || role == ROLE_GROUP || role == ROLE_TXN;
-    if (!counts || s == NULL || service == NULL || service->incarnation != incarnation ||
-        s->incarnation != incarnation || !has_stand_in(c, role, id))
+    if (s == NULL || service == NULL || service->incarnation != incarnation || s->incarnation != incarnation ||
+        !has_stand_in(c, role, id) || (role == ROLE_FRONTEND && !is_gone_host(c, service->host)))
         return false;
+    if (role != ROLE_FRONTEND)
+        snprintf(c->gone_host, sizeof c->gone_host, SLICE_F, SLICE_A(service->host));
     end_session(c, s);
     return true;
 }

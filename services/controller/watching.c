@@ -67,17 +67,41 @@ static void ask(struct quorum *q, struct presence_life life)
 
 /* ---- what follows ---- */
 
-static void on_gone(struct quorum *q, struct presence_life life, enum presence_why why)
+static void on_leader_gone(struct quorum *q, int32_t id, const char *text)
+{
+    if (kraft_role(q->kraft) != KRAFT_FOLLOWER || kraft_leader(q->kraft) != id)
+        return;
+    log_info("controller %d, which leads the metadata quorum, %s", id, text);
+    quorum_step(q, &(struct kraft_event){.kind = KRAFT_LOST, .node = id});
+}
+
+/* True: its session has ended. */
+static bool on_gone(struct quorum *q, struct presence_life life, enum presence_why why)
 {
     const char *text = why == PRESENCE_GONE_SILENT ? "has been silent for too long" : "cannot be reached any more";
     if (life.role == KARST__BUS__ROLE__ROLE_CONTROLLER) {
-        if (kraft_role(q->kraft) == KRAFT_FOLLOWER && kraft_leader(q->kraft) == life.id) {
-            log_info("controller %d, which leads the metadata quorum, %s", life.id, text);
-            quorum_step(q, &(struct kraft_event){.kind = KRAFT_LOST, .node = life.id});
-        }
-    } else if (q->active && controller_end_session(q->controller, life.role, life.id, life.incarnation)) {
-        log_warn("%s %d %s: its session ends", role_name(life.role), life.id, text);
-        quorum_record(q);
+        on_leader_gone(q, life.id, text);
+        return false;
+    }
+    if (!q->active || !controller_end_session(q->controller, life.role, life.id, life.incarnation))
+        return false;
+    log_warn("%s %d %s: its session ends", role_name(life.role), life.id, text);
+    quorum_record(q);
+    return true;
+}
+
+/* An end may be what another had to wait for: a front end goes when all else of its host has gone. */
+static void tell_gone(struct quorum *q)
+{
+    struct presence_life life;
+    enum presence_why why;
+    bool any = true;
+    while (any) {
+        any = false;
+        while (presence_next_gone(q->presence, &life, &why))
+            any = on_gone(q, life, why) || any;
+        if (any)
+            presence_tell_again(q->presence);
     }
 }
 
@@ -85,12 +109,10 @@ static void on_tick(void *ctx)
 {
     struct quorum *q = ctx;
     struct presence_life life;
-    enum presence_why why;
     if (q->failed || q->ended)
         return;
     presence_tick(q->presence, loop_now_ms(q->loop));
-    while (presence_next_gone(q->presence, &life, &why))
-        on_gone(q, life, why);
+    tell_gone(q);
     while (presence_next_ask(q->presence, &life))
         ask(q, life);
 }

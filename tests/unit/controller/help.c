@@ -55,7 +55,7 @@ int64_t help_register(struct help *h, int32_t role, int32_t id, uint64_t incarna
         .role = role,
         .id = id,
         .incarnation = incarnation,
-        .host = SLICE_OF("h"),
+        .host = slice_str(h->host ? h->host : "h"),
         .rack = h->rack,
         .version = SLICE_OF("0"),
         .addresses = &address,

@@ -17,6 +17,7 @@ struct help {
     struct buf log;      /* every batch that was taken */
     struct slice rack;   /* of those who register from here on */
     int16_t bus_version; /* of theirs, too */
+    const char *host;    /* of the next registration; NULL: "h" */
     uint64_t now_ms;
 };
 

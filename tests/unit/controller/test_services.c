@@ -107,6 +107,27 @@ Test(services, evidence_fences)
     expect_leader("t", 1, 2, 1, 0, 0);
 }
 
+static void on_host(int32_t role, int32_t id, uint64_t incarnation, const char *host)
+{
+    h.host = host;
+    help_register(&h, role, id, incarnation, -1);
+}
+
+/* Nobody starts a front end again whose whole host is gone: its brokers' addresses move at once. */
+Test(services, evidence_of_a_host)
+{
+    on_host(FRONTEND, 1, 31, "a");
+    on_host(FRONTEND, 2, 32, "b");
+    on_host(GROUP, 1, 41, "a");
+    on_host(GROUP, 2, 42, "b");
+    cr_assert_not(end_session(FRONTEND, 1, 31)); /* it alone: it is started again */
+    cr_assert(end_session(GROUP, 1, 41));
+    cr_assert_not(end_session(FRONTEND, 2, 32)); /* of another host */
+    cr_assert(end_session(FRONTEND, 1, 31));
+    cr_assert_null(image_service(controller_image(h.c), FRONTEND, 1));
+    cr_assert_not(end_session(FRONTEND, 2, 32)); /* the last one */
+}
+
 /* Clients know the addresses of front ends: these outlive 30 s of silence, also behind an orderly stop. */
 Test(services, front_end_is_waited_for)
 {
