@@ -18,8 +18,18 @@ enum {
     TURNS_MAX = 8, /* roles that one step may pass through */
 };
 
+/* Of sets of its own epoch: those before may be committed without its knowing yet. */
+static bool has_one_change(const struct kraft *k)
+{
+    int open = 0;
+    for (size_t i = 0; i < k->set_count; i++)
+        open += k->sets[i]->offset >= MAX(k->epoch_start, k->high_watermark);
+    return open <= 1;
+}
+
 void kraft_check(const struct kraft *k)
 {
+    ASSERT(k->role != KRAFT_LEADER || has_one_change(k));                              /* I6 */
     ASSERT(k->high_watermark <= k->flushed && k->flushed <= k->log_end);               /* I2 */
     ASSERT(k->role != KRAFT_LEADER || k->state.leader_id == k->node_id);               /* I4 */
     ASSERT(k->role != KRAFT_LEADER || lineage_last_epoch(k) == k->state.leader_epoch); /* I3 */
