@@ -8,7 +8,7 @@ import pytest
 
 import harness
 
-SECONDS = 40
+SECONDS = 25
 
 
 def run(folder, *command):
