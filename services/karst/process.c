@@ -219,6 +219,10 @@ bool process_try(struct process *p)
 
 void process_start(struct process *p)
 {
-    if (!process_try(p))
+    if (process_try(p))
+        return;
+    if (p->deaths == 0)
         leave_down(p, "does not start", STATUS_FAILED);
+    else /* it ran before: its program is being replaced, and there in a moment */
+        die(p, STATUS_FAILED, "does not start");
 }

@@ -103,6 +103,24 @@ def test_a_dead_process_is_started_again(own_karst):
     assert [p["restarts"] for p in own_karst.status()] == [1] * 5
 
 
+def test_a_program_that_is_away_for_a_moment(own_karst, monkeypatch):
+    """As while a build or a copy replaces it: the process is started once it is there again."""
+    programs = os.path.join(own_karst.folder, "bin")
+    os.makedirs(programs)
+    for name in ("karst", *(f"karst-{role}" for role in ROLES)):
+        shutil.copy2(os.path.join(harness.BIN, name), programs)
+    monkeypatch.setattr(harness, "KARST", os.path.join(programs, "karst"))
+    own_karst.start()
+    before, group = own_karst.pids(), os.path.join(programs, "karst-group")
+    os.rename(group, group + ".away")
+    os.kill(before["group"], signal.SIGKILL)
+    wait_until(lambda: "group does not start: starting it again" in own_karst.log(), 20, "a start that fails")
+    os.rename(group + ".away", group)
+    wait_until(lambda: own_karst.pids()["group"] not in (None, before["group"]), 30, "the group service")
+    after = own_karst.pids()
+    assert {r: p for r, p in after.items() if r != "group"} == {r: p for r, p in before.items() if r != "group"}
+
+
 def test_no_orphan_when_it_is_killed(own_karst):
     up = Foreground(own_karst)
     up.wait_for("Karst answers on")
