@@ -89,11 +89,11 @@ size_t presence_count(const struct presence *w)
     return w->count;
 }
 
-/* I2: a tick that comes late counts as two at most. */
+/* I2: a tick that comes late counts for so much at most; on a busy machine many come a little late. */
 void presence_tick(struct presence *w, uint64_t now_ms)
 {
     uint64_t passed = now_ms > w->now_ms ? now_ms - w->now_ms : 0;
-    uint64_t counted = MIN(passed, (uint64_t)2 * PRESENCE_TICK_MS);
+    uint64_t counted = MIN(passed, (uint64_t)PRESENCE_COUNTED_MS);
     struct peer *p;
     w->now_ms = MAX(w->now_ms, now_ms);
     DL_FOREACH (w->peers, p) {

@@ -23,9 +23,10 @@
 
 enum {
     PRESENCE_TICK_MS = 50,
-    PRESENCE_EVERY_MS = 200,  /* from an answer to the next ask */
-    PRESENCE_ANSWER_MS = 150, /* for one ask */
-    PRESENCE_HEARD_MS = 1000, /* a sign of life as recent as this shows that we are not cut off (I3) */
+    PRESENCE_COUNTED_MS = 250, /* of the time between two ticks, at most */
+    PRESENCE_EVERY_MS = 200,   /* from an answer to the next ask */
+    PRESENCE_ANSWER_MS = 150,  /* for one ask */
+    PRESENCE_HEARD_MS = 1000,  /* a sign of life as recent as this shows that we are not cut off (I3) */
 };
 
 struct presence;
