@@ -243,8 +243,19 @@ void change_lead(struct kraft *k)
     free(voters);
 }
 
-/* What to tell the leader: what it asks for is in *ret_voter; false: nothing. KIP-1186: an observer that has caught up
- * asks the leader to make it a voter. */
+/* KIP-1186: an observer asks the leader to make it a voter; before that, to remove the voter of its id that had another
+ * directory, which is lost. */
+static enum kraft_message_kind join(struct kraft *k, const struct kraft_voter **ret_voter)
+{
+    int32_t former = find(kraft_voters(k), k->node_id);
+    if (former < 0)
+        return KRAFT_ADD_VOTER;
+    k->corrected = kraft_voters(k)->voter[former];
+    *ret_voter = &k->corrected;
+    return KRAFT_REMOVE_VOTER;
+}
+
+/* What to tell the leader: what it asks for is in *ret_voter; false: nothing. */
 static bool wants(struct kraft *k, enum kraft_message_kind *ret_kind, const struct kraft_voter **ret_voter)
 {
     bool is_dynamic = lineage_voters(k)->kraft_version >= DYNAMIC;
@@ -255,7 +266,7 @@ static bool wants(struct kraft *k, enum kraft_message_kind *ret_kind, const stru
             *ret_voter = &k->corrected;
         return is_dynamic ? k->update_self && correct(k, &k->corrected) : !k->claimed;
     }
-    *ret_kind = KRAFT_ADD_VOTER;
+    *ret_kind = join(k, ret_voter);
     return k->auto_join && !k->has_voted && is_dynamic && k->high_watermark >= 0;
 }
 

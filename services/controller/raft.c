@@ -150,6 +150,9 @@ static void on_answer(void *ctx, const struct bus_result *result)
             m.bytes = ref_bytes(&result->payloads[0]);
         if (m.kind == KRAFT_ADD_VOTER)
             log_info("asked to become a voter: %s", kafka_error_name((int)m.error));
+        if (m.kind == KRAFT_REMOVE_VOTER)
+            log_info("asked to remove the voter that had this id and another directory: %s",
+                     kafka_error_name((int)m.error));
         if (m.kind == KRAFT_UPDATE_VOTER && m.error != KERR_NONE)
             log_warn("the leader does not change what the voters' record says of this controller: %s",
                      kafka_error_name((int)m.error));

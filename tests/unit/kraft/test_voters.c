@@ -184,14 +184,10 @@ Test(voters, three_static_voters_tell_who_they_are, .fini = stop)
     cr_expect_eq(kraft_high_watermark(k), log_end);
 }
 
-/* A follower tells the leader, of a static quorum once, of a dynamic one when the record says otherwise. */
-static const struct kraft_message *told(int16_t version, uint16_t recorded_port)
+/* The first message of a kind that goes to node 2, which leads; NULL: none. */
+static const struct kraft_message *sent(enum kraft_message_kind kind)
 {
     static struct kraft_message message;
-    open_kraft(3, version);
-    if (version > 0)
-        o.voters.voter[0].endpoints[0].port = recorded_port;
-    start();
     struct kraft_message begin = {
         .kind = KRAFT_BEGIN_EPOCH, .from = 2, .from_directory = directory(2), .epoch = 1, .leader = 2};
     struct kraft_actions a =
@@ -201,7 +197,7 @@ static const struct kraft_message *told(int16_t version, uint16_t recorded_port)
         for (size_t i = 0; i < a.count; i++)
             if (a.action[i].kind == KRAFT_DO_SEND)
                 sent = a.action[i];
-        if (sent.message.kind == KRAFT_UPDATE_VOTER) {
+        if (sent.message.kind == kind) {
             message = sent.message;
             return &message;
         }
@@ -216,6 +212,36 @@ static const struct kraft_message *told(int16_t version, uint16_t recorded_port)
             a = step((struct kraft_event){.kind = KRAFT_RESPONSE, .id = sent.id, .message = &nothing, .now_ms = 2000});
     }
     return NULL;
+}
+
+/* A follower tells the leader, of a static quorum once, of a dynamic one when the record says otherwise. */
+static const struct kraft_message *told(int16_t version, uint16_t recorded_port)
+{
+    open_kraft(3, version);
+    if (version > 0)
+        o.voters.voter[0].endpoints[0].port = recorded_port;
+    start();
+    return sent(KRAFT_UPDATE_VOTER);
+}
+
+/* A controller whose disk was replaced: the directory that votes for it is lost (KIP-1186). */
+Test(voters, a_new_directory_takes_the_place_of_the_lost_one, .fini = stop)
+{
+    open_kraft(3, 1);
+    o.auto_join = true;
+    o.voters.voter[0].directory_id = directory(99);
+    start();
+    const struct kraft_message *m = sent(KRAFT_REMOVE_VOTER);
+    cr_assert_not_null(m);
+    cr_expect(m->voter->id == 1 && uuid_eq(m->voter->directory_id, directory(99)));
+    stop();
+    open_kraft(3, 1);
+    o.auto_join = true;
+    o.voters.voter[0] = voter(4);
+    start();
+    m = sent(KRAFT_ADD_VOTER);
+    cr_assert_not_null(m);
+    cr_expect(m->voter->id == 1 && uuid_eq(m->voter->directory_id, directory(1)));
 }
 
 Test(voters, a_follower_has_its_record_changed, .fini = stop)
