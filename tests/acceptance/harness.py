@@ -40,6 +40,9 @@ def free_port(offsets=(0, 1)):
             return port
 
 
+NEVER = ("BUG at", "Sanitizer", "runtime error")  # in a log of Karst's
+
+
 class Outcome:
     def __init__(self, command, status, out, err):
         self.command, self.status, self.out, self.err = command, status, out, err
@@ -220,6 +223,14 @@ class Karst(Cluster):
     def stop(self):
         outcome = run([KARST, "down", "--data", self.data], timeout=90)
         assert outcome.status in (0, 3), str(outcome)
+
+    def close_sound(self):
+        """Ends it; its log may show no defect."""
+        self.stop()
+        with open(os.path.join(self.last_run_dir, "karst.log"), encoding="utf-8", errors="replace") as f:
+            bugs = [line for line in f if any(word in line for word in NEVER)]
+        self.close()
+        assert not bugs, bugs
 
     def close(self):
         """Ends it and leaves nothing behind but what the test's folder holds."""

@@ -86,7 +86,7 @@ class KarstSpread(Spread, spread.Spread):
                 out.write(self.log(n))
 
     def complaints(self):
-        return [line for n in self.nodes for line in self.log(n).splitlines() if any(w in line for w in systems.NEVER)]
+        return [line for n in self.nodes for line in self.log(n).splitlines() if any(w in line for w in harness.NEVER)]
 
     def close(self):
         try:
@@ -95,9 +95,7 @@ class KarstSpread(Spread, spread.Spread):
             self.hosts.close()
 
 
-class KafkaSpread(Spread, kafka_cluster.KafkaCluster):
-    targets = every = systems.KafkaSystem.targets
-
+class KafkaSpread(systems.KafkaNodes, Spread, kafka_cluster.KafkaCluster):
     def __init__(self, folder, config=None):
         self.make_hosts(folder)
         kafka_cluster.KafkaCluster.__init__(self, folder, NODES, port=9092, config=config)
@@ -119,19 +117,8 @@ class KafkaSpread(Spread, kafka_cluster.KafkaCluster):
     def servers(self):
         return [(self.host(n), self.broker_port(n)) for n in self.ids]
 
-    @property
-    def bootstrap(self):
-        return self.address
-
-    def start(self, *arguments, **more):
-        kafka_cluster.KafkaCluster.start(self, *arguments, **more)
-        return self
-
     def process_on(self, host, target):
         return systems.Victim(f"node-{host}", self.processes[host].pid, host) if self.running(host) else None
-
-    def may_die(self, victim):
-        return True
 
     def kill_now(self, victim):
         self.kill(victim.host)
@@ -141,18 +128,6 @@ class KafkaSpread(Spread, kafka_cluster.KafkaCluster):
         for n in self.ids:
             if not self.running(n):
                 self.start(n, wait=False)
-
-    def is_back(self, topics):
-        with contextlib.suppress(OSError, AssertionError, StopIteration):
-            return all(self.running(n) for n in self.ids) and self.is_whole() and self.in_sync(topics)
-        return False
-
-    def keep_log(self, folder):
-        with open(os.path.join(folder, "kafka.log"), "w", encoding="utf-8") as out:
-            out.write(self.log(lines=2000))
-
-    def complaints(self):
-        return []
 
     def close(self):
         try:

@@ -17,7 +17,6 @@ import disks  # noqa: E402
 import harness  # noqa: E402
 import kafka_cluster  # noqa: E402
 
-NEVER = ("BUG at", "Sanitizer", "runtime error")  # in a log of Karst's
 PATIENCE_S = 3  # for one server's answer, before the next is asked
 GROUP = "jepsen"
 DEATHS, MINUTE_S = 7, 62  # of one process in a minute, at most: karst up gives one up at ten
@@ -201,19 +200,13 @@ class KarstSystem(System, harness.Karst):
 
     def complaints(self):
         """What no process may ever say."""
-        return [line for line in self.whole_log().splitlines() if any(w in line for w in NEVER)]
+        return [line for line in self.whole_log().splitlines() if any(w in line for w in harness.NEVER)]
 
 
-class KafkaSystem(System, kafka_cluster.KafkaCluster):
+class KafkaNodes:
     """Each node is broker and controller. The coordinator is the broker that leads the group's partition; there are no front ends."""
     targets = ("leader", "follower", "controller", "coordinator")
     every = targets
-
-    def __init__(self, folder, nodes=3, config=None):
-        kafka_cluster.KafkaCluster.__init__(self, folder, nodes, config=config)
-
-    def servers(self):
-        return [("127.0.0.1", self.broker_port(n)) for n in self.ids]
 
     @property
     def bootstrap(self):
@@ -222,6 +215,29 @@ class KafkaSystem(System, kafka_cluster.KafkaCluster):
     def start(self, *arguments, **more):
         kafka_cluster.KafkaCluster.start(self, *arguments, **more)
         return self
+
+    def may_die(self, victim):
+        return True
+
+    def is_back(self, topics):
+        with contextlib.suppress(OSError, AssertionError, StopIteration):
+            return all(self.running(n) for n in self.ids) and self.is_whole() and self.in_sync(topics)
+        return False
+
+    def keep_log(self, folder):
+        with open(os.path.join(folder, "kafka.log"), "w", encoding="utf-8") as out:
+            out.write(self.log(lines=2000))
+
+    def complaints(self):
+        return []
+
+
+class KafkaSystem(KafkaNodes, System, kafka_cluster.KafkaCluster):
+    def __init__(self, folder, nodes=3, config=None):
+        kafka_cluster.KafkaCluster.__init__(self, folder, nodes, config=config)
+
+    def servers(self):
+        return [("127.0.0.1", self.broker_port(n)) for n in self.ids]
 
     def controller_leader(self):
         body = {"Topics": [{"TopicName": "__cluster_metadata", "Partitions": [{"PartitionIndex": 0}]}]}
@@ -237,9 +253,6 @@ class KafkaSystem(System, kafka_cluster.KafkaCluster):
     def folders(self):
         return {f"node-{n}": self.data_of(n)[0] for n in self.ids}
 
-    def may_die(self, victim):
-        return True
-
     def revive(self, victim):
         """A node whose only directory is full has ended itself."""
         node = int(victim.name.removeprefix("node-"))
@@ -251,18 +264,6 @@ class KafkaSystem(System, kafka_cluster.KafkaCluster):
         node = int(victim.name.removeprefix("node-"))
         self.kill(node)
         self.start(node, wait=False)
-
-    def is_back(self, topics):
-        with contextlib.suppress(OSError, AssertionError, StopIteration):
-            return all(self.running(n) for n in self.ids) and self.is_whole() and self.in_sync(topics)
-        return False
-
-    def keep_log(self, folder):
-        with open(os.path.join(folder, "kafka.log"), "w", encoding="utf-8") as out:
-            out.write(self.log(lines=2000))
-
-    def complaints(self):
-        return []
 
 
 def new(peer, folder, storage=3, controllers=3, frontends=2, config=None):
