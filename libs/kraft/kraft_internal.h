@@ -116,6 +116,7 @@ void kraft_voters_changed(struct kraft *k);
 /* May stand for election: a voter, or one until a removal that is not known to be committed. The others may not have
  * heard of the removal, and then need the one who has its record (Raft's thesis, 4.2.2). */
 bool kraft_may_lead(const struct kraft *k);
+bool kraft_is_voter_key(const struct kraft *k, int32_t id, struct uuid directory_id);
 bool kraft_same_replica(int32_t id, struct uuid directory_id, int32_t other, struct uuid other_directory);
 void kraft_to_unattached(struct kraft *k, int32_t epoch);
 void kraft_to_follower(struct kraft *k, int32_t epoch, int32_t leader);
