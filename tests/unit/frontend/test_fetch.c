@@ -1,94 +1,15 @@
 /* test_fetch.c - Fetch from the client's bytes to the Reads that it makes, and back: sessions, several nodes, leaders
  * that change, files. */
 #include "kafka/apis.h"
-#include "kafka/fetch.h"
 #include "libs/base/bytes.h"
 #include "libs/records/records.h"
-#include "tests/unit/frontend/world.h"
+#include "tests/unit/frontend/fetches.h"
 
 #include <criterion/criterion.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 TestSuite(fetch, .init = world_open, .fini = world_close);
-
-struct asked {
-    int32_t partition;
-    int64_t offset;
-};
-
-static const char *client_rack = "";
-
-static void send_fetch(int16_t version, int32_t correlation, int32_t session, int32_t epoch, const struct asked *asked,
-                       int32_t count)
-{
-    struct kafka_fetch_request q;
-    struct kafka_fetch_request_fetch_topic t;
-    struct kafka_fetch_request_fetch_partition p[16];
-
-    kafka_fetch_request_init(&q);
-    kafka_fetch_request_fetch_topic_init(&t);
-    q.max_wait_ms = 500;
-    q.min_bytes = 1;
-    q.max_bytes = 100000;
-    q.rack_id = slice_str(client_rack);
-    q.session_id = session;
-    q.session_epoch = epoch;
-    q.topics = &t;
-    q.topics_count = count > 0;
-    t.topic = version < 13 ? SLICE_OF("a") : SLICE_EMPTY;
-    t.topic_id = version < 13 ? UUID_ZERO : WORLD_TOPIC_A;
-    t.partitions = p;
-    t.partitions_count = count;
-    for (int32_t i = 0; i < count; i++) {
-        kafka_fetch_request_fetch_partition_init(&p[i]);
-        p[i].partition = asked[i].partition;
-        p[i].fetch_offset = asked[i].offset;
-        p[i].partition_max_bytes = 50000;
-    }
-    world_send(KAFKA_API_FETCH, version, correlation, &q);
-}
-
-/* Each partition with high watermark hw, the first with records if there are any. */
-static void reply_reads(size_t call, int64_t hw, size_t count, const char *records)
-{
-    Karst__Bus__ReadReply reply = KARST__BUS__READ_REPLY__INIT;
-    Karst__Bus__ReadResult results[16], *list[16];
-
-    for (size_t i = 0; i < count; i++) {
-        karst__bus__read_result__init(&results[i]);
-        results[i].high_watermark = results[i].last_stable_offset = hw;
-        results[i].payload = i == 0 && records != NULL ? 0 : -1;
-        results[i].diverging_epoch = results[i].leader_id = -1;
-        list[i] = &results[i];
-    }
-    reply.n_results = count;
-    reply.results = list;
-    world_reply_read(call, &reply, records);
-}
-
-static void reply_read_with(size_t call, enum kafka_error error, uint32_t preferred)
-{
-    Karst__Bus__ReadReply reply = KARST__BUS__READ_REPLY__INIT;
-    Karst__Bus__ReadResult result = KARST__BUS__READ_RESULT__INIT, *list[] = {&result};
-
-    result.error = error;
-    result.preferred_replica = preferred;
-    result.payload = result.diverging_epoch = result.leader_id = -1;
-    reply.n_results = 1;
-    reply.results = list;
-    world_reply_read(call, &reply, NULL);
-}
-
-static const struct kafka_fetch_response *fetched(int16_t version, int32_t correlation)
-{
-    int32_t got;
-    const struct kafka_fetch_response *a = world_receive(KAFKA_API_FETCH, version, &got);
-
-    cr_assert_not_null(a);
-    cr_assert_eq(got, correlation);
-    return a;
-}
 
 Test(fetch, fetch_session_from_full_to_incremental)
 {
@@ -249,102 +170,6 @@ Test(fetch, fetch_leaves_a_dead_leader)
     cr_assert(!world_calls[2].cancelled);
     reply_reads(2, 9, 1, NULL);
     (void)fetched(12, 2);
-}
-
-/* ---- consumers in their rack (KIP-392) ---- */
-
-static const struct kafka_fetch_response_partition_data *fetched_one(int16_t version, int32_t correlation)
-{
-    return &fetched(version, correlation)->responses[0].partitions[0];
-}
-
-static const Karst__Bus__ReadRequest *read_to(size_t call, int32_t node)
-{
-    cr_assert_eq(world_call_count, call + 1);
-    cr_assert_eq(world_calls[call].peer, node);
-    return world_calls[call].body;
-}
-
-Test(fetch, the_leader_names_the_replica_and_a_client_that_was_sent_is_read_for_there)
-{
-    static const struct asked one[] = {{0, 5}};
-
-    world.rack_aware = true;
-    client_rack = "rack 2";
-    world_come_by(1);
-    send_fetch(12, 1, 0, -1, one, 1);
-    cr_assert_str_eq(read_to(0, 1)->rack, "rack 2");
-    reply_read_with(0, KERR_NONE, 2 + 1);
-    cr_assert_eq(fetched_one(12, 1)->preferred_read_replica, 2);
-    world_come_by(2);
-    send_fetch(12, 2, 0, -1, one, 1);
-    cr_assert(read_to(1, 2)->of_follower);
-    reply_reads(1, 9, 1, "data");
-    const struct kafka_fetch_response_partition_data *p = fetched_one(12, 2);
-    cr_assert(slice_eq_str(p->records, "data") && p->preferred_read_replica == -1);
-    send_fetch(12, 3, 0, -1, one, 1);
-    (void)read_to(2, 2);
-    reply_read_with(2, KERR_OFFSET_OUT_OF_RANGE, 0);
-    cr_assert_eq(fetched_one(12, 3)->error_code, KERR_OFFSET_OUT_OF_RANGE, "the client knows where it was sent");
-}
-
-Test(fetch, who_was_not_sent_reads_from_the_leader)
-{
-    static const struct asked one[] = {{0, 5}};
-    static const struct {
-        const char *rack;
-        bool is_aware;
-    } clients[] = {{"rack 1", true}, {"", true}, {"rack 3", true}, {"rack 2", false}};
-
-    world_come_by(2);
-    for (size_t i = 0; i < COUNTOF(clients); i++) {
-        world.rack_aware = clients[i].is_aware;
-        client_rack = clients[i].rack;
-        send_fetch(12, (int32_t)i + 1, 0, -1, one, 1);
-        (void)read_to(i, 1);
-        reply_reads(i, 9, 1, "data");
-        cr_assert_eq(fetched_one(12, (int32_t)i + 1)->error_code, KERR_NONE);
-    }
-}
-
-/* The client would take the error of a follower that it knows nothing of for the leader's. */
-Test(fetch, at_one_address_the_leader_is_asked_where_the_follower_cannot_answer)
-{
-    static const struct asked one[] = {{0, 5}};
-
-    world.rack_aware = true;
-    client_rack = "rack 2";
-    send_fetch(12, 1, 0, -1, one, 1);
-    const Karst__Bus__ReadRequest *q = read_to(0, 2);
-    cr_assert(q->of_follower && q->rack[0] == 0, "nobody can be sent anywhere");
-    reply_read_with(0, KERR_OFFSET_OUT_OF_RANGE, 0);
-    (void)read_to(1, 1);
-    reply_reads(1, 9, 1, "data");
-    cr_assert(slice_eq_str(fetched_one(12, 1)->records, "data"));
-    send_fetch(12, 2, 0, -1, one, 1);
-    (void)read_to(2, 2);
-    world_end_call(2, KARST__BUS__OUTCOME__OUTCOME_NOT_SENT); /* it is dead: at once */
-    (void)read_to(3, 1);
-    reply_read_with(3, KERR_OFFSET_OUT_OF_RANGE, 0);
-    cr_assert_eq(fetched_one(12, 2)->error_code, KERR_OFFSET_OUT_OF_RANGE, "that is the leader's word");
-}
-
-Test(fetch, a_set_at_a_follower_goes_with_what_it_is_asked_for)
-{
-    static const struct asked eight[] = {{0, 1}, {1, 1}, {4, 1}, {5, 1}, {6, 1}, {7, 1}, {8, 1}, {9, 1}};
-
-    world.rack_aware = true;
-    client_rack = "rack 2";
-    world_come_by(2);
-    send_fetch(13, 1, 0, 0, eight, 8);
-    (void)read_to(0, 2);
-    reply_reads(0, 9, 8, NULL);
-    int32_t session = fetched(13, 1)->session_id;
-    send_fetch(13, 2, session, 1, NULL, 0);
-    const Karst__Bus__ReadRequest *q = read_to(1, 2);
-    cr_assert(q->set_new && q->of_follower && q->n_partitions == 8);
-    world_lead(0, 2); /* it leads one of them now: all stay where they are */
-    cr_assert(!world_calls[1].cancelled);
 }
 
 /* The end of the call to the old leader may have been on its way already. */
