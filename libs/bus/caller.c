@@ -412,6 +412,19 @@ void link_caller_rubbish(struct link_core *l, struct caller *c)
     link_caller_end(l, c, next_backoff(c));
 }
 
+/* A peer that was started again refuses who has not heard of its new life yet, and one that goes refuses all: neither
+ * is news, unless it stays so. */
+static bool is_news(struct caller *c, Karst__Bus__Refusal__Reason reason)
+{
+    bool passes = reason == KARST__BUS__REFUSAL__REASON__INCARNATION || reason == KARST__BUS__REFUSAL__REASON__FULL;
+
+    c->refusals++;
+    if (c->refusal_reported || (passes && c->refusals < LINK_PASSING_REFUSALS))
+        return false;
+    c->refusal_reported = true;
+    return true;
+}
+
 static void on_refusal(struct link_core *l, struct caller *c, const Karst__Bus__Refusal *r)
 {
     const ProtobufCEnumValue *v =
@@ -420,10 +433,9 @@ static void on_refusal(struct link_core *l, struct caller *c, const Karst__Bus__
                 r->reason == KARST__BUS__REFUSAL__REASON__VERSION || r->reason == KARST__BUS__REFUSAL__REASON__ROLE ||
                 r->reason == KARST__BUS__REFUSAL__REASON__LANE;
 
-    if (!c->refusal_reported)
+    if (is_news(c, r->reason))
         link_report(l, "%s %" PRId32 " at %s refuses us: %s, %.200s", role_name(c->peer->role), c->peer->id,
                     c->peer->address ? c->peer->address : "?", v ? v->name : "?", r->detail);
-    c->refusal_reported = true;
     link_caller_end(l, c, hard ? LINK_BACKOFF_REFUSED_MS : c->state >= CALLER_UP ? 0 : next_backoff(c));
     if (hard)
         end_queued(l, c);
@@ -454,6 +466,7 @@ static bool on_welcome(struct link_core *l, struct caller *c, const Karst__Bus__
     c->granted = (struct credit){.calls = MIN(w->credit_calls, (uint32_t)CALLS_MAX / 4), .bytes = w->credit_bytes};
     c->state = CALLER_UP;
     c->attempts = 0;
+    c->refusals = 0;
     c->refusal_reported = false;
     c->heartbeat_ms = l->now_ms;
     return true;

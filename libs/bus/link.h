@@ -45,6 +45,7 @@ enum {
     LINK_CONNECT_MAX_MS = 1000,
     LINK_CONNECT_TCP_MS = 3000, /* the same over tcp, from the first attempt on: keys are exchanged, over a far way */
     LINK_SILENT_HEARTBEATS = 6,
+    LINK_PASSING_REFUSALS = 20, /* in a row, some 4 s: a refusal that passes by itself is said only then */
 };
 
 struct link_core;

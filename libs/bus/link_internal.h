@@ -116,6 +116,7 @@ struct caller {
     uint64_t since_ms, sent_ms, received_ms, heartbeat_ms, retry_at_ms;
     uint32_t attempts;
     bool heartbeat_due, staged, refusal_reported;
+    unsigned refusals; /* in a row */
     struct credit granted, used, queued_use;
     struct call *queued, *queued_parks, *sent;
     uint64_t *cancels;

@@ -169,6 +169,26 @@ Test(link, another_name_is_refused)
     net_free(&net);
 }
 
+/* Each restart refuses for a moment who has not heard of it: an operator has nothing to do then. */
+Test(link, a_later_life_is_said_only_when_it_stays_unknown)
+{
+    net_init(&net, NULL, NULL);
+    net_start(&net, 5);
+    link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 4, "ipc:///there");
+    size_t c = net_call(&net, APPEND, 60000, 0);
+    net_pass(&net, 2000);
+    cr_assert_eq(net.reports, 0);
+    net_pass(&net, 20000);
+    cr_assert_eq(net.reports, 1, "once, as nobody tells us of the later life");
+    cr_assert_eq(net.calls[c].ended + net.calls[c].executed, 0);
+    link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 5, "ipc:///there");
+    net_settle(&net);
+    net_answer_all(&net);
+    net_settle(&net);
+    ended(c, IS(OK));
+    net_free(&net);
+}
+
 Test(link, a_missing_message_ends_the_session)
 {
     begin(NULL, NULL);
