@@ -76,12 +76,13 @@ static size_t inherited_brokers(int32_t broker_id, size_t *ret_at)
     return count;
 }
 
+/* An inherited one may have another than the configuration says: of a controller with a file of its own. */
 static uint16_t real_port(int fd, uint16_t port)
 {
     struct sockaddr_storage s;
     socklen_t size = sizeof s;
 
-    if (port != 0 || getsockname(fd, (struct sockaddr *)&s, &size) != 0)
+    if (getsockname(fd, (struct sockaddr *)&s, &size) != 0)
         return port;
     return ntohs(s.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&s)->sin6_port
                                          : ((struct sockaddr_in *)&s)->sin_port);
@@ -154,7 +155,8 @@ static int open_clients(struct frontend *f, const struct config_listeners *at,
 }
 
 /* Each controller of this machine is at a port of its own (KIP-919): that of node.id at the listener's, the others as
- * far above as their ids are. The supervisor says how many there are; the front ends of a machine share its sockets. */
+ * far above as their ids are, or where the supervisor has opened it. That says how many there are; the front ends of a
+ * machine share its sockets. */
 static int open_controllers(struct frontend *f, const struct config_listeners *at)
 {
     const char *text = getenv("KARST_LISTEN_CONTROLLERS");
