@@ -138,6 +138,10 @@ static int read_hosts(struct trust *t, char **ret_error)
     char *text = NULL, *line;
     int number = 0, r = read_text(t->path, &text, &t->seen, ret_error);
 
+    if (r == 0 && (t->seen.st_mode & S_IWOTH) != 0) {
+        *ret_error = xasprintf("%s can be written by everybody, who would say whom we let in: chmod 644 it", t->path);
+        r = -EPERM;
+    }
     for (char *rest = text; r == 0 && (line = next_line(&rest)) != NULL;) {
         number++;
         if (line[strspn(line, " \t")] == '#' || add_host(&fresh, line)) /* keys have that character, too */
@@ -201,7 +205,7 @@ const char *trust_secret_key(const struct trust *t)
 static bool has_changed(const struct stat *a, const struct stat *b)
 {
     return a->st_ino != b->st_ino || a->st_dev != b->st_dev || a->st_size != b->st_size ||
-           a->st_mtim.tv_sec != b->st_mtim.tv_sec || a->st_mtim.tv_nsec != b->st_mtim.tv_nsec;
+           a->st_ctim.tv_sec != b->st_ctim.tv_sec || a->st_ctim.tv_nsec != b->st_ctim.tv_nsec; /* of its mode, too */
 }
 
 int trust_refresh(struct trust *t, char **ret_error)

@@ -5,10 +5,11 @@
  *               read it
  *   hosts file  a line a host, HOST KEY: as the others name it in addresses, and its public key. The same file on all
  *               hosts. A line that begins with '#' is a comment; a host may have several lines, while it changes its
- * key
+ *               key. One that everybody can write is refused
  *
  * A caller connects to HOST only with a key that its own list has for HOST, whatever the metadata says; a served end
- * takes every key on its list. The list is read again when its file has changed; one that cannot be read leaves the
+ * takes every key on its list. Who has one of these keys is believed to be the process that it says it is: a host of
+ * the list can pass for any other. The list is read again when its file has changed; one that cannot be read leaves the
  * former in force.
  *
  * Does blocking I/O on two small files. Threading: the loop's thread only. */
@@ -28,7 +29,7 @@ enum {
 struct trust;
 
 /* 0, or -errno with *ret_error, a sentence that names the file (the caller frees): -EPERM: others can read the key,
- * -EBADMSG: no key, or no list, -EOPNOTSUPP: this ZeroMQ has no CURVE. */
+ * or write the list, -EBADMSG: no key, or no list, -EOPNOTSUPP: this ZeroMQ has no CURVE. */
 NODISCARD int trust_open(const char *key_file, const char *hosts_file, struct trust **ret_trust, char **ret_error);
 struct trust *trust_free(struct trust *t); /* takes NULL; returns NULL */
 

@@ -42,7 +42,7 @@ static int write_file(const struct plan *p, int at, const char *name, const stru
 {
     char *path = xasprintf("%s/%s/%s", p->out, p->hosts[at], name);
     FILE *f = fopen(path, "wxe");
-    int r = f == NULL ? -errno : 0;
+    int r = f == NULL || fchmod(fileno(f), 0644) != 0 ? -errno : 0; /* whatever the umask: it says whom we let in */
     if (f != NULL && fwrite(b->data, 1, b->size, f) != b->size)
         r = -EIO;
     if (f != NULL && fclose(f) != 0 && r == 0)

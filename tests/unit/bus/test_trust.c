@@ -130,6 +130,24 @@ Test(trust, a_key_that_others_can_read_is_refused)
     is_refused(-EPERM, "chmod 600");
 }
 
+Test(trust, a_list_that_everybody_can_write_is_refused)
+{
+    char *error = NULL;
+    write_list("a %s\n", public_key);
+    struct trust *t = opened();
+
+    write_list("a %s\nb 0000000000000000000000000000000000000000\n", public_key);
+    cr_assert_eq(chmod(list_path, 0666), 0);
+    is_refused(-EPERM, "written by everybody");
+    cr_expect_eq(trust_refresh(t, &error), -EPERM);
+    free(TAKE_PTR(error));
+    cr_expect_null(trust_key_of(t, "b"), "the former list stays");
+    cr_assert_eq(chmod(list_path, 0664), 0);
+    cr_expect_eq(trust_refresh(t, &error), 0);
+    cr_expect_not_null(trust_key_of(t, "b"), "a new mode is a change, too");
+    trust_free(t);
+}
+
 Test(trust, what_is_no_list_is_refused)
 {
     static const char *const wrong[] = {"host", "host short", "host %s more", "%s"};
