@@ -3,14 +3,18 @@
  * timeouts say. (A storage node or a controller is left alone: others do its work, and it goes on where it stood.)
  *
  * Its descriptor 0 is the end of a pipe, to which its loop writes each SERVICE_ALIVE_MS. Its silence counts from its
- * first word on, and only while our own loop runs. */
+ * first word on, and only while our own loop runs: a machine that slept was silent as a whole. One that is silent while
+ * it runs, or waits for a processor to run on, is busy more often than stuck, and has BUSY_TIMES as long. One that a
+ * debugger holds is left alone. */
 #include <fcntl.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "libs/service/alive.h"
 #include "services/karst/supervisor.h"
 
-enum { TICK_MS = SERVICE_ALIVE_MS };
+enum { TICK_MS = SERVICE_ALIVE_MS, BUSY_TIMES = 5 };
+enum { SILENCE_MS_MIN = 3 * TICK_MS }; /* a word may come just behind a tick, and ours late once */
 
 static bool is_watched(const struct process *p)
 {
@@ -34,18 +38,37 @@ static bool has_spoken(const struct process *p)
     return any;
 }
 
+/* The state of its first thread, which is that of its loop, as proc(5) has it: 'R' runs or could, 't' is held by a
+ * debugger; '?': not known. */
+static char state_of(const struct process *p)
+{
+    char path[32], text[256] = "";
+    snprintf(path, sizeof path, "/proc/%d/stat", p->handle->pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
+    if (fd >= 0)
+        close(fd);
+    text[MAX(n, 0)] = 0;
+    const char *name_end = strrchr(text, ')'); /* the name may have one, too */
+    return name_end != NULL && name_end[1] == ' ' && name_end[2] != 0 ? name_end[2] : '?';
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct process *p = timer->data;
     uint64_t now = uv_now(timer->loop), passed = now - p->alive_at_ms;
     uint64_t bound = (uint64_t)config_int(p->supervisor->options->config, "karst.session.silence.ms");
+    bound = MAX(bound, (uint64_t)SILENCE_MS_MIN);
     p->alive_at_ms = now;
-    p->silent_ms += MIN(passed, (uint64_t)2 * TICK_MS);
+    p->silent_ms += MIN(passed, (uint64_t)TICK_MS);
     if (has_spoken(p)) {
         p->has_spoken = true;
         p->silent_ms = 0;
     }
     if (!p->has_spoken || p->silent_ms < bound || p->state != PROCESS_RUNNING)
+        return;
+    char state = state_of(p);
+    if (state == 't' || (state == 'R' && p->silent_ms < BUSY_TIMES * bound))
         return;
     supervisor_say(p->supervisor, LOG_WARN, "%s has stood still for %llu ms: killing it", p->label,
                    (unsigned long long)p->silent_ms);

@@ -9,7 +9,7 @@
  *                                               started from FOLDER --it ended--> started from where it was, refused
  *
  * So a release that does not start costs its process a pause, never the constellation. Whoever asked may go away; what
- * was begun goes on. */
+ * was begun goes on. A program that neither serves nor ends can be replaced again once nobody waits for it. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,7 +35,7 @@ struct control {
     struct supervisor *supervisor;
     uv_pipe_t listener;
     struct process *process; /* that is being restarted; NULL: none */
-    char *former;            /* the folder of its program before */
+    char *former;            /* the folder of its program that served last; NULL: nothing is being restarted */
     struct client *client;   /* who wants to know; NULL: nobody any more */
     struct client *clients;  /* all */
 };
@@ -161,12 +161,22 @@ static char *cannot_run(const char *folder, const char *role)
     return why;
 }
 
+/* The one that is being restarted neither serves nor ends, and whoever asked for it waits no longer. */
+static bool is_left_alone(const struct control *c)
+{
+    return c->client == NULL && c->process->state == PROCESS_RUNNING;
+}
+
 static void begin(struct control *c, struct process *p, const char *folder)
 {
+    char *next = xstrdup(folder); /* which may be p->bin */
     supervisor_say(c->supervisor, LOG_INFO, "%s is restarted, with the program of %s", p->label, folder);
     c->process = p;
-    c->former = p->bin;
-    p->bin = xstrdup(folder);
+    if (c->former == NULL)
+        c->former = p->bin;
+    else
+        free(p->bin);
+    p->bin = next;
     if (p->handle == NULL) {
         uv_timer_stop(&p->retry);
         start_next(c);
@@ -190,7 +200,7 @@ static void on_line(struct client *k, char *line)
     struct process *p = find(c->supervisor, role, id);
     const char *folder = line[at] ? line + at : p ? p->bin : "";
     char *why = p == NULL ? xasprintf("there is no %s-%d\n", role, id)
-                : c->process != NULL
+                : c->process != NULL && (c->process != p || !is_left_alone(c))
                     ? xasprintf("%s-%d is being restarted at this moment\n", c->process->role, c->process->id)
                     : cannot_run(folder, role);
     if (why != NULL) {

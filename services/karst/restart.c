@@ -35,7 +35,9 @@ static int open_control(const char *run_dir)
 {
     struct sockaddr_un to = {.sun_family = AF_UNIX};
     int n = snprintf(to.sun_path, sizeof to.sun_path, "%s/" CONTROL_SOCKET, run_dir);
-    int fd = n < 0 || (size_t)n >= sizeof to.sun_path ? -1 : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (n < 0 || (size_t)n >= sizeof to.sun_path)
+        return -ENAMETOOLONG;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof to) == 0)
         return fd;
     int r = -errno;
