@@ -36,7 +36,8 @@ static int fail(char **ret_message, int error, const char *what, const char *whe
 /* ---- flushing ---- */
 
 /* A flush that fails is final, for the next life, too: the kernel takes its pages for written from then on, so a start
- * that has read them could vote for, and commit, what only memory holds. The note makes it write them again. */
+ * that has read them could vote for, and commit, what only memory holds. The note makes it write them again. A log that
+ * is opened flushes as well, what it cuts and closes. */
 static int note_failed(struct kraft_store *s, int error)
 {
     if (error != 0 && logdir_note_failed_flush(s->fs, s->dir) != 0 && s->note != NULL)
@@ -255,6 +256,8 @@ static int open_log(struct kraft_store *s, const struct kraft_store_options *o)
     fill_log_config(o, &options.config);
     options.rewrite = failed_flush == 1;
     int error = failed_flush < 0 ? failed_flush : log_open(&options, &s->log);
+    if (error == -EIO || error == -ENOSPC || error == -EDQUOT)
+        (void)note_failed(s, error);
     if (error == 0 && s->snapshot_end > log_end(s->log))
         error = log_restart_at(s->log, s->snapshot_end, o->now_wall_ms);
     /* What a killed process left may be in memory only, and from here on it counts as durable. */

@@ -1,6 +1,7 @@
 /* test_torture.c - every call to the file system fails once, and from there on for good (the process would have ended):
  * the next start finds everything that was committed, and the last state that was saved. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -199,6 +200,46 @@ static bool is_noted(const char *dir)
     bool there = access(path, F_OK) == 0;
     free(path);
     return there;
+}
+
+static void append_torn(const char *dir)
+{
+    char *path = xasprintf("%s/__cluster_metadata-0/00000000000000000000.log", dir);
+    FILE *f = fopen(path, "a");
+    cr_assert_not_null(f);
+    cr_assert_eq(fwrite("torn", 1, 4, f), 4);
+    fclose(f);
+    free(path);
+}
+
+/* What a killed life has left in memory is flushed with what a start cuts off. */
+Test(torture, a_start_whose_flush_fails_is_behind_a_failed_flush)
+{
+    struct file_ops ops = *REAL;
+    struct file_system fs = {.ops = &ops};
+    char dir[] = "/tmp/karst-torture-XXXXXX";
+    ops.pwritev = count_pwritev;
+    ops.fdatasync = count_fdatasync;
+    flushes_fail = false;
+    cr_assert_not_null(mkdtemp(dir));
+    struct kraft_store *s = open_store(&fs, dir);
+    cr_assert_not_null(s);
+    for (int64_t at = 0; at < 3; at++)
+        cr_assert_eq(append(s, at, 1), 0);
+    cr_assert_eq(kraft_store_close(s, WALL_MS), 0);
+    append_torn(dir);
+
+    flushes_fail = true;
+    cr_assert_null(open_store(&fs, dir));
+    cr_assert(is_noted(dir));
+    flushes_fail = false;
+    written = flushed_of = 0;
+    s = open_store(&fs, dir);
+    cr_assert_not_null(s);
+    cr_expect_geq(flushed_of, 3 * 200000, "all of the log was written again, and flushed");
+    cr_expect(!is_noted(dir));
+    cr_assert_eq(kraft_store_close(s, WALL_MS), 0);
+    remove_dir(dir);
 }
 
 Test(torture, a_start_behind_a_failed_flush_writes_again)
