@@ -274,7 +274,9 @@ void change_pump(struct kraft *k)
 {
     enum kraft_message_kind kind;
     const struct kraft_voter *voter;
-    k->has_voted = k->has_voted || kraft_is_voter(k);
+    /* What a former life left counts, as nobody knows yet whether it was committed; a set of this life only when it is:
+     * a leader that dies may take it along. */
+    k->has_voted = k->has_voted || kraft_is_voter_for_good(k) || (k->high_watermark < 0 && kraft_is_voter(k));
     if (!k->fetched || k->now_ms < k->join_at || !wants(k, &kind, &voter))
         return;
     struct peer *p = kraft_peer(k, k->state.leader_id, UUID_ZERO);

@@ -237,6 +237,8 @@ enum kraft_role kraft_role(const struct kraft *k);
 int32_t kraft_epoch(const struct kraft *k);
 int32_t kraft_leader(const struct kraft *k); /* -1: not known */
 bool kraft_is_voter(const struct kraft *k);
+/* The same, by a set that is known to be committed: the next leader cannot take it back. */
+bool kraft_is_voter_for_good(const struct kraft *k);
 int64_t kraft_log_end(const struct kraft *k);
 int64_t kraft_high_watermark(const struct kraft *k); /* -1: not known yet in this life */
 int64_t kraft_epoch_start(const struct kraft *k);    /* of a leader: the offset of its leader change */

@@ -35,6 +35,11 @@ bool kraft_is_voter(const struct kraft *k)
     return kraft_is_voter_key(k, k->node_id, k->directory_id);
 }
 
+bool kraft_is_voter_for_good(const struct kraft *k)
+{
+    return kraft_is_voter(k) && lineage_voters(k)->offset < k->high_watermark;
+}
+
 int64_t kraft_log_end(const struct kraft *k)
 {
     return k->log_end;

@@ -240,10 +240,13 @@ static void write_status(const struct quorum *q)
 }
 
 /* A directory joins by itself once: one whose controller was removed from the quorum stays out of it. */
-static void note_joined(const struct quorum *q)
+static void note_joined(struct quorum *q)
 {
     static const char text[] = "This controller has been a voter: it joins the quorum by itself no more.\n";
-    if (!q->told_voter || quorum_has_joined(q))
+    if (q->noted_joined || !kraft_is_voter_for_good(q->kraft))
+        return;
+    q->noted_joined = true;
+    if (!config_bool(q->config, "controller.quorum.auto.join.enable") || quorum_has_joined(q))
         return;
     int error = file_replace(&file_system_real, q->log_dir, QUORUM_JOINED_FILE, text, sizeof text - 1, true);
     if (error != 0)
@@ -267,8 +270,6 @@ static void tell_role(struct quorum *q)
         log_info("%s of the metadata quorum in epoch %d, leader %d", voter ? kraft_role_name(role) : "observer", epoch,
                  leader);
     write_status(q);
-    if (config_bool(q->config, "controller.quorum.auto.join.enable"))
-        note_joined(q);
 }
 
 void quorum_step(struct quorum *q, const struct kraft_event *event)
@@ -285,6 +286,7 @@ void quorum_step(struct quorum *q, const struct kraft_event *event)
         }
     }
     tell_role(q);
+    note_joined(q);
     arm(q);
     if (q->moved)
         quorum_publish(q);

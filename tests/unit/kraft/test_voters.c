@@ -184,32 +184,51 @@ Test(voters, three_static_voters_tell_who_they_are, .fini = stop)
     cr_expect_eq(kraft_high_watermark(k), log_end);
 }
 
+static struct kraft_action last_sent(struct kraft_actions a)
+{
+    struct kraft_action sent = {0};
+    for (size_t i = 0; i < a.count; i++)
+        if (a.action[i].kind == KRAFT_DO_SEND)
+            sent = a.action[i];
+    return sent;
+}
+
+static struct kraft_actions led_by(int32_t leader, int32_t epoch, uint64_t now_ms)
+{
+    struct kraft_message begin = {.kind = KRAFT_BEGIN_EPOCH,
+                                  .from = leader,
+                                  .from_directory = directory(leader),
+                                  .epoch = epoch,
+                                  .leader = leader};
+    return step((struct kraft_event){.kind = KRAFT_REQUEST, .id = 1, .message = &begin, .now_ms = now_ms});
+}
+
+/* An answer of the one that leads, to what was sent last. */
+static struct kraft_actions answered(struct kraft_actions a, struct kraft_message m, uint64_t now_ms)
+{
+    struct kraft_action sent = last_sent(a);
+    cr_assert_neq(sent.id, 0);
+    m.kind = sent.message.kind;
+    m.from = m.leader = kraft_leader(k);
+    m.from_directory = directory(m.from);
+    m.epoch = kraft_epoch(k);
+    m.snapshot_end = -1;
+    return step((struct kraft_event){.kind = KRAFT_RESPONSE, .id = sent.id, .message = &m, .now_ms = now_ms});
+}
+
+static const struct kraft_message nothing = {.diverging_end = -1};
+
 /* The first message of a kind that goes to node 2, which leads; NULL: none. */
 static const struct kraft_message *sent(enum kraft_message_kind kind)
 {
     static struct kraft_message message;
-    struct kraft_message begin = {
-        .kind = KRAFT_BEGIN_EPOCH, .from = 2, .from_directory = directory(2), .epoch = 1, .leader = 2};
-    struct kraft_actions a =
-        step((struct kraft_event){.kind = KRAFT_REQUEST, .id = 1, .message = &begin, .now_ms = 100});
+    struct kraft_actions a = led_by(2, 1, 100);
     for (int round = 0; round < 3; round++) {
-        struct kraft_action sent = {0};
-        for (size_t i = 0; i < a.count; i++)
-            if (a.action[i].kind == KRAFT_DO_SEND)
-                sent = a.action[i];
-        if (sent.message.kind == kind) {
-            message = sent.message;
+        message = last_sent(a).message;
+        if (message.kind == kind)
             return &message;
-        }
-        struct kraft_message nothing = {.kind = KRAFT_FETCH,
-                                        .from = 2,
-                                        .from_directory = directory(2),
-                                        .epoch = 1,
-                                        .leader = 2,
-                                        .diverging_end = -1,
-                                        .snapshot_end = -1};
-        if (sent.id != 0)
-            a = step((struct kraft_event){.kind = KRAFT_RESPONSE, .id = sent.id, .message = &nothing, .now_ms = 2000});
+        if (last_sent(a).id != 0)
+            a = answered(a, nothing, 2000);
     }
     return NULL;
 }
@@ -242,6 +261,51 @@ Test(voters, a_new_directory_takes_the_place_of_the_lost_one, .fini = stop)
     m = sent(KRAFT_ADD_VOTER);
     cr_assert_not_null(m);
     cr_expect(m->voter->id == 1 && uuid_eq(m->voter->directory_id, directory(1)));
+}
+
+/* The voters as a leader's control batch has them. */
+static struct slice batch_of(const struct kraft_voters *v, struct buf *out)
+{
+    struct buf value = {0};
+    struct batch_options options = BATCH_OPTIONS;
+    struct batch_builder b;
+    options.leader_epoch = 1;
+    options.attributes = BATCH_ATTR_CONTROL;
+    batch_begin(&b, out, &options);
+    kraft_voters_encode(v, &value);
+    batch_add_control(&b, WALL_MS, CONTROL_KRAFT_VOTERS, buf_slice(&value));
+    cr_assert_eq(batch_end(&b), 0);
+    buf_free(&value);
+    return buf_slice(out);
+}
+
+/* The leader that took it in dies, and the next one does not have that: it joins anew. */
+Test(voters, one_that_was_not_committed_asks_again, .fini = stop)
+{
+    struct buf bytes = {0};
+    open_kraft(3, 1);
+    o.auto_join = true;
+    o.voters.voter[0] = voter(4);
+    start();
+    cr_assert_not_null(sent(KRAFT_ADD_VOTER));
+    struct kraft_actions a = led_by(3, 2, 2100);
+    struct kraft_voters with_us = *kraft_voters(k);
+    with_us.voter[with_us.count++] = voter(1);
+    struct kraft_message m = nothing;
+    m.bytes = batch_of(&with_us, &bytes);
+    a = answered(a, m, 2200);
+    cr_expect(kraft_is_voter(k) && !kraft_is_voter_for_good(k));
+    a = step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = log_end, .now_ms = 2300});
+
+    a = led_by(2, 3, 2400);
+    m = nothing;
+    m.diverging_end = 0;
+    a = answered(a, m, 2500);
+    cr_assert(log_end == 0 && !kraft_is_voter(k));
+    for (uint64_t at = 4000; last_sent(a).message.kind != KRAFT_ADD_VOTER && at < 4003; at++)
+        a = answered(a, nothing, at);
+    cr_expect_eq(last_sent(a).message.kind, KRAFT_ADD_VOTER);
+    buf_free(&bytes);
 }
 
 Test(voters, a_follower_has_its_record_changed, .fini = stop)
