@@ -134,6 +134,13 @@ void net_start(struct net *n, uint64_t incarnation)
     n->core[1] = link_new(&n->options[1], n->now);
 }
 
+void net_begin(struct net *n, const struct link_options *caller, const struct link_options *served)
+{
+    net_init(n, caller, served);
+    net_start(n, 5);
+    link_set_peer(n->core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 0, "ipc:///there");
+}
+
 void net_kill(struct net *n)
 {
     n->life = 0;

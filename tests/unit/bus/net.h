@@ -60,6 +60,7 @@ struct net {
 };
 
 void net_init(struct net *n, const struct link_options *caller, const struct link_options *served);
+void net_begin(struct net *n, const struct link_options *caller, const struct link_options *served); /* and both live */
 void net_free(struct net *n);
 void net_start(struct net *n, uint64_t incarnation); /* node 1 lives */
 void net_kill(struct net *n);                        /* node 1 dies; connections break */

@@ -9,13 +9,6 @@
 
 static struct net net;
 
-static void begin(const struct link_options *caller, const struct link_options *served)
-{
-    net_init(&net, caller, served);
-    net_start(&net, 5);
-    link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 0, "ipc:///there");
-}
-
 static void ended(size_t i, Karst__Bus__Outcome outcome)
 {
     cr_assert_eq(net.calls[i].ended, 1, "call %zu ended %d times", i, net.calls[i].ended);
@@ -26,7 +19,7 @@ TestSuite(link, .timeout = 20);
 
 Test(link, a_call_is_executed_and_answered)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     size_t a = net_call(&net, APPEND, 1000, 100), r = net_call(&net, READ, 1000, 0);
     net_settle(&net);
     cr_assert_eq(net.rpc_count, 2);
@@ -49,7 +42,7 @@ Test(link, a_call_is_executed_and_answered)
 
 Test(link, done_never_runs_inside_call)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     link_goodbye(net.core[0]);
     size_t c = net_call(&net, APPEND, 1000, 0);
     cr_assert_eq(net.calls[c].ended, 0);
@@ -76,7 +69,7 @@ Test(link, an_unknown_peer_is_waited_for_until_the_deadline)
 
 Test(link, death_in_mid_request_is_an_unknown_outcome)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     size_t flying = net_call(&net, APPEND, 5000, 10);
     net_settle(&net);
     net_kill(&net);
@@ -96,7 +89,7 @@ Test(link, death_in_mid_request_is_an_unknown_outcome)
 
 Test(link, a_call_is_only_for_the_life_that_is_known)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 4, "ipc:///there");
     size_t old = net_call(&net, APPEND, 300, 0);
     net_pass(&net, 400);
@@ -114,7 +107,7 @@ Test(link, a_call_is_only_for_the_life_that_is_known)
 
 Test(link, a_new_life_ends_the_old_session)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     size_t flying = net_call(&net, APPEND, 5000, 0);
     net_settle(&net);
     link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 6, "ipc:///there");
@@ -126,7 +119,7 @@ Test(link, a_new_life_ends_the_old_session)
 /* What waits for one that is gone is told so at once: another may have its work. */
 Test(link, a_peer_that_is_gone_keeps_nobody_waiting)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 4, "ipc:///there"); /* a life that never answers */
     size_t waiting = net_call(&net, APPEND, 5000, 0);
     net_pass(&net, 50);
@@ -147,7 +140,7 @@ Test(link, a_peer_that_is_gone_keeps_nobody_waiting)
 Test(link, another_cluster_is_refused_at_once)
 {
     struct link_options other = {.cluster_id = "anotherclusteranotherc"};
-    begin(NULL, &other);
+    net_begin(&net, NULL, &other);
     size_t c = net_call(&net, APPEND, 5000, 0);
     net_settle(&net);
     ended(c, IS(NOT_SENT));
@@ -191,7 +184,7 @@ Test(link, a_later_life_is_said_only_when_it_stays_unknown)
 
 Test(link, a_missing_message_ends_the_session)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     size_t first = net_call(&net, APPEND, 5000, 0);
     net_settle(&net);
     size_t lost = net_call(&net, APPEND, 5000, 0);
@@ -227,7 +220,7 @@ static struct packet *copy_of(const struct packet *p)
 
 Test(link, a_doubled_message_is_not_executed_twice)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     size_t c = net_call(&net, APPEND, 5000, 0);
     net_settle(&net);
     net_answer_all(&net);
@@ -248,7 +241,7 @@ Test(link, a_doubled_message_is_not_executed_twice)
 
 Test(link, a_timeout_is_told_to_both_ends_and_holds_its_credit)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     size_t c = net_call(&net, APPEND, 100, 0);
     net_settle(&net);
     cr_assert_eq(net.rpc_count, 1);
@@ -266,7 +259,7 @@ Test(link, a_timeout_is_told_to_both_ends_and_holds_its_credit)
 
 Test(link, a_cancel_ends_the_call_now)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     size_t c = net_call(&net, READ, 5000, 0), queued = net_call(&net, READ, 5000, 0);
     link_cancel(net.core[0], net.calls[queued].id);
     net_settle(&net);
@@ -284,163 +277,9 @@ Test(link, a_cancel_ends_the_call_now)
     net_free(&net);
 }
 
-Test(link, calls_in_flight_stay_within_the_credit)
-{
-    struct link_options few = {.credit_calls = 8};
-    size_t calls[20];
-    begin(NULL, &few);
-    for (int i = 0; i < 20; i++)
-        calls[i] = net_call(&net, APPEND, 5000, 0);
-    net_settle(&net);
-    cr_assert_eq(net.rpc_count, 8);
-    for (int done = 0; done < 20; done++) {
-        net_answer(&net, 0);
-        net_settle(&net);
-        ended(calls[done], IS(OK));
-        cr_assert_leq(net.rpc_count, 8);
-    }
-    net_free(&net);
-}
-
-Test(link, parked_calls_leave_credit_for_others)
-{
-    struct link_options few = {.credit_calls = 8};
-    begin(NULL, &few);
-    for (int i = 0; i < 8; i++)
-        (void)net_call(&net, READ, 5000, 0);
-    net_settle(&net);
-    cr_assert_eq(net.rpc_count, 6);
-    size_t append = net_call(&net, APPEND, 5000, 0);
-    net_settle(&net);
-    cr_assert_eq(net.rpc_count, 7);
-    net_answer(&net, 6);
-    net_settle(&net);
-    ended(append, IS(OK));
-    net_answer_all(&net);
-    net_settle(&net);
-    cr_assert_eq(net.rpc_count, 2);
-    net_answer_all(&net);
-    net_settle(&net);
-    net_free(&net);
-}
-
-Test(link, bytes_are_credit_too)
-{
-    struct link_options few = {.credit_bytes = 10000};
-    begin(NULL, &few);
-    size_t big = net_call(&net, APPEND, 5000, 50000), small = net_call(&net, APPEND, 5000, 100);
-    net_settle(&net);
-    cr_assert_eq(net.rpc_count, 1, "one call may be larger than the credit, alone");
-    net_answer_all(&net);
-    net_settle(&net);
-    ended(big, IS(OK));
-    net_answer_all(&net);
-    net_settle(&net);
-    ended(small, IS(OK));
-    net_free(&net);
-}
-
-/* Consumers park all the time: a large request that waited for all of them would keep every other one waiting. */
-Test(link, a_call_larger_than_the_credit_goes_beside_parked_ones)
-{
-    struct link_options few = {.credit_bytes = 10000};
-    begin(NULL, &few);
-    size_t parked = net_call(&net, READ, 5000, 0);
-    net_settle(&net);
-    size_t small = net_call(&net, APPEND, 5000, 100);
-    net_settle(&net);
-    size_t big = net_call(&net, APPEND, 5000, 50000);
-    net_settle(&net);
-    cr_assert_eq(net.rpc_count, 2, "not beside another append");
-    net_answer(&net, 1);
-    net_settle(&net);
-    ended(small, IS(OK));
-    cr_assert_eq(net.rpc_count, 2, "beside the parked read");
-    net_answer_all(&net);
-    net_settle(&net);
-    ended(big, IS(OK));
-    ended(parked, IS(OK));
-    net_free(&net);
-}
-
-static void note_outcome(void *ctx, const struct bus_result *result)
-{
-    *(Karst__Bus__Outcome *)ctx = result->outcome;
-}
-
-/* A message of more frames than are allowed would end the session, and with it everybody else's calls. */
-Test(link, a_call_of_too_many_payloads_harms_nobody_else)
-{
-    Karst__Bus__AppendRequest append = KARST__BUS__APPEND_REQUEST__INIT;
-    size_t count = LINK_CALL_PAYLOADS_MAX + 1;
-    struct ref *payloads = xcalloc(count, sizeof *payloads);
-    for (size_t i = 0; i < count; i++)
-        payloads[i] = REF_EMPTY;
-    struct bus_request request = {
-        .kind = APPEND, .body = &append, .payloads = payloads, .payload_count = count, .timeout_ms = 1000};
-    Karst__Bus__Outcome outcome = IS(OK);
-    begin(NULL, NULL);
-    size_t other = net_call(&net, APPEND, 5000, 10);
-    link_call(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, &request, note_outcome, &outcome);
-    net_settle(&net);
-    cr_assert_eq(outcome, IS(NOT_SENT));
-    net_answer_all(&net);
-    net_settle(&net);
-    ended(other, IS(OK));
-    free(payloads);
-    net_free(&net);
-}
-
-Test(link, what_waits_for_credit_is_bounded)
-{
-    struct link_options few = {.credit_calls = 4};
-    begin(&few, &few);
-    net_settle(&net);
-    size_t last = 0;
-    for (int i = 0; i < 5; i++)
-        last = net_call(&net, APPEND, 5000, 0);
-    net_settle(&net);
-    ended(last, IS(NOT_SENT));
-    net_free(&net);
-}
-
-Test(link, who_passes_its_credit_loses_the_session)
-{
-    struct link_options few = {.credit_calls = 2};
-    begin(NULL, &few);
-    size_t c = net_call(&net, APPEND, 5000, 0);
-    net_settle(&net);
-    Karst__Bus__Batch b = KARST__BUS__BATCH__INIT;
-    Karst__Bus__Peer from = KARST__BUS__PEER__INIT, to = KARST__BUS__PEER__INIT;
-    Karst__Bus__AppendRequest append = KARST__BUS__APPEND_REQUEST__INIT;
-    Karst__Bus__Call call = KARST__BUS__CALL__INIT, *calls[3] = {&call, &call, &call};
-    from.role = KARST__BUS__ROLE__ROLE_FRONTEND;
-    from.id = to.id = 1;
-    from.incarnation = 77;
-    to.role = KARST__BUS__ROLE__ROLE_STORAGE;
-    to.incarnation = 5;
-    b.session = 78;
-    b.sequence = 3;
-    b.from = &from;
-    b.to = &to;
-    call.body_case = APPEND;
-    call.append = &append;
-    call.remaining_ms = 1000;
-    b.n_calls = 3;
-    b.calls = calls;
-    uint8_t bytes[512];
-    size_t size = karst__bus__batch__pack(&b, bytes);
-    link_receive(net.core[1], net.wires[0].conn[1], slice_make(bytes, size), NULL, 0);
-    net_actions(&net, 1);
-    cr_assert_eq(link_counts(net.core[1]).served, 0);
-    net_settle(&net);
-    ended(c, IS(UNKNOWN));
-    net_free(&net);
-}
-
 Test(link, a_call_waits_for_the_senders_metadata)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     link_set_metadata_offset(net.core[0], 10);
     size_t a = net_call(&net, APPEND, 1000, 0), b = net_call(&net, APPEND, 100, 0);
     net_settle(&net);
@@ -463,7 +302,7 @@ Test(link, a_call_waits_for_the_senders_metadata)
 
 Test(link, an_idle_link_stays_up)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     size_t c = net_call(&net, READ, 60000, 0);
     net_pass(&net, 20000);
     cr_assert_eq(net.calls[c].ended, 0);
@@ -476,7 +315,7 @@ Test(link, an_idle_link_stays_up)
 
 Test(link, silence_ends_the_session)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     size_t c = net_call(&net, READ, 60000, 0);
     net_settle(&net);
     net.stopped[1] = true;
@@ -493,7 +332,7 @@ Test(link, silence_ends_the_session)
 
 Test(link, a_silent_caller_is_given_up)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     size_t c = net_call(&net, READ, 60000, 0);
     net_settle(&net);
     net.stopped[0] = true;
@@ -514,7 +353,7 @@ Test(link, a_silent_caller_is_given_up)
 
 Test(link, our_own_stall_is_not_the_peers_silence)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     size_t c = net_call(&net, READ, 60000, 0);
     net_settle(&net);
     net.now += 10000;
@@ -533,7 +372,7 @@ Test(link, our_own_stall_is_not_the_peers_silence)
 
 Test(link, goodbye_lets_calls_finish_and_sends_no_new_one)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     size_t c = net_call(&net, APPEND, 5000, 0);
     net_settle(&net);
     link_goodbye(net.core[1]);
@@ -556,7 +395,7 @@ Test(link, goodbye_lets_calls_finish_and_sends_no_new_one)
 
 Test(link, rubbish_ends_only_its_own_session)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     size_t c = net_call(&net, APPEND, 5000, 0), r = net_call(&net, READ, 5000, 0);
     net_settle(&net);
     uint64_t stranger = link_conn_served(KARST__BUS__LANE__LANE_BULK, 4711);
@@ -612,7 +451,7 @@ static Karst__Bus__Outcome answer_on_wire(void)
 
 Test(link, calls_that_cannot_be_served_are_answered)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     size_t c = net_call(&net, APPEND, 60000, 0);
     net_settle(&net);
     net_answer_all(&net);
@@ -669,7 +508,7 @@ Test(link, calls_that_cannot_be_served_are_answered)
 
 Test(link, a_handler_may_answer_when_everybody_is_gone)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     size_t c = net_call(&net, APPEND, 5000, 100);
     net_settle(&net);
     link_shutdown(net.core[1]);
@@ -684,7 +523,7 @@ Test(link, a_handler_may_answer_when_everybody_is_gone)
 
 Test(link, large_batches_leave_in_several_messages)
 {
-    begin(NULL, NULL);
+    net_begin(&net, NULL, NULL);
     size_t first = net.call_count;
     for (int i = 0; i < 1500; i++)
         (void)net_call(&net, APPEND, 5000, 20000);

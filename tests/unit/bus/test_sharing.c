@@ -11,9 +11,7 @@ static struct net net;
 
 static void begin(bool shares)
 {
-    net_init(&net, NULL, NULL);
-    net_start(&net, 5);
-    link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 0, "ipc:///there");
+    net_begin(&net, NULL, NULL);
     if (shares)
         net_share(&net);
 }
