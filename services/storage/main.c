@@ -90,8 +90,10 @@ void storage_retain(struct replica *r)
     else if (n > 0)
         log_info("%s-%d: retention removed %d segments; the log starts at %lld", r->topic, r->key.partition, n,
                  (long long)log_start(r->log));
-    if (log_start(r->log) != start)
+    if (log_start(r->log) != start) {
         read_wake(r);
+        fetchers_look(r); /* a leader that does not know sends consumers here for what is gone (nearest.c) */
+    }
     if (log_failed(r->log) == 0 && log_wants_flush(r->log))
         flush_want(r, FLUSH_LATER);
 }

@@ -32,7 +32,7 @@ def start_in_racks(cluster):
     cluster.start()
     for node in (2, 3):
         with open(os.path.join(cluster.run_dir(), f"storage-{node}.properties"), "a", encoding="utf-8") as f:
-            f.write(f"\nbroker.rack={RACKS[node]}\n")
+            f.write(f"\nbroker.rack={RACKS[node]}\nlog.retention.check.interval.ms=1000\n")
         cluster.kill("storage", node)
     wait_until(lambda: racks_of(cluster) == RACKS, 40, "the racks")
     return cluster
@@ -131,6 +131,18 @@ def test_nobody_is_sent_to_one_that_is_behind(racked):
         racked.kill("storage", 2, signal.SIGCONT)
     in_sync(racked, "lags")
     wait_until(lambda: seen(fetch(racked, 1, "lags", 12, "b")) == (0, 2, False), 20, "node 2 again")
+
+
+def test_nobody_is_sent_to_one_that_has_removed_it(racked):
+    """Retention comes to each node in its own time, to the leader minutes later: nothing is written that would tell the leader so."""
+    made(racked, "aged")
+    assert seen(fetch(racked, 1, "aged", 0, "b")) == (0, 2, False)
+    answer = racked.ask("IncrementalAlterConfigs", 1, {"ValidateOnly": False, "Resources": [{"ResourceType": 2, "ResourceName": "aged", "Configs": [
+        {"Name": "retention.ms", "ConfigOperation": 0, "Value": "1"}]}]})["Responses"][0]
+    assert answer["ErrorCode"] == 0, answer
+    wait_until(lambda: seen(fetch(racked, 2, "aged", 0, "b"))[0] == OUT_OF_RANGE, 30, "node 2 to remove the records")
+    wait_until(lambda: seen(fetch(racked, 1, "aged", 0, "b")) != (0, 2, False), 20, "the leader to send nobody there")
+    assert seen(fetch(racked, 1, "aged", 0, "b")) in ((0, -1, True), (OUT_OF_RANGE, -1, False))
 
 
 def test_answers_are_kafkas(racked, folder):
