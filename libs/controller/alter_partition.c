@@ -48,14 +48,16 @@ static bool is_recovery_possible(const struct image_partition *p, const partitio
     }
 }
 
-/* Those that may be in sync; an epoch of -1 is not looked at. */
-static bool are_eligible(const struct controller *c, const partition_request *q)
+/* Those that may be in sync; an epoch of -1 is not looked at. One whose disk is full comes in when it has room. */
+static bool are_eligible(const struct controller *c, const struct image_partition *p, const partition_request *q)
 {
     for (int32_t i = 0; i < q->new_isr_with_epochs_count; i++) {
         int32_t id = q->new_isr_with_epochs[i].broker_id;
         int64_t epoch = q->new_isr_with_epochs[i].broker_epoch;
         const struct image_broker *b = image_broker(c->image, id);
         if (b == NULL || !image_broker_is_active(c->image, id) || (epoch != -1 && epoch != b->epoch))
+            return false;
+        if (!id_list_has((struct id_list){p->isr, p->isr_count}, id) && controller_is_replica_full(c, p, id))
             return false;
     }
     return true;
@@ -76,7 +78,7 @@ static enum kafka_error alter(struct controller *c, int32_t broker, const struct
         ids[i] = q->new_isr_with_epochs[i].broker_id;
     if (!is_possible(p, isr) || !is_recovery_possible(p, q))
         return KERR_INVALID_REQUEST;
-    if (!are_eligible(c, q))
+    if (!are_eligible(c, p, q))
         return KERR_INELIGIBLE_REPLICA;
     struct partition_change change = PARTITION_CHANGE;
     change.isr = &isr;

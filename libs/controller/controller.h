@@ -118,6 +118,8 @@ struct controller_heartbeat {
     int32_t offline_dir_count;
     const struct uuid *cordoned_dirs; /* storage: those that take no new partitions, all of them */
     int32_t cordoned_dir_count;
+    const struct uuid *full_dirs; /* storage: those without room for records, all of them */
+    int32_t full_dir_count;
 };
 struct controller_heartbeat_answer {
     bool is_fenced;
@@ -127,7 +129,8 @@ struct controller_heartbeat_answer {
 };
 /* NONE, BROKER_ID_NOT_REGISTERED or STALE_BROKER_EPOCH: register again. What a storage node has in a directory that
  * failed is led by others, or nobody, until a life of the node brings the directory back; one whose directories have
- * all failed is fenced for the rest of its life. */
+ * all failed is fenced for the rest of its life. What it has in a full directory is led by others, and out of sync,
+ * wherever one with room is in sync. */
 enum kafka_error controller_heartbeat(struct controller *c, const struct controller_heartbeat *h, uint64_t now_ms,
                                       struct controller_heartbeat_answer *ret_answer);
 

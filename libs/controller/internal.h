@@ -34,6 +34,8 @@ struct session {
     uint64_t deadline_ms;
     bool offline;            /* all its directories have failed */
     int64_t metadata_offset; /* what it has of the log, as far as it said */
+    struct uuid *full_dirs;  /* of a storage node, as it said last */
+    int32_t full_dir_count;
     int64_t shutdown_offset; /* of a storage node that wants to stop: others have to have this much; -1: it does not */
     UT_hash_handle hh;
 };
@@ -109,6 +111,7 @@ struct replica_move {
 struct partition_change {
     int32_t leaving;                /* a broker that leaves the ISR; -1: none */
     const struct uuid *leaving_dir; /* only what it has in this directory, which failed; NULL: all */
+    bool gives_way;                 /* only where another that is active and has room is in sync */
     bool unclean;                   /* it lost what it had: out of the ELR, too */
     bool for_good;                  /* it is unregistered: look at what it is eligible for, too */
     int32_t coming_back; /* a broker that counts as active although the image says that it is fenced; -1: none */
@@ -199,6 +202,12 @@ void controller_assign_owners_ahead(struct controller *c);
 bool controller_fail_dirs(struct controller *c, const struct image_broker *b, const struct controller_heartbeat *h);
 /* The directories that take no new partitions (KIP-1066). */
 void controller_cordon_dirs(struct controller *c, const struct image_broker *b, const struct controller_heartbeat *h);
+/* Notes which directories are full. */
+void controller_note_full_dirs(struct session *s, const struct controller_heartbeat *h);
+/* What the active broker has in those gives way to others. */
+void controller_leave_full_dirs(struct controller *c, const struct image_broker *b, const struct session *s);
+/* Is the broker's replica in a directory that it said to be full, as far as this controller has heard? */
+bool controller_is_replica_full(const struct controller *c, const struct image_partition *p, int32_t broker);
 
 /* ---- elect_leaders.c ---- */
 
@@ -207,6 +216,7 @@ void controller_start_elections(struct controller *c, uint64_t now_ms);
 uint64_t controller_elect_when_due(struct controller *c, uint64_t now_ms);
 
 /* ---- services.c ---- */
+struct session *controller_session(const struct controller *c, int32_t role, int32_t id); /* NULL: none */
 void controller_start_sessions(struct controller *c, uint64_t now_ms);
 void controller_free_sessions(struct controller *c);
 

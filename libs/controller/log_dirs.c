@@ -1,6 +1,6 @@
 /* log_dirs.c - the directories of storage nodes (KIP-858, KIP-1066): which have failed, which take no new partitions,
- * and AssignReplicasToDirs (73), where a node says in which of them a replica is. The records are those that
- * Kafka 4.3.1 writes. */
+ * which are full, and AssignReplicasToDirs (73), where a node says in which of them a replica is. The records are those
+ * that Kafka 4.3.1 writes. */
 #include "kafka/assign_replicas_to_dirs.h"
 #include "kafka/broker_registration_change_record.h"
 #include "libs/controller/internal.h"
@@ -76,6 +76,41 @@ void controller_cordon_dirs(struct controller *c, const struct image_broker *b, 
     m.cordoned_log_dirs = now;
     m.cordoned_log_dirs_count = count;
     controller_put(c, METARECORD_BROKER_REGISTRATION_CHANGE, CHANGE_CORDONED, &m);
+}
+
+/* ---- full directories ----
+ *
+ * A Kafka whose disk is full fails the directory. Here it goes on serving reads, and has all that it acknowledged: it
+ * is out of the ISR, but not out of the ELR, and comes back by AlterPartition. Nothing is written down, for the node
+ * says it again with each heartbeat; each looks at all that is in the directory, as others may have come in sync since.
+ */
+
+void controller_note_full_dirs(struct session *s, const struct controller_heartbeat *h)
+{
+    if (h->full_dir_count > s->full_dir_count)
+        s->full_dirs = xrealloc(s->full_dirs, (size_t)h->full_dir_count * sizeof *s->full_dirs);
+    if (h->full_dir_count > 0)
+        memcpy(s->full_dirs, h->full_dirs, (size_t)h->full_dir_count * sizeof *s->full_dirs);
+    s->full_dir_count = h->full_dir_count;
+}
+
+void controller_leave_full_dirs(struct controller *c, const struct image_broker *b, const struct session *s)
+{
+    for (int32_t i = 0; i < b->log_dir_count; i++) {
+        if (!has_dir(s->full_dirs, s->full_dir_count, b->log_dirs[i]))
+            continue;
+        struct partition_change change = PARTITION_CHANGE;
+        change.leaving = b->id;
+        change.leaving_dir = &b->log_dirs[i];
+        change.gives_way = true;
+        controller_change_all(c, &change);
+    }
+}
+
+bool controller_is_replica_full(const struct controller *c, const struct image_partition *p, int32_t broker)
+{
+    const struct session *s = controller_session(c, ROLE_STORAGE, broker);
+    return s != NULL && has_dir(s->full_dirs, s->full_dir_count, image_replica_dir(p, broker));
 }
 
 /* ---- AssignReplicasToDirs ---- */

@@ -370,6 +370,16 @@ static bool concerns(const struct image_partition *p, const struct partition_cha
     return p->leader == NO_LEADER && id_list_has(replicas_of(p), id);
 }
 
+/* Somebody in its place: in sync, active, and with room. */
+static bool has_other(const struct controller *c, const struct image_partition *p, int32_t broker)
+{
+    for (int32_t i = 0; i < p->isr_count; i++)
+        if (p->isr[i] != broker && image_replica_is_online(c->image, p, p->isr[i]) &&
+            !controller_is_replica_full(c, p, p->isr[i]))
+            return true;
+    return false;
+}
+
 void controller_change_all(struct controller *c, const struct partition_change *change)
 {
     int32_t count;
@@ -378,7 +388,7 @@ void controller_change_all(struct controller *c, const struct partition_change *
         struct partition_change of_topic = *change;
         for (int32_t n = 0; n < topics[i]->partition_count; n++) {
             const struct image_partition *p = image_partition(topics[i], n);
-            if (!concerns(p, change))
+            if (!concerns(p, change) || (change->gives_way && !has_other(c, p, change->leaving)))
                 continue;
             if (of_topic.min_isr == 0) {
                 of_topic.min_isr = controller_min_isr(c, topics[i]);

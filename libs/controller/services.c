@@ -32,7 +32,7 @@ static const char *const too_many = "Too many services are registered.";
 
 /* ---- sessions ---- */
 
-static struct session *find_session(const struct controller *c, int32_t role, int32_t id)
+struct session *controller_session(const struct controller *c, int32_t role, int32_t id)
 {
     int32_t key[2] = {role, id};
     struct session *s;
@@ -43,7 +43,7 @@ static struct session *find_session(const struct controller *c, int32_t role, in
 static struct session *touch(struct controller *c, int32_t role, int32_t id, uint64_t incarnation, int64_t epoch,
                              uint64_t now_ms)
 {
-    struct session *s = find_session(c, role, id);
+    struct session *s = controller_session(c, role, id);
     if (s == NULL) {
         s = xcalloc(1, sizeof *s);
         s->key[0] = role;
@@ -52,6 +52,7 @@ static struct session *touch(struct controller *c, int32_t role, int32_t id, uin
     }
     if (s->incarnation != incarnation || s->epoch != epoch) {
         s->offline = false;
+        s->full_dir_count = 0;
         s->metadata_offset = s->shutdown_offset = -1;
     }
     s->incarnation = incarnation;
@@ -64,6 +65,7 @@ static struct session *touch(struct controller *c, int32_t role, int32_t id, uin
 static void drop_session(struct controller *c, struct session *s)
 {
     HASH_DEL(c->sessions, s);
+    free(s->full_dirs);
     free(s);
 }
 
@@ -84,7 +86,7 @@ void controller_start_sessions(struct controller *c, uint64_t now_ms)
         touch(c, services[i]->role, services[i]->id, services[i]->incarnation, services[i]->epoch, now_ms);
     const struct image_broker *const *brokers = image_brokers(c->image, &count);
     for (int32_t i = 0; i < count; i++)
-        if (!brokers[i]->fenced && find_session(c, ROLE_STORAGE, brokers[i]->id) == NULL)
+        if (!brokers[i]->fenced && controller_session(c, ROLE_STORAGE, brokers[i]->id) == NULL)
             touch(c, ROLE_STORAGE, brokers[i]->id, 0, brokers[i]->epoch,
                   now_ms); /* Kafka's, or from a snapshot of Kafka's */
 }
@@ -162,7 +164,7 @@ static bool is_gone_host(const struct controller *c, struct slice host)
 bool controller_end_session(struct controller *c, int32_t role, int32_t id, uint64_t incarnation)
 {
     const struct image_service *service = image_service(c->image, role, id);
-    struct session *s = find_session(c, role, id);
+    struct session *s = controller_session(c, role, id);
     if (s == NULL || service == NULL || service->incarnation != incarnation || s->incarnation != incarnation ||
         !has_stand_in(c, role, id) || (role == ROLE_FRONTEND && !is_gone_host(c, service->host)))
         return false;
@@ -177,7 +179,7 @@ enum kafka_error controller_unregister_broker(struct controller *c, int32_t id)
 {
     const struct image_broker *b = image_broker(c->image, id);
     const struct image_service *service = image_service(c->image, ROLE_STORAGE, id);
-    struct session *s = find_session(c, ROLE_STORAGE, id);
+    struct session *s = controller_session(c, ROLE_STORAGE, id);
     if (b == NULL)
         return KERR_BROKER_ID_NOT_REGISTERED;
     struct partition_change change = PARTITION_CHANGE;
@@ -212,7 +214,7 @@ static bool is_dir_of_another(const struct controller *c, int32_t id, struct uui
 static bool is_twin(const struct controller *c, const struct controller_registration *r)
 {
     const struct image_broker *old = r->role == ROLE_STORAGE ? image_broker(c->image, r->id) : NULL;
-    const struct session *s = find_session(c, r->role, r->id);
+    const struct session *s = controller_session(c, r->role, r->id);
     if (old == NULL || old->fenced || s == NULL || s->incarnation == r->incarnation || old->log_dir_count == 0)
         return false;
     for (int32_t i = 0; i < r->log_dir_count; i++)
@@ -264,7 +266,7 @@ static enum kafka_error check_registration(const struct controller *c, const str
         *ret_message = "A registration needs a role, an id that is not negative, and an address.";
     else if (r->role == ROLE_STORAGE && r->log_dir_count < 1)
         *ret_message = "No directories specified in request";
-    else if (find_session(c, r->role, r->id) == NULL && HASH_COUNT(c->sessions) >= SESSIONS_MAX)
+    else if (controller_session(c, r->role, r->id) == NULL && HASH_COUNT(c->sessions) >= SESSIONS_MAX)
         *ret_message = too_many;
     for (int32_t i = 0; r->role == ROLE_STORAGE && i < r->log_dir_count && *ret_message == NULL; i++) {
         if (uuid_is_zero(r->log_dirs[i]) || uuid_eq(r->log_dirs[i], UUID_DIR_UNASSIGNED) ||
@@ -497,13 +499,16 @@ static void storage_heartbeat(struct controller *c, const struct controller_hear
     if (b->fenced && caught_up)
         unfence(c, b);
     controller_cordon_dirs(c, b, h);
+    controller_note_full_dirs(s, h);
+    if (!b->fenced && caught_up)
+        controller_leave_full_dirs(c, b, s);
     ret_answer->is_fenced = s->offline || (b->fenced && !caught_up);
 }
 
 enum kafka_error controller_heartbeat(struct controller *c, const struct controller_heartbeat *h, uint64_t now_ms,
                                       struct controller_heartbeat_answer *ret_answer)
 {
-    struct session *s = find_session(c, h->role, h->id);
+    struct session *s = controller_session(c, h->role, h->id);
     const struct image_service *service = image_service(c->image, h->role, h->id);
     const struct image_broker *b = h->role == ROLE_STORAGE ? image_broker(c->image, h->id) : NULL;
     *ret_answer = (struct controller_heartbeat_answer){0};
@@ -527,7 +532,7 @@ void controller_followed(struct controller *c, int32_t role, int32_t id, uint64_
 {
     const struct image_service *service = image_service(c->image, role, id);
     const struct image_broker *b = role == ROLE_STORAGE ? image_broker(c->image, id) : NULL;
-    struct session *s = find_session(c, role, id);
+    struct session *s = controller_session(c, role, id);
     if (b == NULL || service == NULL || s == NULL || service->incarnation != incarnation || service->epoch != b->epoch)
         return;
     s->metadata_offset = MAX(s->metadata_offset, metadata_offset);

@@ -120,6 +120,7 @@ void replica_follow_written(struct replica_core *c, const struct replica_event *
     } else if (e->error == KERR_KAFKA_STORAGE_ERROR) {
         c->state = FOLLOWER_STOPPED;
     } else {
+        take_bounds(c, e, out); /* where the disk is full, a new log start makes room */
         wait_then_read(c, e->now_ms);
     }
 }
@@ -128,8 +129,10 @@ void replica_follow_cut(struct replica_core *c, const struct replica_event *e, s
 {
     if (c->state != FOLLOWER_WRITES)
         return;
-    if (e->error != KERR_NONE)
+    if (e->error == KERR_KAFKA_STORAGE_ERROR)
         c->state = FOLLOWER_STOPPED;
+    else if (e->error != KERR_NONE)
+        wait_then_read(c, e->now_ms);
     else if (!c->appends)
         c->state = FOLLOWER_READS;
 }

@@ -15,6 +15,7 @@ struct follower {
     uint64_t caught_up_ms;       /* the last time at which it had all that we had; 0: never in this epoch */
     int64_t broker_epoch;        /* EPOCH_NEVER_TOLD: it has not read yet */
     bool watched;
+    bool no_room; /* its disk is full, as its last Read says */
 };
 
 struct replica_ids {

@@ -29,11 +29,11 @@ static bool has_all(const struct replica_core *c, const struct follower *f, uint
     return f->end == c->log_end || (f->caught_up_ms > 0 && now_ms - f->caught_up_ms <= c->lag_max_ms);
 }
 
-/* KIP-841, KIP-903: neither fenced nor on its way out, and in the life that its Reads come from. */
+/* KIP-841, KIP-903: neither fenced nor on its way out, and in the life that its Reads come from. And it can write. */
 static bool is_eligible(const struct replica_core *c, const struct follower *f)
 {
     struct replica_broker b;
-    return f->broker_epoch != EPOCH_NEVER_TOLD && c->env.broker(c->env.ctx, f->id, &b) && !b.fenced &&
+    return !f->no_room && f->broker_epoch != EPOCH_NEVER_TOLD && c->env.broker(c->env.ctx, f->id, &b) && !b.fenced &&
            !b.shutting_down && (f->broker_epoch == -1 || f->broker_epoch == b.epoch);
 }
 
@@ -226,8 +226,10 @@ void replica_lead_fetched(struct replica_core *c, const struct replica_event *e,
     f->fetch_ms = e->now_ms;
     f->broker_epoch = e->broker_epoch;
     f->watched = e->watched;
+    bool gave_up = e->no_room && !f->no_room;
+    f->no_room = e->no_room;
     maybe_expand(c, f, &e->log, out);
-    if (before != f->end)
+    if (before != f->end || gave_up)
         replica_lead_raise(c, e, out);
 }
 

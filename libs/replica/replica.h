@@ -95,6 +95,7 @@ struct replica_event {
     int64_t offset;       /* TOLD: the one that was asked for */
     int64_t log_start;    /* of the follower */
     bool watched;
+    bool no_room; /* its disk is full: it does not come in sync, and nobody waits for it to do so */
     /* ALTERED, TOLD, WRITTEN */
     enum kafka_error error;
     uint64_t id;             /* TOLD: replica_past when the Read left */

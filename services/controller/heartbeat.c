@@ -33,6 +33,7 @@ void heartbeat_on_call(void *ctx, struct rpc *rpc)
     struct controller_heartbeat_answer answer;
     h.offline_dirs = take_dirs(m->offline_log_dirs, m->n_offline_log_dirs, rpc_arena(rpc), &h.offline_dir_count);
     h.cordoned_dirs = take_dirs(m->cordoned_log_dirs, m->n_cordoned_log_dirs, rpc_arena(rpc), &h.cordoned_dir_count);
+    h.full_dirs = take_dirs(m->full_log_dirs, m->n_full_log_dirs, rpc_arena(rpc), &h.full_dir_count);
     Karst__Bus__HeartbeatReply *body = arena_alloc(rpc_arena(rpc), sizeof *body);
     karst__bus__heartbeat_reply__init(body);
     body->error = controller_heartbeat(q->controller, &h, loop_now_ms(q->loop), &answer);

@@ -98,6 +98,8 @@ static void stage(struct append_part *p)
     refuse(p, log_stage(p->replica->log, &p->append), NULL);
     p->message = p->append.message;
     p->staged = p->error == KERR_NONE;
+    if (p->error == KERR_KAFKA_STORAGE_ERROR && log_failed(p->replica->log) == 0)
+        room_is_missing(p->replica); /* for the segment that it begins */
     replica_touch(p->replica);
 }
 

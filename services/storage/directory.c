@@ -180,7 +180,7 @@ int directories_open(struct storage *s)
     const char *metadata = config_metadata_log_dir(s->config, s->arena);
     int status = check_cordoned(s);
     s->dirs = xcalloc(list.count + 1, sizeof *s->dirs);
-    s->offline_ids = arena_alloc(s->arena, 2 * (list.count + 1) * sizeof *s->offline_ids);
+    s->offline_ids = arena_alloc(s->arena, 3 * (list.count + 1) * sizeof *s->offline_ids);
     for (size_t i = 0; i < list.count && status == 0; i++) {
         struct directory *d = &s->dirs[s->dir_count];
         *d = (struct directory){.storage = s,
@@ -299,6 +299,7 @@ static void leave(struct directory *d)
 void directories_turn(void *ctx)
 {
     struct storage *s = ctx;
+    room_turn(s);
     if (!s->dirs_failed || s->offline)
         return;
     s->dirs_failed = false;
@@ -317,6 +318,7 @@ void directories_heartbeat(struct storage *s, Karst__Bus__HeartbeatRequest *requ
     ProtobufCBinaryData *dirs = s->offline_ids; /* until it has left */
     request->offline_log_dirs = dirs;
     request->cordoned_log_dirs = dirs + s->dir_count;
+    request->full_log_dirs = dirs + 2 * s->dir_count;
     for (size_t i = 0; i < s->dir_count; i++) {
         struct directory *d = &s->dirs[i];
         d->telling = d->failed != 0 && !uuid_is_zero(d->id);
@@ -324,6 +326,9 @@ void directories_heartbeat(struct storage *s, Karst__Bus__HeartbeatRequest *requ
             dirs[request->n_offline_log_dirs++] = (ProtobufCBinaryData){sizeof d->id.b, d->id.b};
         if (d->cordoned && !uuid_is_zero(d->id))
             request->cordoned_log_dirs[request->n_cordoned_log_dirs++] = (ProtobufCBinaryData){sizeof d->id.b, d->id.b};
+        d->room.telling = d->room.missing && d->failed == 0;
+        if (d->room.telling)
+            request->full_log_dirs[request->n_full_log_dirs++] = (ProtobufCBinaryData){sizeof d->id.b, d->id.b};
     }
 }
 
@@ -332,6 +337,7 @@ void directories_on_heartbeat_taken(void *ctx)
     struct storage *s = ctx;
     for (size_t i = 0; i < s->dir_count; i++) {
         struct directory *d = &s->dirs[i];
+        room_on_told(d);
         if (!d->telling || d->told)
             continue;
         d->told = true;
@@ -350,6 +356,12 @@ struct directory *directory_by_id(struct storage *s, struct uuid id)
     return NULL;
 }
 
+/* A cordoned one only where there is no other, a full one rather than that. */
+static int reluctance(const struct directory *d)
+{
+    return 2 * d->cordoned + d->room.missing;
+}
+
 /* The one with the fewest replicas, as Kafka (LogManager.nextLogDirs). The controller lets a partition come here when
  * all are cordoned only where somebody names this node by hand: then they all count. */
 static struct directory *emptiest(struct storage *s)
@@ -359,9 +371,9 @@ static struct directory *emptiest(struct storage *s)
     for (size_t i = 0; i < s->dir_count; i++) {
         struct directory *d = &s->dirs[i];
         size_t n = d->replica_count + HASH_COUNT(d->unopened);
-        if (d->failed != 0 || (best != NULL && !best->cordoned && d->cordoned))
+        if (d->failed != 0 || (best != NULL && reluctance(d) > reluctance(best)))
             continue;
-        if (best != NULL && best->cordoned == d->cordoned && n >= least)
+        if (best != NULL && reluctance(d) == reluctance(best) && n >= least)
             continue;
         best = d;
         least = n;

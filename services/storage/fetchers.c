@@ -203,6 +203,14 @@ void fetchers_look(struct replica *r)
     }
 }
 
+void fetchers_say_again(struct replica *r)
+{
+    if (r->fetch == NULL || r->fetch->place == NO_PLACE)
+        return; /* it is named as soon as it may read */
+    r->fetch->offset = -1;
+    fetchers_look(r);
+}
+
 /* ---- answers ---- */
 
 static void back_off(struct fetcher *f)
@@ -266,6 +274,7 @@ static void name(struct fetch_member *m, uint32_t max_bytes, Karst__Bus__ReadPar
     to->log_start_offset = m->log_start;
     to->known_high_watermark = to->known_log_start_offset = -2;
     to->index = m->place;
+    to->no_room = r->dir->room.missing;
 }
 
 static void new_set(struct fetcher *f)

@@ -87,7 +87,7 @@ static int end_item(struct flush_item *item, struct log_flush *f)
     if (log_failed(r->log) != 0)
         return log_failed(r->log);
     if (err == -ENOSPC)
-        turn_tell_full(r);
+        room_is_missing(r);
     append_on_flushed(r, err);
     if (err == 0)
         replication_flushed(r);

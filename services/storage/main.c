@@ -153,8 +153,10 @@ static void stop_timers(struct storage *s)
     isr_free(s);
     acks_free(s);
     cleaner_stop(s->cleaner);
-    for (size_t i = 0; i < s->dir_count; i++)
+    for (size_t i = 0; i < s->dir_count; i++) {
         s->dirs[i].tell_timer = loop_timer_stop(s->dirs[i].tell_timer);
+        room_stop(&s->dirs[i]);
+    }
 }
 
 /* ---- drain ---- */

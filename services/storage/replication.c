@@ -37,6 +37,10 @@ static enum kafka_error stage_batches(struct replica *r, struct slice records)
                                .origin = LOG_FROM_LEADER,
                                .now_wall_ms = loop_wall_ms(r->storage->loop)};
         enum kafka_error error = log_stage(r->log, &a);
+        if (error == KERR_KAFKA_STORAGE_ERROR && log_failed(r->log) == 0) {
+            room_is_missing(r); /* for the segment that it begins */
+            return KERR_UNKNOWN_SERVER_ERROR;
+        }
         if (error != KERR_NONE) {
             log_error("%s-%d: what its leader %d sent for offset %lld is not taken: %s", r->topic, r->key.partition,
                       r->leader, (long long)log_end(r->log), a.message != NULL ? a.message : kafka_error_name(error));
@@ -55,7 +59,7 @@ static void append_as_follower(struct replica *r, struct slice records)
     enum kafka_error error = stage_batches(r, records);
     int err = log_commit(r->log);
     if (err == -ENOSPC)
-        turn_tell_full(r);
+        room_is_missing(r);
     if (log_failed(r->log) != 0)
         directory_failed(r->dir, log_failed(r->log));
     if (err < 0)
@@ -70,6 +74,12 @@ static void append_as_follower(struct replica *r, struct slice records)
 static void cut(struct replica *r, enum replica_action_kind kind, int64_t offset)
 {
     int64_t end = log_end(r->log), mark = log_high_watermark(r->log);
+    /* A cut writes, too, and what fails in the middle of one takes the directory offline. The leader says the same
+     * again where it knows by epochs; one without is made now, or never. */
+    if (kind == REPLICA_DO_TRUNCATE && r->dir->room.missing && log_latest_epoch(r->log) >= 0) {
+        run(r, (struct replica_event){.kind = REPLICA_CUT, .error = KERR_UNKNOWN_SERVER_ERROR}, SLICE_EMPTY);
+        return;
+    }
     int err = kind == REPLICA_DO_TRUNCATE ? log_truncate(r->log, offset)
                                           : log_restart_at(r->log, offset, loop_wall_ms(r->storage->loop));
     files_check(r);
@@ -250,7 +260,8 @@ void replication_fetched(struct replica *r, int32_t id, int64_t broker_epoch, co
                                .broker_epoch = broker_epoch,
                                .offset = q->fetch_offset,
                                .log_start = q->log_start_offset,
-                               .watched = true},
+                               .watched = true,
+                               .no_room = q->no_room},
         SLICE_EMPTY);
 }
 

@@ -51,6 +51,8 @@ void fetchers_follow(struct replica *r, int32_t leader);
 void fetchers_forget(struct replica *r);
 /* It may have to say something new to its leader. */
 void fetchers_look(struct replica *r);
+/* Its leader hears with the next Read where it is, although nothing has changed. */
+void fetchers_say_again(struct replica *r);
 void fetchers_turn(void *ctx); /* LOOP_COMMIT */
 void fetchers_stop(struct storage *s);
 void fetchers_free(struct storage *s);

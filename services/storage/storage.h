@@ -140,6 +140,17 @@ struct checkpoint_state {
     uint64_t written; /* which of the contents; under lock */
 };
 
+/* Is there room for records on a directory's disk? (room.c) */
+struct room {
+    bool missing;        /* an append failed for want of it */
+    bool telling, known; /* that it is missing: in the heartbeat under way; to the controller */
+    uint64_t told_ms;    /* when the log last said so */
+    uint64_t least_ms;   /* missing for so long after each append that failed */
+    uint64_t until_ms;   /* the time when that is over */
+    uint64_t came_ms;    /* when there was room again; 0: there always was */
+    struct loop_timer *timer;
+};
+
 /* A folder of log.dirs. Its files are its own: a failure of one takes the partitions in it offline, and no others. */
 struct directory {
     struct storage *storage;
@@ -162,8 +173,8 @@ struct directory {
     bool writing_starts;
     bool names_gone; /* partitions were removed since the checkpoints were last looked at for that */
     struct starts_wait *starts_now, *starts_next; /* for the write that is under way, and for the one after it */
-    bool marking;          /* the recovery points are written when the logs that were chosen are marked */
-    uint64_t told_full_ms; /* when the log last said that the disk is full */
+    bool marking; /* the recovery points are written when the logs that were chosen are marked */
+    struct room room;
     struct flush_queue lanes[FLUSH_LANES];
     struct removal *removals;
     struct unopened *unopened; /* by name */
@@ -186,6 +197,7 @@ struct storage {
     size_t dir_count;
     ProtobufCBinaryData *offline_ids; /* of one heartbeat */
     bool offline;                     /* no directory is left, or the metadata's is gone: the process ends */
+    bool dirs_full;                   /* others are to hear with the next turn that one is full */
     bool dirs_failed;                 /* replicas of a directory that has failed are to go in the next turn */
     bool may_open;                    /* there is an image: logs may be opened */
     uint64_t jitter_seed;
@@ -514,8 +526,15 @@ void files_idle(struct storage *s);
 /* ---- turn.c ---- */
 void turn_begin(void *ctx);  /* LOOP_SERVE */
 void turn_commit(void *ctx); /* LOOP_COMMIT, or earlier where an order matters */
-/* Says once in a while that the disk of its directory is full. */
-void turn_tell_full(const struct replica *r);
+
+/* ---- room.c ---- */
+/* An append to the replica failed as the disk is full: from here on its directory counts as full. */
+void room_is_missing(const struct replica *r);
+/* Tells the others of directories that are full since the last turn. */
+void room_turn(struct storage *s);
+/* The controller has taken the heartbeat that directories_heartbeat filled. */
+void room_on_told(struct directory *d);
+void room_stop(struct directory *d);
 
 /* ---- flush.c ---- */
 /* The log is flushed with the next round of the lane; append_on_flushed follows, at once where that cannot be. */

@@ -2,19 +2,6 @@
  * enough now. Answers that wait for the disk are flush.c's. */
 #include "services/storage/replication.h"
 
-enum { TELL_FULL_MS = 10000 };
-
-/* Once in a while: a full disk refuses every append. */
-void turn_tell_full(const struct replica *r)
-{
-    uint64_t now = loop_now_ms(r->storage->loop);
-    if (r->dir->told_full_ms != 0 && now - r->dir->told_full_ms < TELL_FULL_MS)
-        return;
-    r->dir->told_full_ms = now;
-    log_error("%s is full: appends are refused until there is room, now one to %s-%d", r->dir->path, r->topic,
-              r->key.partition);
-}
-
 void turn_begin(void *ctx)
 {
     struct storage *s = ctx;
@@ -34,7 +21,7 @@ void turn_commit(void *ctx)
     for (r = first; r != NULL; r = r->next_touched) {
         int err = log_commit(r->log);
         if (err == -ENOSPC)
-            turn_tell_full(r);
+            room_is_missing(r);
         if (log_failed(r->log) != 0)
             directory_failed(r->dir, log_failed(r->log));
         else if (r->core != NULL)

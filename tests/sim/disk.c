@@ -608,6 +608,11 @@ void disk_set_capacity(struct disk *d, uint64_t bytes)
     d->capacity = bytes;
 }
 
+bool disk_is_full(const struct disk *d)
+{
+    return d->capacity != 0 && d->used >= d->capacity;
+}
+
 void disk_fail_after(struct disk *d, uint64_t n, uint64_t count, int error)
 {
     d->fail_at = d->changes + n;

@@ -24,6 +24,7 @@ struct file_system disk_fs(struct disk *d);
 
 /* Bytes that all files together may take; 0: no limit. Beyond it writes are cut short, then fail with ENOSPC. */
 void disk_set_capacity(struct disk *d, uint64_t bytes);
+bool disk_is_full(const struct disk *d);
 /* The n+1-th changing call from now, and the count - 1 behind it, fail with error (EIO, ENOSPC ...). A failed fdatasync
  * loses what it should have made durable: the pages count as clean and go back to the old bytes at a power cut, as
  * Linux does it. */

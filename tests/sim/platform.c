@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/statvfs.h>
 
 const char PLATFORM_CLUSTER_ID[] = "simulated-cluster-0001";
 
@@ -238,3 +239,16 @@ static const struct file_ops ops = {
 };
 
 const struct file_system __wrap_file_system_real = {&ops, NULL};
+
+int __wrap_statvfs(const char *path, struct statvfs *ret_disk);
+
+/* A disk of 4 GiB, as programs see it: half of it is free, or nothing. */
+int __wrap_statvfs(const char *path UNUSED, struct statvfs *ret_disk)
+{
+    struct process *p = process_enter(NULL);
+    ASSERT(p != NULL && process_disk(p) != NULL);
+    *ret_disk = (struct statvfs){.f_frsize = 4096, .f_blocks = 1 << 20};
+    ret_disk->f_bavail = disk_is_full(process_disk(p)) ? 0 : ret_disk->f_blocks / 2;
+    process_leave(p);
+    return 0;
+}

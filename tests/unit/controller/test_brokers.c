@@ -304,3 +304,82 @@ Test(brokers, unregistered_alive)
     cr_assert_gt(help_storage(&h, 1, 10, -1), epochs[1]);
     cr_assert_eq(help_alter_isr(&h, "a", "1,2,3", 0), KERR_NONE);
 }
+
+/* ---- full directories ---- */
+
+/* The number of records that the heartbeat leaves; full: whether it names the node's one directory. */
+static int64_t beat_full(int32_t id, bool full)
+{
+    struct uuid dir = {{77, (uint8_t)id}};
+    struct controller_heartbeat q = {.role = STORAGE,
+                                     .id = id,
+                                     .incarnation = 10,
+                                     .epoch = epochs[id],
+                                     .metadata_offset = image_offset(controller_image(h.c)),
+                                     .full_dirs = &dir,
+                                     .full_dir_count = full};
+    struct controller_heartbeat_answer a;
+    cr_assert_eq(controller_heartbeat(h.c, &q, h.now_ms, &a), KERR_NONE);
+    cr_assert_not(a.is_fenced);
+    return help_take(&h);
+}
+
+/* What it leads and follows: others lead, and it is out of sync; what nobody else has stays. */
+Test(brokers, a_full_disk_gives_way)
+{
+    create_all();
+    cr_assert_eq(beat_full(2, true), 3);
+    help_expect(&h, "a", "leader 1 epoch 0 isr 1,3 elr - known - state 0");
+    help_expect(&h, "b", "leader 1 epoch 1 isr 1 elr - known - state 0");
+    help_expect(&h, "c", "leader 2 epoch 0 isr 2 elr - known - state 0");
+    help_expect(&h, "u", "leader 3 epoch 1 isr 3 elr - known - state 0");
+    cr_assert_eq(beat_full(2, true), 0);
+    cr_assert(image_broker_is_active(controller_image(h.c), 2));
+}
+
+/* Its leaders see it read up to the end, but it is in sync only when it has room; what it is in sync of already may be
+ * said again. */
+Test(brokers, a_full_disk_is_in_sync_when_it_has_room)
+{
+    create_all();
+    beat_full(2, true);
+    cr_assert_eq(help_alter_isr(&h, "a", "1,2,3", 0), KERR_INELIGIBLE_REPLICA);
+    cr_assert_eq(help_alter_isr(&h, "c", "2", 0), KERR_NONE);
+    cr_assert_eq(beat_full(2, false), 0);
+    cr_assert_eq(help_alter_isr(&h, "a", "1,2,3", 0), KERR_NONE);
+    help_expect(&h, "a", "leader 1 epoch 0 isr 1,2,3 elr - known - state 0");
+}
+
+/* With too few in sync what it has still counts: it is eligible, and leads where nobody else is left. */
+Test(brokers, a_full_disk_stays_eligible)
+{
+    help_create_at(&h, "m", "1:2", "min.insync.replicas", "2");
+    cr_assert_eq(beat_full(1, true), 1);
+    help_expect(&h, "m", "leader 2 epoch 1 isr 2 elr 1 known - state 0");
+    lose(2);
+    help_expect(&h, "m", "leader 1 epoch 2 isr 1 elr 2 known - state 0");
+}
+
+/* Where nobody with room is in sync it stays, until there is one. */
+Test(brokers, full_disks_wait_for_somebody_with_room)
+{
+    help_create_at(&h, "m", "1:2", NULL, NULL);
+    cr_assert_eq(beat_full(1, true), 1);
+    help_expect(&h, "m", "leader 2 epoch 1 isr 2 elr - known - state 0");
+    cr_assert_eq(beat_full(2, true), 0);
+    help_expect(&h, "m", "leader 2 epoch 1 isr 2 elr - known - state 0");
+    cr_assert_eq(beat_full(1, false), 0);
+    cr_assert_eq(help_alter_isr(&h, "m", "2,1", 0), KERR_NONE);
+    help_expect(&h, "m", "leader 2 epoch 1 isr 2,1 elr - known - state 0");
+    cr_assert_eq(beat_full(2, true), 1);
+    help_expect(&h, "m", "leader 1 epoch 2 isr 1 elr - known - state 0");
+}
+
+/* A next life has to say so itself. */
+Test(brokers, a_next_life_is_not_full_unless_it_says_so)
+{
+    create_all();
+    beat_full(2, true);
+    epochs[2] = help_storage(&h, 2, 11, epochs[2]);
+    cr_assert_eq(help_alter_isr(&h, "a", "1,2,3", 0), KERR_NONE);
+}

@@ -263,3 +263,44 @@ Test(follower, a_new_partition_epoch_alone_does_not_restart_it)
     cr_assert_eq(out.count, 0);
     cr_assert_eq(replica_partition_epoch(core), EPOCH + 1);
 }
+
+/* DeleteRecords at the leader is how the follower's disk gets room. */
+Test(follower, hears_of_a_new_log_start_although_nothing_can_be_written)
+{
+    follow(1, EPOCH);
+    struct replica_event e = told();
+    e.has_records = true;
+    e.first_offset = e.last_offset = 100;
+    e.leader_start = 20;
+    step(e);
+    only(REPLICA_DO_APPEND);
+    step((struct replica_event){.kind = REPLICA_WRITTEN, .error = KERR_UNKNOWN_SERVER_ERROR});
+    cr_assert_eq(out.at[out.count - 1].kind, REPLICA_DO_LOG_START);
+    cr_assert_eq(out.at[out.count - 1].offset, 20);
+    cr_assert(!replica_reads(core));
+    cr_assert_neq(replica_due(core), UINT64_MAX);
+}
+
+/* A cut that has to wait for room: the leader is asked again, and says the same. */
+Test(follower, a_cut_is_put_off)
+{
+    follow(1, EPOCH);
+    struct replica_event e = told();
+    e.diverging_epoch = e.own_epoch = EPOCH - 1;
+    e.diverging_end = 90;
+    e.own_end = 95;
+    step(e);
+    only(REPLICA_DO_TRUNCATE);
+    step((struct replica_event){.kind = REPLICA_CUT, .error = KERR_UNKNOWN_SERVER_ERROR});
+    cr_assert(!replica_reads(core));
+    now_ms = replica_due(core);
+    step((struct replica_event){.kind = REPLICA_TICK});
+    cr_assert(replica_reads(core));
+    e.id = replica_past(core);
+    step(e);
+    only(REPLICA_DO_TRUNCATE);
+    cr_assert_eq(out.at[0].offset, 90);
+    step((struct replica_event){.kind = REPLICA_CUT, .error = KERR_KAFKA_STORAGE_ERROR});
+    cr_assert_eq(replica_due(core), UINT64_MAX);
+    cr_assert(!replica_reads(core));
+}

@@ -340,3 +340,53 @@ Test(leader, deleted_records_are_gone_when_the_last_live_follower_says_so)
     brokers[3].fenced = false;
     cr_assert_eq(replica_low_watermark(core, 40), -1);
 }
+
+/* Its Reads go on, and say so: nobody waits for it any more, and nobody asks for it until there is room. */
+Test(leader, waits_for_nobody_whose_disk_is_full)
+{
+    struct replica_event full = {.kind = REPLICA_FETCHED,
+                                 .follower = 3,
+                                 .offset = 10,
+                                 .broker_epoch = brokers[3].epoch,
+                                 .watched = true,
+                                 .no_room = true};
+    take_state(ME, 5, 1, ISR(1, 2, 3));
+    append_to(10);
+    fetch(2, 10);
+    fetch(3, 10);
+    append_to(20);
+    fetch(2, 20);
+    cr_assert_eq(now_log.high_watermark, 10);
+    step(full);
+    cr_assert_eq(now_log.high_watermark, 10, "it is in sync, as far as anybody knows");
+    take_state(ME, 5, 2, ISR(1, 2));
+    cr_assert_eq(now_log.high_watermark, 20);
+    full.offset = 20;
+    step(full);
+    cr_assert_eq(out.count, 0);
+    append_to(30);
+    fetch(2, 30);
+    cr_assert_eq(now_log.high_watermark, 30);
+    fetch(3, 30);
+    done(REPLICA_DO_ALTER);
+}
+
+/* The ISR without it may be known before its Read says why. */
+Test(leader, stops_waiting_for_one_that_says_that_its_disk_is_full)
+{
+    take_state(ME, 5, 1, ISR(1, 2, 3));
+    append_to(10);
+    fetch(2, 10);
+    fetch(3, 10);
+    append_to(20);
+    fetch(2, 20);
+    take_state(ME, 5, 2, ISR(1, 2));
+    cr_assert_eq(now_log.high_watermark, 10);
+    step((struct replica_event){.kind = REPLICA_FETCHED,
+                                .follower = 3,
+                                .offset = 10,
+                                .broker_epoch = brokers[3].epoch,
+                                .watched = true,
+                                .no_room = true});
+    cr_assert_eq(now_log.high_watermark, 20);
+}
