@@ -167,6 +167,16 @@ static bool is_left_alone(const struct control *c)
     return c->client == NULL && c->process->state == PROCESS_RUNNING;
 }
 
+/* Why no other may be restarted now. */
+static char *tell_busy(const struct control *c)
+{
+    const struct process *p = c->process;
+    if (!is_left_alone(c))
+        return xasprintf("%s-%d is being restarted at this moment\n", p->role, p->id);
+    return xasprintf("%s-%d was restarted, and %s: it comes first, restart it again if need be\n", p->role, p->id,
+                     p->ready ? "is not in sync again yet" : "does not serve yet");
+}
+
 static void begin(struct control *c, struct process *p, const char *folder)
 {
     char *next = xstrdup(folder); /* which may be p->bin */
@@ -200,9 +210,8 @@ static void on_line(struct client *k, char *line)
     struct process *p = find(c->supervisor, role, id);
     const char *folder = line[at] ? line + at : p ? p->bin : "";
     char *why = p == NULL ? xasprintf("there is no %s-%d\n", role, id)
-                : c->process != NULL && (c->process != p || !is_left_alone(c))
-                    ? xasprintf("%s-%d is being restarted at this moment\n", c->process->role, c->process->id)
-                    : cannot_run(folder, role);
+                : c->process != NULL && (c->process != p || !is_left_alone(c)) ? tell_busy(c)
+                                                                               : cannot_run(folder, role);
     if (why != NULL) {
         answer(k, why);
         return;
