@@ -7,7 +7,7 @@ how long nothing moved.
 
 Each fault begins when everything is whole: all processes run, all replicas are in sync, every partition moves. Prints a table, fault by
 target, and leaves in FOLDER (build/kills/SEED) results.json, and of each chunk the history and the servers' log.
-Exit status: 0; 1 an anomaly, or something that did not come back; 64 wrong usage."""
+Exit status: 0; 1 an anomaly, or something that did not come back; 64 wrong usage, or nothing to do, as all was left out."""
 import argparse
 import json
 import os
@@ -186,6 +186,9 @@ def main(arguments):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which ends the servers, too
     os.makedirs(o.out, exist_ok=True)
     chunks, results, problems = plan(o), {n: [] for n in o.names}, []
+    if not chunks:
+        print("there is nothing to do")
+        return 64
     counts = {n: {} for n in o.names}
     print(f"seed {o.seed}: {sum(map(len, chunks))} faults in {len(chunks)} chunks on {', '.join(o.names)}; {o.out}", flush=True)
     for number, rows in enumerate(chunks):
