@@ -268,7 +268,7 @@ int effective_load(const struct up_options *o, const char *data, struct config *
     int r = o->config ? load_file(c, o->config, ret_error) : 0;
     if (r == 0)
         r = apply_data(c, o, data, ret_error);
-    if (r == 0 && network_is_used(c))
+    if (r == 0)
         r = network_apply(c, o->config, ret_error);
     if (r == 0) {
         for (size_t i = 0; i < COUNTOF(for_one_node); i++)

@@ -122,7 +122,8 @@ NODISCARD char *effective_bootstrap(const struct config *c);
 /* Is this host one of several that are a constellation together? Each then has its own `karst up`, with a
  * karst.bus.listen of its own and the karst.cluster.id and karst.controllers of all. */
 bool network_is_used(const struct config *c);
-/* Checks what such a host needs; files that the file names lie beside it. 0, or -EINVAL with *ret_error. */
+/* Checks what such a host needs; key files that the file names lie beside it, on any host. 0, or -EINVAL with
+ * *ret_error. */
 NODISCARD int network_apply(struct config *c, const char *file, char **ret_error);
 /* What is to run here fits the roles of this host, and what karst.controllers says of it: 0, or -EINVAL with
  * *ret_error.

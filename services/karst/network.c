@@ -89,7 +89,8 @@ static void find_beside(struct config *c, const char *key, const char *file)
     free(beside);
 }
 
-int network_apply(struct config *c, const char *file, char **ret_error)
+/* What one of several hosts has to say of itself and the others. */
+static int check_host(const struct config *c, char **ret_error)
 {
     static const char *const needed[] = {"node.id", "karst.cluster.id", "karst.controllers"};
     enum { NODE_MAX = 1000000 };
@@ -109,14 +110,19 @@ int network_apply(struct config *c, const char *file, char **ret_error)
     if (*ret_error == NULL && config_int(c, "node.id") > NODE_MAX)
         *ret_error = xasprintf("node.id: on several hosts at most %d", NODE_MAX);
     arena_free(a);
-    if (*ret_error != NULL)
-        return -EINVAL;
+    return *ret_error != NULL ? -EINVAL : 0;
+}
+
+int network_apply(struct config *c, const char *file, char **ret_error)
+{
+    struct trust *trust = NULL;
     if (file != NULL) {
         find_beside(c, "karst.bus.key.file", file);
         find_beside(c, "karst.bus.hosts.file", file);
     }
-    struct trust *trust;
-    int r = service_open_trust(c, &trust, ret_error);
+    int r = network_is_used(c) ? check_host(c, ret_error) : 0;
+    if (r == 0) /* also where the host is alone: its services read the files all the same */
+        r = service_open_trust(c, &trust, ret_error);
     trust_free(trust);
     return r;
 }

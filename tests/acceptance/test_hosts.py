@@ -337,6 +337,15 @@ def test_what_does_not_fit_is_refused_before_anything_starts(node, wrong, words)
     assert outcome.status == 78 and words in outcome.err, str(outcome)
 
 
+def test_a_host_that_is_alone_again_may_keep_its_keys(node):
+    """Their paths begin at the folder of the file, as ever; wrong ones are refused as early."""
+    alone = {"karst.bus.listen": None, "karst.controllers": None, "karst.cluster.id": None}
+    outcome = node("up", "-d", mode=0o640, **alone)
+    assert outcome.status == 78 and "can be read by others" in outcome.err, str(outcome)
+    outcome = node("up", "-d", **alone)
+    assert outcome.status == 0, str(outcome)
+
+
 def test_only_an_empty_directory_begins_a_cluster_and_only_once(node):
     assert node("format", "--first").status == 0
     outcome = node("format", "--first")
