@@ -89,11 +89,11 @@ def create_alone(cluster, topic):
     admin.create_topics([new], request_timeout=20)[topic].result()
 
 
-def probe(cluster, topic):
+def probe(cluster, topic, node=VICTIM):
     """The error of one batch of a client that asks once."""
     records = ask.batch([(None, b"probe" * 100000)])
     answer = cluster.ask("Produce", 9, {"Acks": -1, "TimeoutMs": 10000, "TopicData": [
-        {"Name": topic, "PartitionData": [{"Index": 0, "Records": records}]}]}, cluster.port + VICTIM)
+        {"Name": topic, "PartitionData": [{"Index": 0, "Records": records}]}]}, cluster.port + node)
     return answer["Responses"][0]["PartitionResponses"][0]["ErrorCode"]
 
 
@@ -132,3 +132,32 @@ def test_a_full_disk_gives_way_and_comes_back(three):
     check_contents(three, load)
     wait_until(lambda: same_everywhere(three, "load", PARTITIONS), 30, "the same bytes in all replicas")
     assert sorted(NODES) == sorted(three.ids("storage"))
+
+
+def test_records_that_are_deleted_go_from_a_full_disk_too(three):
+    """Its replica lacks records, which it cannot write; what the leader deletes it does not keep, and the request does not wait for room."""
+    create(three, "cut", 1)
+
+    def leader():
+        return partitions_of(three, "cut")[0]["LeaderId"]
+
+    def append():
+        wait_until(lambda: probe(three, "cut", leader()) == 0, 30, "an append")
+    append()
+    append()
+    wait_until(lambda: all_in_sync(three, "cut"), 30, "all replicas in sync")
+    three.disk.fill()
+
+    def behind():
+        append()
+        return not leads_or_is_in_sync(three, "cut")
+    wait_until(behind, 60, "another leader, and an ISR without the full disk")
+    append()
+    answer = three.ask("DeleteRecords", 2, {"TimeoutMs": 30000, "Topics": [
+        {"Name": "cut", "Partitions": [{"PartitionIndex": 0, "Offset": 1}]}]}, three.port + leader())
+    assert [(p["ErrorCode"], p["LowWatermark"]) for t in answer["Topics"] for p in t["Partitions"]] == [(0, 1)]
+    assert not leads_or_is_in_sync(three, "cut")
+    three.disk.empty()
+    wait_until(lambda: all_in_sync(three, "cut"), 60, "all replicas in sync")
+    append()
+    wait_until(lambda: same_everywhere(three, "cut", 1), 30, "the same bytes in all replicas")

@@ -176,6 +176,49 @@ Test(log_dirs, assigned_to_a_lost_directory)
     expect(0, 1, 2, 1, 0, 0);
 }
 
+/* The number of records that the heartbeat leaves. */
+static int64_t beat_full(const struct uuid *full, int32_t full_count, const struct uuid *offline, int32_t offline_count)
+{
+    struct controller_heartbeat b = {.role = STORAGE,
+                                     .id = 1,
+                                     .incarnation = 11,
+                                     .epoch = epoch,
+                                     .metadata_offset = image_offset(controller_image(h.c)),
+                                     .offline_dirs = offline,
+                                     .offline_dir_count = offline_count,
+                                     .full_dirs = full,
+                                     .full_dir_count = full_count};
+    struct controller_heartbeat_answer a;
+    cr_assert_eq(controller_heartbeat(h.c, &b, h.now_ms, &a), KERR_NONE);
+    return help_take(&h);
+}
+
+/* Of three topics, in a directory each, that node 4 has, too, and of t, that nobody else has. */
+Test(log_dirs, a_full_directory_takes_only_its_partitions)
+{
+    static const char *const names[] = {"x", "y", "z"};
+    assign_all();
+    help_storage(&h, 4, 99, -1);
+    for (int i = 0; i < 3; i++) {
+        help_create_at(&h, names[i], "1:4", NULL, NULL);
+        cr_assert_eq(assign(epoch, image_topic_by_name(controller_image(h.c), slice_str(names[i]))->id, 0, dirs[i]),
+                     KERR_NONE);
+        help_take(&h);
+    }
+    cr_assert_eq(beat_full(&dirs[1], 1, NULL, 0), 1);
+    help_expect(&h, "x", "leader 1 epoch 0 isr 1,4 elr - known - state 0");
+    help_expect(&h, "y", "leader 4 epoch 1 isr 4 elr - known - state 0");
+    help_expect(&h, "z", "leader 1 epoch 0 isr 1,4 elr - known - state 0");
+    expect(1, 1, 0, 1, 0, 0);
+    cr_assert_eq(beat_full(dirs, 2, NULL, 0), 1);
+    help_expect(&h, "x", "leader 4 epoch 1 isr 4 elr - known - state 0");
+    /* What one heartbeat says of a failure comes first, and of a full one with the next. */
+    cr_assert_eq(beat_full(&dirs[2], 1, dirs, 1), 2);
+    help_expect(&h, "z", "leader 1 epoch 0 isr 1,4 elr - known - state 0");
+    cr_assert_eq(beat_full(&dirs[2], 1, dirs, 1), 1);
+    help_expect(&h, "z", "leader 4 epoch 1 isr 4 elr - known - state 0");
+}
+
 static int grow(int32_t count, const char **ret_message)
 {
     struct kafka_create_partitions_request_create_partitions_topic t;
