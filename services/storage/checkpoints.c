@@ -150,12 +150,21 @@ static void tell(const struct checkpoint *c)
     c->last->no_room = no_room;
 }
 
+/* It is what the file says. */
+static bool is_last(const struct checkpoint *c)
+{
+    pthread_mutex_lock(&c->last->lock);
+    bool is = c->written && c->last->written == c->count_of;
+    pthread_mutex_unlock(&c->last->lock);
+    return is;
+}
+
 static int finish_checkpoint(struct checkpoint *c)
 {
     struct directory *d = c->dir;
     int err = c->err;
     tell(c);
-    if (c->written) {
+    if (is_last(c)) {
         c->last->crc = c->crc;
         note_points(c, true);
     }
@@ -288,42 +297,45 @@ void checkpoints_cleaned(struct directory *d)
         checkpoint_free(c);
 }
 
+static int rewrite(struct checkpoint *c, bool under_way)
+{
+    if (under_way || c->crc != c->last->crc) /* what is under way may be older, and its end the file's last */
+        return write_now(c);
+    checkpoint_free(c);
+    return 0;
+}
+
 static int write_cleaned_now(struct directory *d)
 {
     struct checkpoint *c = gather_cleaned(d);
-    if (is_worth_it(c) && c->crc != c->last->crc)
-        return write_now(c);
+    if (is_worth_it(c))
+        return rewrite(c, d->checkpointing);
     checkpoint_free(c);
     return 0;
 }
 
 int checkpoints_arrival(struct directory *d)
 {
-    struct checkpoint *starts = gather_starts(d);
     ASSERT(!d->checkpointing && !d->writing_starts);
-    int err = 0;
-    if (starts->crc != d->starts.crc)
-        err = write_now(starts);
-    else
-        checkpoint_free(starts);
+    int err = checkpoints_strike_out(d);
+    if (err == 0)
+        err = rewrite(gather_starts(d), false);
     return err == 0 ? write_cleaned_now(d) : err;
 }
 
-static void rewrite(struct checkpoint *c)
+int checkpoints_strike_out(struct directory *d)
 {
-    if (c->crc != c->last->crc)
-        (void)write_now(c); /* a failure takes the directory offline */
-    else
-        checkpoint_free(c);
-}
-
-void checkpoints_strike_out(struct directory *d)
-{
-    if (!d->names_gone || d->failed != 0 || d->checkpointing || d->writing_starts)
-        return;
-    d->names_gone = false;
-    rewrite(gather_starts(d));
-    rewrite(gather_points(d));
+    if (!d->names_gone || d->failed != 0)
+        return d->failed;
+    int err = rewrite(gather_starts(d), d->writing_starts);
+    if (err == 0)
+        err = rewrite(gather_points(d), d->checkpointing);
+    if (err == 0)
+        err = rewrite(gather_marks(d), d->checkpointing);
+    if (err == 0)
+        err = write_cleaned_now(d);
+    d->names_gone = err < 0;
+    return err;
 }
 
 /* ---- the clean stop ---- */

@@ -17,7 +17,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
 
 enum { STEP_BYTES = 4 << 20, RUNNING_MAX = 2, STALE_MAX = 1000 };
 enum { BUSY_MS = 100, FULL_MS = 10000, TURN_MS = 1000 };
@@ -38,14 +37,6 @@ struct move {
 };
 
 /* ---- names ---- */
-
-static struct uuid random_id(void)
-{
-    struct uuid u = UUID_ZERO;
-    if (getrandom(u.b, sizeof u.b, 0) != sizeof u.b)
-        BUG("the kernel has no random bytes");
-    return u;
-}
 
 static char *place_in(const struct directory *d, const struct replica *r)
 {
@@ -169,7 +160,7 @@ void moves_start(struct replica *r, struct directory *to, const char *folder)
     struct storage *s = r->storage;
     ASSERT(r->move == NULL && r->dir != to);
     char *target = place_in(to, r);
-    char *made = folder != NULL ? xstrdup(folder) : logdir_beside(target, random_id(), "future");
+    char *made = folder != NULL ? xstrdup(folder) : logdir_beside(target, replica_random_id(), "future");
     struct move *m = xcalloc(1, sizeof *m);
     *m = (struct move){.storage = s, .replica = r, .from = r->dir, .to = to, .topic_id = r->key.topic_id};
     memcpy(&m->key, &r->key, sizeof m->key);
@@ -215,7 +206,7 @@ static void finish(struct move *m)
     struct replica *r = m->replica;
     struct storage *s = m->storage;
     bool target = false;
-    char *doomed = logdir_beside(log_dir(r->log), random_id(), "delete");
+    char *doomed = logdir_beside(log_dir(r->log), replica_random_id(), "delete");
     bool wanted = r->wants_flush;
     flush_unwant(r); /* it is in a list of the directory's */
     r->dir = m->to;
@@ -229,6 +220,7 @@ static void finish(struct move *m)
     else
         target = true;
     if (err < 0) {
+        m->to->names_gone = true;
         r->dir = m->from;
         m->from->replica_count++;
         m->to->replica_count--;
@@ -245,6 +237,7 @@ static void finish(struct move *m)
     files_check(r);
     log_info("%s-%" PRId32 " is in %s now", r->topic, r->key.partition, m->to->path);
     directory_remove_later(m->from, doomed, log_config(r->log)->file_delete_delay_ms);
+    m->from->names_gone = true;
     r->move = NULL;
     move_free(m);
     r->point_on_disk = 0;

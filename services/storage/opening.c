@@ -71,6 +71,7 @@ static void fill(struct opening *o, struct unopened *u)
         .elsewhere = true,
         .progress = &d->progress,
     };
+    o->err = u->is_new ? checkpoints_strike_out(d) : 0;
     settings_of_topic(s, u->topic, &o->options.config);
     o->options.jitter_seed = s->jitter_seed += 0x9e3779b97f4a7c15; /* the log mixes it */
 }
@@ -88,7 +89,8 @@ static void add_size(void *arg, const char *name)
 
 static void open_log(struct opening *o)
 {
-    o->err = log_open(&o->options, &o->log);
+    if (o->err == 0)
+        o->err = log_open(&o->options, &o->log);
     if (o->err == -EBADMSG && file_list(o->options.fs, o->options.dir, add_size, o) < 0)
         o->size_bytes = 0; /* nobody can say */
     if (o->err < 0)

@@ -97,7 +97,7 @@ static void flush_recovered(struct replica *r)
         directory_failed(r->dir, err);
 }
 
-static struct uuid random_uuid(void)
+struct uuid replica_random_id(void)
 {
     struct uuid u = UUID_ZERO;
     if (getrandom(u.b, sizeof u.b, 0) != sizeof u.b)
@@ -108,7 +108,7 @@ static struct uuid random_uuid(void)
 /* A folder without partition.metadata is of no topic: it gets an id of its own, so that several have a place. */
 static struct uuid topic_of(const struct log *log)
 {
-    return uuid_is_zero(log_topic_id(log)) ? random_uuid() : log_topic_id(log);
+    return uuid_is_zero(log_topic_id(log)) ? replica_random_id() : log_topic_id(log);
 }
 
 static struct replica *add(const struct unopened *u, struct log *log)
@@ -187,7 +187,7 @@ void replica_leave(struct replica *r)
     char *path = NULL;
     int64_t delay = log_config(r->log)->file_delete_delay_ms;
     detach(r);
-    int err = log_delete(TAKE_PTR(r->log), random_uuid(), &path);
+    int err = log_delete(TAKE_PTR(r->log), replica_random_id(), &path);
     if (err < 0) {
         log_error("%s-%d: cannot be removed: %s", r->topic, r->key.partition, strerror(-err));
         directory_failed(r->dir, err);
@@ -237,7 +237,7 @@ static void set_aside(struct replica *r)
 {
     char *path = NULL;
     detach(r);
-    int err = log_delete(TAKE_PTR(r->log), random_uuid(), &path);
+    int err = log_delete(TAKE_PTR(r->log), replica_random_id(), &path);
     if (err == 0) {
         char *stray = xasprintf("%.*s-stray", (int)(strlen(path) - strlen("-delete")), path);
         err = file_rename(&file_system_real, path, stray);
@@ -282,53 +282,15 @@ static struct unopened *find_unopened(struct storage *s, const struct image_topi
     return u != NULL ? u : found;
 }
 
-/* What was refused stays closed: opened as new, its damage would be cut away. But where nothing was ever flushed there
- * is nothing to keep, and a power cut may have torn no more than partition.metadata, which is written again from the
- * image. */
-static bool begin_again(struct unopened *u)
-{
-    if (u->state != UNOPENED_STAYS || u->err != -EBADMSG || u->dir->failed != 0 || u->is_new ||
-        !service_is_ready(u->dir->storage->service) || uuid_is_zero(u->topic_id) || u->recovery_point > 0 ||
-        u->log_start > 0)
-        return false;
-    u->is_new = true;
-    unopened_wait(u);
-    opening_ask(u);
-    return true;
-}
-
-/* Damaged files of an older topic, deleted while we were away, must not stand in the way of the one that has its name
- * now. */
-static bool older_is_set_aside(struct unopened *u, const struct image_topic *t)
-{
-    struct directory *d = u->dir;
-    struct uuid id;
-    if (u->state != UNOPENED_STAYS || u->err != -EBADMSG || d->failed != 0 || !service_is_ready(d->storage->service))
-        return false;
-    char *path = xasprintf("%s/%s", d->path, u->name);
-    char *to = logdir_beside(path, random_uuid(), "stray");
-    bool older = logdir_read_partition_metadata(&file_system_real, path, &id) == 0 && !uuid_eq(id, t->id) &&
-                 file_rename(&file_system_real, path, to) == 0;
-    if (older) {
-        log_warn("%s is of an older topic, and could not be opened: set aside as %s", path, to);
-        unopened_remove(u);
-        d->names_gone = true;
-        progress_soon(d->storage);
-    }
-    free(path);
-    free(to);
-    return older;
-}
-
 /* Before this life's registration is in the image, that may be older than what the directories hold: then what is
  * missing is not made yet, for an open log may be of a later topic of the name, or of none (replicas_on_ready). */
 static void open_or_make(struct storage *s, const struct image_topic *t, const struct image_partition *p, bool is_new)
 {
     const char *why = NULL;
     struct unopened *u = find_unopened(s, t, p);
-    if (u != NULL && !older_is_set_aside(u, t)) {
+    if (u != NULL && !damaged_set_aside(u, t, p)) {
         u->topic_id = t->id;
-        (void)begin_again(u);
+        (void)damaged_begin_again(u);
         return; /* or it comes by itself */
     }
     if (!service_is_ready(s->service))
@@ -343,7 +305,6 @@ static void open_or_make(struct storage *s, const struct image_topic *t, const s
         log_error(SLICE_F "-%d is not made: %s", SLICE_A(t->name), p->partition, why);
         return;
     }
-    checkpoints_strike_out(d);
     u = unopened_add(d, t->name, p->partition);
     u->is_new = true;
     u->topic_id = t->id;
@@ -414,6 +375,21 @@ static bool is_of_the_partition(const struct unopened *u, int err)
            err == -ELOOP || (!u->is_new && (err == -EACCES || err == -EPERM)) || unopened_may_pass(err);
 }
 
+/* The image says what else can be done with it. */
+static bool is_mended(struct unopened *u)
+{
+    struct storage *s = u->dir->storage;
+    const struct image_topic *t = image_topic_by_name(s->image, slice_str(u->topic));
+    const struct image_partition *p = t != NULL ? image_partition(t, u->partition) : NULL;
+    if (!is_assigned(s, p))
+        return false;
+    u->topic_id = t->id;
+    if (!damaged_set_aside(u, t, p))
+        return damaged_begin_again(u);
+    open_or_make(s, t, p, false);
+    return true;
+}
+
 void replica_not_opened(struct unopened *u, int err, char *why)
 {
     struct directory *d = u->dir;
@@ -431,7 +407,7 @@ void replica_not_opened(struct unopened *u, int err, char *why)
     }
     bool local = is_of_the_partition(u, err);
     unopened_stay(u, local ? err : 0, why);
-    if (begin_again(u))
+    if (is_mended(u))
         return;
     log_error("%s/%s: cannot be opened: %s", d->path, u->name, local ? unopened_reason(u) : strerror(-err));
     if (!local)
@@ -450,12 +426,13 @@ static void remove_unopened(struct storage *s, const struct image_topic *t, int3
             continue;
         struct uuid id;
         char *path = xasprintf("%s/%s", d->path, u->name);
-        char *to = logdir_beside(path, random_uuid(), "delete");
+        char *to = logdir_beside(path, replica_random_id(), "delete");
         if (logdir_read_partition_metadata(&file_system_real, path, &id) == 0 && uuid_eq(id, t->id) &&
             file_rename(&file_system_real, path, to) == 0) {
             log_warn("%s: its topic is deleted, and so are these files, which could not be opened", path);
             directory_remove_later(d, TAKE_PTR(to), 0);
             unopened_remove(u);
+            d->names_gone = true;
             progress_write(s);
         }
         free(path);

@@ -171,7 +171,7 @@ struct directory {
     struct checkpoint_state starts, marks, points, cleaned;
     bool checkpointing;
     bool writing_starts;
-    bool names_gone; /* partitions were removed since the checkpoints were last looked at for that */
+    bool names_gone;                              /* the checkpoints may have lines of partitions that are not there */
     struct starts_wait *starts_now, *starts_next; /* for the write that is under way, and for the one after it */
     bool marking; /* the recovery points are written when the logs that were chosen are marked */
     struct room room;
@@ -327,6 +327,16 @@ void marks_on_timer(void *ctx);
 /* A round of flushes of the directory has ended. */
 void marks_on_round(struct directory *d);
 
+/* ---- damaged.c: what was refused for damage stays closed, but ---- */
+/* files that must not stand in the way of the partition leave, and u with them: those of an older topic of the name,
+ * and those that nobody knows the topic of, when other nodes have all that was acknowledged and nobody counts on this
+ * one. True: the caller makes the partition anew. */
+bool damaged_set_aside(struct unopened *u, const struct image_topic *t, const struct image_partition *p);
+/* Where nothing was ever flushed there is nothing to keep that damage could cut away, and a power cut may have torn no
+ * more than partition.metadata: true when the log is opened once more, under u->topic_id. Its start may be above 0, as
+ * DeleteRecords waits for a checkpoint and for no flush. */
+bool damaged_begin_again(struct unopened *u);
+
 /* ---- checkpoints.c ---- */
 /* For the log starts as they are now: done is called, from the loop, when they are durable (0) or could not be written
  * (-errno). One write serves all who come while another is under way. w is the caller's until then. */
@@ -349,8 +359,8 @@ void checkpoints_cleaned(struct directory *d);
  * returns. Not while a checkpoint is being written. 0 or -errno. */
 NODISCARD int checkpoints_arrival(struct directory *d);
 /* A partition is about to be made: what the files say of one that had its name before is struck out, or a start after a
- * kill would take it for the new one's. What is being written meanwhile has to wait for the next timer. */
-void checkpoints_strike_out(struct directory *d);
+ * kill would take it for the new one's. 0, or -errno: the line may still be there, and nothing is to be made. */
+NODISCARD int checkpoints_strike_out(struct directory *d);
 bool checkpoints_under_way(const struct storage *s);
 /* Clean stop: closes all logs, writes checkpoints and the marker. */
 void directories_close(struct storage *s);
@@ -375,6 +385,8 @@ void replicas_free(struct storage *s);
 void replica_leave(struct replica *r);
 /* The same of a directory that has failed: the folder stays as it is. */
 void replica_drop(struct replica *r);
+/* For a name that no other folder has. */
+struct uuid replica_random_id(void);
 /* Why there is no replica: not known (t may be NULL), not ours, or its log is not open. */
 enum kafka_error replica_missing(struct storage *s, const struct image_topic *t, int32_t partition);
 /* May we answer for the partition? NONE, or the client's error; epoch -1: any. */

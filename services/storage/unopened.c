@@ -196,6 +196,8 @@ int directory_list(struct directory *d)
         free(n.at[i]);
     }
     free(n.at);
+    /* A power cut may have taken folders of which they have lines. */
+    d->names_gone = c.points != NULL || c.starts != NULL || c.marks != NULL || c.cleaned != NULL;
     logdir_checkpoint_free(c.points);
     logdir_checkpoint_free(c.starts);
     logdir_checkpoint_free(c.marks);
