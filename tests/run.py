@@ -334,7 +334,7 @@ def acceptance(name, tests, env=None):
     if os.path.exists(report):
         os.remove(report)
     command = [python, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", f"--junit-xml={report}", *tests]
-    status, output, seconds = run(name, command, 2400, env)
+    status, output, seconds = run(name, command, 3000, env)
     count_junit(name, report, status, output, seconds)
 
 

@@ -75,8 +75,8 @@ void cluster_heal(struct cluster *c);
 
 /* Some time after that, without clients: nothing that is shared is held for ever. */
 void cluster_check(struct cluster *c);
-/* And all replicas p of the folder (TOPIC-PARTITION, not compacted) have the same bytes, as far back as all have them.
- */
-void cluster_check_replicas(struct cluster *c, const char *folder, const struct seen_partition *p);
+/* And all replicas p of the folder (TOPIC-PARTITION, not compacted) have the same bytes, as far back as all have them
+ * and they are not deleted: from the batch of `start` on. */
+void cluster_check_replicas(struct cluster *c, const char *folder, const struct seen_partition *p, int64_t start);
 
 #endif

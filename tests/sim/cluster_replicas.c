@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "libs/records/records.h"
+
 enum { SEGMENTS_MAX = 256, PATH = 200 };
 
 struct segments {
@@ -22,6 +24,16 @@ static void on_name(void *arg, const char *name)
 static int by_name(const void *a, const void *b)
 {
     return strcmp(a, b);
+}
+
+/* Without the batches before an offset. */
+static void drop_before(struct buf *b, int64_t offset)
+{
+    struct slice rest = slice_make(b->data, b->size);
+    struct batch batch;
+    while (batch_read_header(rest, &batch) == 0 && batch.size <= rest.size && batch_last_offset(&batch) < offset)
+        rest = slice_make(rest.data + batch.size, rest.size - batch.size);
+    buf_consume(b, b->size - rest.size);
 }
 
 /* All bytes of its segments, in their order. */
@@ -47,7 +59,7 @@ static void read_log(struct node *n, const char *folder, struct buf *out)
 }
 
 /* They may begin at other offsets, and roll at others, but end at the same. */
-void cluster_check_replicas(struct cluster *c, const char *folder, const struct seen_partition *p)
+void cluster_check_replicas(struct cluster *c, const char *folder, const struct seen_partition *p, int64_t start)
 {
     struct buf first = {0};
     const struct node *who = NULL;
@@ -60,6 +72,7 @@ void cluster_check_replicas(struct cluster *c, const char *folder, const struct 
         if (n->role != CLUSTER_STORAGE || !keeps)
             continue;
         read_log(n, folder, &b);
+        drop_before(&b, start);
         size_t common = MIN(b.size, first.size);
         if (who != NULL && (common == 0) != (b.size == first.size && b.size == 0))
             sim_fail(c->sim, "%s and %s: one of them has nothing of %s", who->name, n->name, folder);

@@ -28,7 +28,8 @@ struct led {
 struct watched_partition {
     char folder[FOLDER], topic[FOLDER];
     int32_t partition;
-    int64_t end; /* committed up to here */
+    int64_t end;   /* committed up to here */
+    int64_t start; /* the latest start of a replica's log */
     struct committed *epochs;
     size_t epoch_count;
     struct led *led;
@@ -358,8 +359,21 @@ enum kafka_error __wrap_replica_acknowledge(const struct replica_core *core)
 void replicawatch_check(struct replicawatch *w)
 {
     struct watched_partition *p;
+    struct watched_core *c;
+    LL_FOREACH (w->cores, c)
+        if (is_watched(c))
+            c->of->start = MAX(c->of->start, log_start(c->log));
     LL_FOREACH (w->partitions, p)
         check_members(w, p);
+}
+
+int64_t replicawatch_start(const struct replicawatch *w, const char *folder)
+{
+    const struct watched_partition *p;
+    LL_FOREACH (w->partitions, p)
+        if (strcmp(p->folder, folder) == 0)
+            return p->start;
+    return 0;
 }
 
 int64_t replicawatch_committed(const struct replicawatch *w, const char *folder)

@@ -30,6 +30,9 @@ void replicawatch_check(struct replicawatch *w);
 
 /* Up to where a partition (its folder, TOPIC-PARTITION) is committed; -1: it has no replicas that are watched. */
 int64_t replicawatch_committed(const struct replicawatch *w, const char *folder);
+/* The latest start of one of its replicas' logs, as of the last replicawatch_check: what lies before it is deleted, and
+ * no replica has to have it, or the same of it. */
+int64_t replicawatch_start(const struct replicawatch *w, const char *folder);
 
 /* Which of them is doing what, for the states of a run. */
 struct replica_states {

@@ -141,6 +141,7 @@ static void stop_cleanly(struct world *w)
 
 static void check_replicas(struct world *w)
 {
+    replicawatch_check(w->replicas);
     for (int32_t i = 0; i < CLIENTS_PARTITIONS; i++) {
         char folder[32];
         snprintf(folder, sizeof folder, CLIENTS_TOPIC "-%d", i);
@@ -148,7 +149,7 @@ static void check_replicas(struct world *w)
         if (p->moving || p->isr_count < p->replica_count)
             sim_fail(w->sim, "of %d replicas of %s %d are in sync%s, and nothing fails", p->replica_count, folder,
                      p->isr_count, p->moving ? ", it is being moved" : "");
-        cluster_check_replicas(w->cluster, folder, p);
+        cluster_check_replicas(w->cluster, folder, p, replicawatch_start(w->replicas, folder));
     }
 }
 
