@@ -140,7 +140,7 @@ class Runner:
             harness.wait_until(lambda: self.leads(topic), what="a leader")  # noqa: B023
         for step in steps:
             self.step(step)
-            if step[0] == "put" and "look" in steps:
+            if step[0] in ("put", "delete") and "look" in steps:
                 continue  # retention may have looked, or not
             self.notes.append((re.sub(r"b'.*", "..", str(step))[:60], self.segments(self.name), self.start()))
         return self.notes
