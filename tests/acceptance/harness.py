@@ -136,6 +136,7 @@ class Cluster:
 
 
 CONTROLLERS = 50  # of a constellation's port: controller N of several is N above that
+CONTROLLER_PORTS = range(CONTROLLERS + 1, CONTROLLERS + 4)
 
 
 class Karst(Cluster):
@@ -146,7 +147,7 @@ class Karst(Cluster):
 
     def __init__(self, folder, port=None, config=None, controllers=None, storage=None, frontends=None):
         ports = [100 * f + n for f in range(frontends or 1) for n in range((storage or 1) + 1)]
-        super().__init__(folder, port or free_port([*ports, *(CONTROLLERS + n for n in range(1, 4))]))
+        super().__init__(folder, port or free_port([*ports, *CONTROLLER_PORTS]))
         self.data = os.path.join(folder, "data")
         self.nodes = {"controllers": controllers, "storage": storage, "frontends": frontends}
         self.config = self.last_run_dir = None

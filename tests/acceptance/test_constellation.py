@@ -192,7 +192,7 @@ def test_as_many_as_there_are_folders(own_three):
 
 
 def test_a_cluster_of_one_becomes_one_of_three(own_folder):
-    cluster = harness.Karst(own_folder, port=harness.free_port(range(4)))
+    cluster = harness.Karst(own_folder, port=harness.free_port([*range(4), *harness.CONTROLLER_PORTS]))
     try:
         cluster.start()
         create(cluster, "old", 2, replication_factor=1)

@@ -3,6 +3,7 @@ a follower's membership by time is set to minutes, which no test waits for."""
 import contextlib
 import os
 import signal
+import time
 
 import confluent_kafka
 import confluent_kafka.admin
@@ -21,12 +22,17 @@ CONFIG = {"replica.lag.time.max.ms": "240000", "broker.session.timeout.ms": "600
 
 
 class Heavy(Load):
-    """Enough to be through with what a log has reserved on the disk, within seconds."""
+    """Enough to be through with what a log has reserved on the disk, within seconds; and not more than the disk holds, when a slow machine
+    takes minutes."""
     pause = 0.05
 
     @staticmethod
     def value(partition, number):
         return b"%012d" % number + b"%d" % partition * 1500
+
+    def rest(self):
+        self.producer.poll(0)
+        time.sleep(self.pause)
 
     @classmethod
     def lasts(cls, cluster, topic):

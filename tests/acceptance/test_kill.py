@@ -46,6 +46,9 @@ class Load(threading.Thread):
             self.last_ack = time.monotonic()
             self.acked[message.partition()].append((message.offset(), self.number(message.value())))
 
+    def rest(self):
+        self.producer.poll(self.pause)
+
     def run(self):
         i = 0
         while not self.stopping.is_set():
@@ -56,7 +59,7 @@ class Load(threading.Thread):
                     i += 1
                 except BufferError:
                     break
-            self.producer.poll(self.pause)
+            self.rest()
         self.left = self.producer.flush(60)
         self.sent = i
 

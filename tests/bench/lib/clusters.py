@@ -92,7 +92,7 @@ class Karst(Nodes, systems.Karst):
 
     def __init__(self, name="Karst", programs=harness.BIN, settings=None):
         super().__init__(name, programs, settings)
-        self.port = harness.free_port([100 * f + n for f in range(2) for n in range(len(NODES) + 1)])
+        self.port = harness.free_port([*(100 * f + n for f in range(2) for n in range(len(NODES) + 1)), *harness.CONTROLLER_PORTS])
 
     def command(self):
         return [*super().command(), "--storage", "3", "--controllers", "3", "--frontends", "2"]
