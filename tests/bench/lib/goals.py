@@ -158,7 +158,24 @@ def scale_lines(found):
     return lines
 
 
-SECTIONS = {"goals": goal_lines, "steps": step_lines, "scale": scale_lines}
+THREE_FIGURES = ("records_s", "p99_ms", "cpu_gb_s", "create_s", "change_p99_ms", "failover_s", "healed_s", "cpu_failover_s", "ready_s", "start_cpu_s", "memory_mib")
+
+
+def three_lines(found):
+    """What three nodes do, and whether that reaches what was wanted of them."""
+    lines = ["| workload | figure | Karst | Kafka | ratio |", "|---|---|---|---|---|"]
+    for name, systems in found.items():
+        label = f"`{name}`"
+        for figure in THREE_FIGURES:
+            its = ratio(systems, figure)
+            if its is not None:
+                cells = [report.cell(systems[s][figure]) for s in ("Karst", "Kafka")]
+                lines.append(f"| {label} | {report.FIGURES[figure][0]} | {cells[0]} | {cells[1]} | {number(its)} |")
+                label = ""
+    return [*lines, "", *goal_lines(found)] if len(lines) > 2 else []
+
+
+SECTIONS = {"goals": goal_lines, "steps": step_lines, "scale": scale_lines, "three": three_lines}
 
 
 def write(lines):
@@ -170,7 +187,7 @@ def write(lines):
     for name, make in SECTIONS.items():
         start, end = f"<!-- {name} by scripts/bench from here -->", f"<!-- {name} to here -->"
         of = beside if make is step_lines else alone
-        body = make(report.collect(of)[0])
+        body = make({w: systems for w, systems in report.collect(of)[0].items() if w.startswith("three-") == (name == "three")})
         if body and start in page:
             body = "\n".join([*report.about(of), "", *body])
             page = f"{page[:page.index(start) + len(start)]}\n\n{body}\n\n{page[page.index(end):]}"
