@@ -1,5 +1,6 @@
 #include "net.h"
 
+#include <criterion/criterion.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <utlist.h>
@@ -397,4 +398,37 @@ void net_pass(struct net *n, uint64_t ms)
         }
         net_settle(n);
     }
+}
+
+void net_ended(const struct net *n, size_t i, Karst__Bus__Outcome outcome)
+{
+    cr_assert_eq(n->calls[i].ended, 1, "call %zu ended %d times", i, n->calls[i].ended);
+    cr_assert_eq(n->calls[i].outcome, outcome, "call %zu: outcome %d", i, (int)n->calls[i].outcome);
+}
+
+Karst__Bus__Batch *net_first(const struct net *n)
+{
+    cr_assert_not_null(n->packets);
+    const struct buf *frame0 = &n->packets->frame0;
+    Karst__Bus__Batch *b = karst__bus__batch__unpack(NULL, frame0->size, frame0->data);
+    cr_assert_not_null(b);
+    return b;
+}
+
+void net_receive(struct net *n, uint64_t conn, Karst__Bus__Batch *b, struct ref *frames, size_t frame_count)
+{
+    Karst__Bus__Peer ends[2] = {KARST__BUS__PEER__INIT, KARST__BUS__PEER__INIT};
+    uint8_t bytes[1024];
+
+    for (int i = 0; i < 2; i++) {
+        ends[i].role = n->options[i].role;
+        ends[i].id = n->options[i].id;
+        ends[i].incarnation = n->options[i].incarnation;
+    }
+    b->from = &ends[0];
+    b->to = &ends[1];
+    ASSERT(karst__bus__batch__get_packed_size(b) <= sizeof bytes);
+    size_t size = karst__bus__batch__pack(b, bytes);
+    link_receive(n->core[1], conn, slice_make(bytes, size), frames, frame_count);
+    b->from = b->to = NULL;
 }

@@ -8,6 +8,10 @@
 
 enum { CALLS = 4096, WIRES = 4096 };
 
+#define APPEND KARST__BUS__CALL__BODY_APPEND
+#define READ   KARST__BUS__CALL__BODY_READ
+#define IS(o)  KARST__BUS__OUTCOME__OUTCOME_##o
+
 struct packet {
     int to;
     size_t wire;
@@ -74,6 +78,12 @@ void net_pass(struct net *n, uint64_t ms);
 void net_answer(struct net *n, size_t i); /* the i-th of rpcs */
 void net_answer_all(struct net *n);
 void net_drop(struct net *n, struct packet *p);
+/* It has ended, once, and so. */
+void net_ended(const struct net *n, size_t i, Karst__Bus__Outcome outcome);
+/* What the packet says that is first on the wire, and stays there; the caller frees it. */
+Karst__Bus__Batch *net_first(const struct net *n);
+/* A batch made by hand comes to node 1 as one of node 0; its session, sequence and content are the caller's. */
+void net_receive(struct net *n, uint64_t conn, Karst__Bus__Batch *b, struct ref *frames, size_t frame_count);
 /* From here on payloads of Appends lie in the arena, and replies to Reads are slices of a file. */
 void net_share(struct net *n);
 void net_hang_up(struct net *n); /* node 1 lets go of all that lies in the arena */

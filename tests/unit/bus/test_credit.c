@@ -3,17 +3,7 @@
 
 #include "net.h"
 
-#define APPEND KARST__BUS__CALL__BODY_APPEND
-#define READ   KARST__BUS__CALL__BODY_READ
-#define IS(o)  KARST__BUS__OUTCOME__OUTCOME_##o
-
 static struct net net;
-
-static void ended(size_t i, Karst__Bus__Outcome outcome)
-{
-    cr_assert_eq(net.calls[i].ended, 1, "call %zu ended %d times", i, net.calls[i].ended);
-    cr_assert_eq(net.calls[i].outcome, outcome, "call %zu: outcome %d", i, (int)net.calls[i].outcome);
-}
 
 TestSuite(credit, .timeout = 20);
 
@@ -29,7 +19,7 @@ Test(credit, calls_in_flight_stay_within_the_credit)
     for (int done = 0; done < 20; done++) {
         net_answer(&net, 0);
         net_settle(&net);
-        ended(calls[done], IS(OK));
+        net_ended(&net, calls[done], IS(OK));
         cr_assert_leq(net.rpc_count, 8);
     }
     net_free(&net);
@@ -48,7 +38,7 @@ Test(credit, parked_calls_leave_credit_for_others)
     cr_assert_eq(net.rpc_count, 7);
     net_answer(&net, 6);
     net_settle(&net);
-    ended(append, IS(OK));
+    net_ended(&net, append, IS(OK));
     net_answer_all(&net);
     net_settle(&net);
     cr_assert_eq(net.rpc_count, 2);
@@ -66,10 +56,10 @@ Test(credit, bytes_are_credit_too)
     cr_assert_eq(net.rpc_count, 1, "one call may be larger than the credit, alone");
     net_answer_all(&net);
     net_settle(&net);
-    ended(big, IS(OK));
+    net_ended(&net, big, IS(OK));
     net_answer_all(&net);
     net_settle(&net);
-    ended(small, IS(OK));
+    net_ended(&net, small, IS(OK));
     net_free(&net);
 }
 
@@ -87,12 +77,12 @@ Test(credit, a_call_larger_than_the_credit_goes_beside_parked_ones)
     cr_assert_eq(net.rpc_count, 2, "not beside another append");
     net_answer(&net, 1);
     net_settle(&net);
-    ended(small, IS(OK));
+    net_ended(&net, small, IS(OK));
     cr_assert_eq(net.rpc_count, 2, "beside the parked read");
     net_answer_all(&net);
     net_settle(&net);
-    ended(big, IS(OK));
-    ended(parked, IS(OK));
+    net_ended(&net, big, IS(OK));
+    net_ended(&net, parked, IS(OK));
     net_free(&net);
 }
 
@@ -119,7 +109,7 @@ Test(credit, a_call_of_too_many_payloads_harms_nobody_else)
     cr_assert_eq(outcome, IS(NOT_SENT));
     net_answer_all(&net);
     net_settle(&net);
-    ended(other, IS(OK));
+    net_ended(&net, other, IS(OK));
     free(payloads);
     net_free(&net);
 }
@@ -133,7 +123,7 @@ Test(credit, what_waits_for_credit_is_bounded)
     for (int i = 0; i < 5; i++)
         last = net_call(&net, APPEND, 5000, 0);
     net_settle(&net);
-    ended(last, IS(NOT_SENT));
+    net_ended(&net, last, IS(NOT_SENT));
     net_free(&net);
 }
 
@@ -144,29 +134,19 @@ Test(credit, who_passes_its_credit_loses_the_session)
     size_t c = net_call(&net, APPEND, 5000, 0);
     net_settle(&net);
     Karst__Bus__Batch b = KARST__BUS__BATCH__INIT;
-    Karst__Bus__Peer from = KARST__BUS__PEER__INIT, to = KARST__BUS__PEER__INIT;
     Karst__Bus__AppendRequest append = KARST__BUS__APPEND_REQUEST__INIT;
     Karst__Bus__Call call = KARST__BUS__CALL__INIT, *calls[3] = {&call, &call, &call};
-    from.role = KARST__BUS__ROLE__ROLE_FRONTEND;
-    from.id = to.id = 1;
-    from.incarnation = 77;
-    to.role = KARST__BUS__ROLE__ROLE_STORAGE;
-    to.incarnation = 5;
     b.session = 78;
     b.sequence = 3;
-    b.from = &from;
-    b.to = &to;
     call.body_case = APPEND;
     call.append = &append;
     call.remaining_ms = 1000;
     b.n_calls = 3;
     b.calls = calls;
-    uint8_t bytes[512];
-    size_t size = karst__bus__batch__pack(&b, bytes);
-    link_receive(net.core[1], net.wires[0].conn[1], slice_make(bytes, size), NULL, 0);
+    net_receive(&net, net.wires[0].conn[1], &b, NULL, 0);
     net_actions(&net, 1);
     cr_assert_eq(link_counts(net.core[1]).served, 0);
     net_settle(&net);
-    ended(c, IS(UNKNOWN));
+    net_ended(&net, c, IS(UNKNOWN));
     net_free(&net);
 }

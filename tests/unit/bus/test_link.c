@@ -3,17 +3,7 @@
 
 #include "net.h"
 
-#define APPEND KARST__BUS__CALL__BODY_APPEND
-#define READ   KARST__BUS__CALL__BODY_READ
-#define IS(o)  KARST__BUS__OUTCOME__OUTCOME_##o
-
 static struct net net;
-
-static void ended(size_t i, Karst__Bus__Outcome outcome)
-{
-    cr_assert_eq(net.calls[i].ended, 1, "call %zu ended %d times", i, net.calls[i].ended);
-    cr_assert_eq(net.calls[i].outcome, outcome, "call %zu: outcome %d", i, (int)net.calls[i].outcome);
-}
 
 TestSuite(link, .timeout = 20);
 
@@ -29,8 +19,8 @@ Test(link, a_call_is_executed_and_answered)
     ref_retain(&kept);
     net_answer_all(&net);
     net_settle(&net);
-    ended(a, IS(OK));
-    ended(r, IS(OK));
+    net_ended(&net, a, IS(OK));
+    net_ended(&net, r, IS(OK));
     cr_assert_eq(net.calls[a].base_offset, (int64_t)a + 1000000);
     cr_assert(slice_eq_str(buf_slice(&net.calls[r].payload), "hello world"));
     cr_assert_eq(kept.size_bytes, 100);
@@ -47,7 +37,7 @@ Test(link, done_never_runs_inside_call)
     size_t c = net_call(&net, APPEND, 1000, 0);
     cr_assert_eq(net.calls[c].ended, 0);
     net_settle(&net);
-    ended(c, IS(NOT_SENT));
+    net_ended(&net, c, IS(NOT_SENT));
     net_free(&net);
 }
 
@@ -57,12 +47,12 @@ Test(link, an_unknown_peer_is_waited_for_until_the_deadline)
     net_start(&net, 5);
     size_t late = net_call(&net, APPEND, 100, 0), found = net_call(&net, APPEND, 5000, 0);
     net_pass(&net, 200);
-    ended(late, IS(NOT_SENT));
+    net_ended(&net, late, IS(NOT_SENT));
     link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 5, "ipc:///there");
     net_settle(&net);
     net_answer_all(&net);
     net_settle(&net);
-    ended(found, IS(OK));
+    net_ended(&net, found, IS(OK));
     cr_assert_eq(net.calls[late].executed, 0);
     net_free(&net);
 }
@@ -73,7 +63,7 @@ Test(link, death_in_mid_request_is_an_unknown_outcome)
     size_t flying = net_call(&net, APPEND, 5000, 10);
     net_settle(&net);
     net_kill(&net);
-    ended(flying, IS(UNKNOWN));
+    net_ended(&net, flying, IS(UNKNOWN));
     size_t next = net_call(&net, APPEND, 5000, 10);
     net_pass(&net, 100);
     cr_assert_eq(net.calls[next].ended, 0);
@@ -81,7 +71,7 @@ Test(link, death_in_mid_request_is_an_unknown_outcome)
     net_pass(&net, 300);
     net_answer_all(&net);
     net_settle(&net);
-    ended(next, IS(OK));
+    net_ended(&net, next, IS(OK));
     cr_assert_eq(net.calls[next].executed_by, 6);
     cr_assert_eq(net.calls[flying].executed_by, 5);
     net_free(&net);
@@ -93,7 +83,7 @@ Test(link, a_call_is_only_for_the_life_that_is_known)
     link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 4, "ipc:///there");
     size_t old = net_call(&net, APPEND, 300, 0);
     net_pass(&net, 400);
-    ended(old, IS(NOT_SENT));
+    net_ended(&net, old, IS(NOT_SENT));
     cr_assert_eq(net.calls[old].executed, 0);
     size_t again = net_call(&net, APPEND, 1000, 0);
     net_pass(&net, 50);
@@ -101,7 +91,7 @@ Test(link, a_call_is_only_for_the_life_that_is_known)
     net_settle(&net);
     net_answer_all(&net);
     net_settle(&net);
-    ended(again, IS(OK));
+    net_ended(&net, again, IS(OK));
     net_free(&net);
 }
 
@@ -112,7 +102,7 @@ Test(link, a_new_life_ends_the_old_session)
     net_settle(&net);
     link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 6, "ipc:///there");
     net_settle(&net);
-    ended(flying, IS(UNKNOWN));
+    net_ended(&net, flying, IS(UNKNOWN));
     net_free(&net);
 }
 
@@ -125,7 +115,7 @@ Test(link, a_peer_that_is_gone_keeps_nobody_waiting)
     net_pass(&net, 50);
     link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 0, NULL);
     net_settle(&net);
-    ended(waiting, IS(NOT_SENT));
+    net_ended(&net, waiting, IS(NOT_SENT));
     cr_assert_eq(net.calls[waiting].executed, 0);
     size_t later = net_call(&net, APPEND, 1000, 0); /* it may come back */
     net_pass(&net, 50);
@@ -133,7 +123,7 @@ Test(link, a_peer_that_is_gone_keeps_nobody_waiting)
     net_settle(&net);
     net_answer_all(&net);
     net_settle(&net);
-    ended(later, IS(OK));
+    net_ended(&net, later, IS(OK));
     net_free(&net);
 }
 
@@ -143,7 +133,7 @@ Test(link, another_cluster_is_refused_at_once)
     net_begin(&net, NULL, &other);
     size_t c = net_call(&net, APPEND, 5000, 0);
     net_settle(&net);
-    ended(c, IS(NOT_SENT));
+    net_ended(&net, c, IS(NOT_SENT));
     cr_assert_eq(net.calls[c].executed, 0);
     cr_assert_eq(net.reports, 1);
     net_free(&net);
@@ -157,7 +147,7 @@ Test(link, another_name_is_refused)
     link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 0, "ipc:///there");
     size_t c = net_call(&net, APPEND, 5000, 0);
     net_settle(&net);
-    ended(c, IS(NOT_SENT));
+    net_ended(&net, c, IS(NOT_SENT));
     cr_assert_eq(net.calls[c].executed, 0);
     net_free(&net);
 }
@@ -178,7 +168,7 @@ Test(link, a_later_life_is_said_only_when_it_stays_unknown)
     net_settle(&net);
     net_answer_all(&net);
     net_settle(&net);
-    ended(c, IS(OK));
+    net_ended(&net, c, IS(OK));
     net_free(&net);
 }
 
@@ -194,9 +184,9 @@ Test(link, a_missing_message_ends_the_session)
     net_drop(&net, net.packets);
     size_t behind = net_call(&net, APPEND, 5000, 0);
     net_settle(&net);
-    ended(first, IS(UNKNOWN));
-    ended(lost, IS(UNKNOWN));
-    ended(behind, IS(UNKNOWN));
+    net_ended(&net, first, IS(UNKNOWN));
+    net_ended(&net, lost, IS(UNKNOWN));
+    net_ended(&net, behind, IS(UNKNOWN));
     cr_assert_eq(net.calls[behind].executed, 0, "nothing behind a gap is executed");
     cr_assert_eq(net.gone, 1);
     net_answer_all(&net);
@@ -204,7 +194,7 @@ Test(link, a_missing_message_ends_the_session)
     net_pass(&net, 100);
     net_answer_all(&net);
     net_settle(&net);
-    ended(fresh, IS(OK));
+    net_ended(&net, fresh, IS(OK));
     net_free(&net);
 }
 
@@ -233,9 +223,9 @@ Test(link, a_doubled_message_is_not_executed_twice)
     again->prev = net.packets;
     net.packets->prev = again;
     net_settle(&net);
-    ended(c, IS(OK));
+    net_ended(&net, c, IS(OK));
     cr_assert_eq(net.calls[twice].executed, 1);
-    ended(twice, IS(UNKNOWN));
+    net_ended(&net, twice, IS(UNKNOWN));
     net_free(&net);
 }
 
@@ -248,7 +238,7 @@ Test(link, a_timeout_is_told_to_both_ends_and_holds_its_credit)
     uint64_t deadline = rpc_deadline_ms(net.rpcs[0]);
     cr_assert_eq(deadline, net.now + 100);
     net_pass(&net, 200);
-    ended(c, IS(TIMEOUT));
+    net_ended(&net, c, IS(TIMEOUT));
     cr_assert_eq(net.gone, 1);
     cr_assert_eq(link_counts(net.core[0]).calls_in_flight, 1);
     net_answer_all(&net);
@@ -263,12 +253,12 @@ Test(link, a_cancel_ends_the_call_now)
     size_t c = net_call(&net, READ, 5000, 0), queued = net_call(&net, READ, 5000, 0);
     link_cancel(net.core[0], net.calls[queued].id);
     net_settle(&net);
-    ended(queued, IS(CANCELLED));
+    net_ended(&net, queued, IS(CANCELLED));
     cr_assert_eq(net.calls[queued].executed, 0);
     link_cancel(net.core[0], net.calls[c].id);
     link_cancel(net.core[0], net.calls[c].id);
     net_settle(&net);
-    ended(c, IS(CANCELLED));
+    net_ended(&net, c, IS(CANCELLED));
     cr_assert_eq(net.gone, 1);
     net_answer_all(&net);
     net_settle(&net);
@@ -295,7 +285,7 @@ Test(link, a_call_waits_for_the_senders_metadata)
     cr_assert_eq(net.rpc_count, 1);
     net_answer_all(&net);
     net_settle(&net);
-    ended(a, IS(OK));
+    net_ended(&net, a, IS(OK));
     cr_assert_eq(net.calls[b].executed, 0);
     net_free(&net);
 }
@@ -309,7 +299,7 @@ Test(link, an_idle_link_stays_up)
     cr_assert_eq(net.wire_count, 1);
     net_answer_all(&net);
     net_settle(&net);
-    ended(c, IS(OK));
+    net_ended(&net, c, IS(OK));
     net_free(&net);
 }
 
@@ -322,7 +312,7 @@ Test(link, silence_ends_the_session)
     net_pass(&net, 2900);
     cr_assert_eq(net.calls[c].ended, 0);
     net_pass(&net, 700);
-    ended(c, IS(UNKNOWN));
+    net_ended(&net, c, IS(UNKNOWN));
     net.stopped[1] = false;
     net_pass(&net, 100);
     cr_assert_eq(net.calls[c].executed, 1);
@@ -342,12 +332,12 @@ Test(link, a_silent_caller_is_given_up)
     net_answer_all(&net);
     net.stopped[0] = false;
     net_pass(&net, 1000);
-    ended(c, IS(UNKNOWN));
+    net_ended(&net, c, IS(UNKNOWN));
     size_t next = net_call(&net, APPEND, 5000, 0);
     net_pass(&net, 300);
     net_answer_all(&net);
     net_settle(&net);
-    ended(next, IS(OK));
+    net_ended(&net, next, IS(OK));
     net_free(&net);
 }
 
@@ -366,7 +356,7 @@ Test(link, our_own_stall_is_not_the_peers_silence)
     net_pass(&net, 5000);
     net_answer_all(&net);
     net_settle(&net);
-    ended(c, IS(OK));
+    net_ended(&net, c, IS(OK));
     net_free(&net);
 }
 
@@ -382,13 +372,13 @@ Test(link, goodbye_lets_calls_finish_and_sends_no_new_one)
     cr_assert_eq(net.rpc_count, 1);
     net_answer_all(&net);
     net_settle(&net);
-    ended(c, IS(OK));
+    net_ended(&net, c, IS(OK));
     net_kill(&net);
     net_start(&net, 6);
     net_pass(&net, 500);
     net_answer_all(&net);
     net_settle(&net);
-    ended(later, IS(OK));
+    net_ended(&net, later, IS(OK));
     cr_assert_eq(net.calls[later].executed_by, 6);
     net_free(&net);
 }
@@ -406,8 +396,8 @@ Test(link, rubbish_ends_only_its_own_session)
     cr_assert_eq(link_counts(net.core[1]).served, 1);
     link_receive(net.core[0], net.wires[0].conn[0], SLICE_OF("\xff\xff\xff\xff"), NULL, 0);
     net_settle(&net);
-    ended(c, IS(UNKNOWN));
-    ended(r, IS(UNKNOWN));
+    net_ended(&net, c, IS(UNKNOWN));
+    net_ended(&net, r, IS(UNKNOWN));
     net_answer_all(&net);
     net_free(&net);
 }
@@ -416,36 +406,23 @@ Test(link, rubbish_ends_only_its_own_session)
 static void receive_call(Karst__Bus__Call *call, struct ref *frames, size_t frame_count, uint64_t sequence)
 {
     Karst__Bus__Batch b = KARST__BUS__BATCH__INIT;
-    Karst__Bus__Peer from = KARST__BUS__PEER__INIT, to = KARST__BUS__PEER__INIT;
-    uint8_t bytes[1024];
 
-    from.role = KARST__BUS__ROLE__ROLE_FRONTEND;
-    from.id = to.id = 1;
-    from.incarnation = 77;
-    to.role = KARST__BUS__ROLE__ROLE_STORAGE;
-    to.incarnation = 5;
     b.session = 78;
     b.sequence = sequence;
-    b.from = &from;
-    b.to = &to;
     b.n_calls = 1;
     b.calls = &call;
-    size_t size = karst__bus__batch__pack(&b, bytes);
-    link_receive(net.core[1], net.wires[0].conn[1], slice_make(bytes, size), frames, frame_count);
+    net_receive(&net, net.wires[0].conn[1], &b, frames, frame_count);
     link_flush(net.core[1]);
     net_actions(&net, 1);
 }
 
 static Karst__Bus__Outcome answer_on_wire(void)
 {
-    struct packet *p = net.packets;
-    cr_assert_not_null(p);
-    Karst__Bus__Batch *b = karst__bus__batch__unpack(NULL, p->frame0.size, p->frame0.data);
-    cr_assert_not_null(b);
+    Karst__Bus__Batch *b = net_first(&net);
     cr_assert_eq(b->n_replies, 1);
     Karst__Bus__Outcome o = b->replies[0]->outcome;
     karst__bus__batch__free_unpacked(b, NULL);
-    net_drop(&net, p);
+    net_drop(&net, net.packets);
     return o;
 }
 
@@ -456,7 +433,7 @@ Test(link, calls_that_cannot_be_served_are_answered)
     net_settle(&net);
     net_answer_all(&net);
     net_settle(&net);
-    ended(c, IS(OK));
+    net_ended(&net, c, IS(OK));
 
     Karst__Bus__Call call = KARST__BUS__CALL__INIT;
     Karst__Bus__AppendRequest append = KARST__BUS__APPEND_REQUEST__INIT;
@@ -517,7 +494,7 @@ Test(link, a_handler_may_answer_when_everybody_is_gone)
     net_answer_all(&net);
     cr_assert_eq(link_counts(net.core[1]).rpcs, 0);
     net_break(&net);
-    ended(c, IS(UNKNOWN));
+    net_ended(&net, c, IS(UNKNOWN));
     net_free(&net);
 }
 
@@ -532,6 +509,6 @@ Test(link, large_batches_leave_in_several_messages)
     net_answer_all(&net);
     net_settle(&net);
     for (size_t i = first; i < net.call_count; i++)
-        ended(i, IS(OK));
+        net_ended(&net, i, IS(OK));
     net_free(&net);
 }

@@ -3,10 +3,6 @@
 
 #include "net.h"
 
-#define APPEND KARST__BUS__CALL__BODY_APPEND
-#define READ   KARST__BUS__CALL__BODY_READ
-#define IS(o)  KARST__BUS__OUTCOME__OUTCOME_##o
-
 static struct net net;
 
 static void begin(bool shares)

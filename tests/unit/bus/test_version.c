@@ -4,9 +4,7 @@
 #include "libs/bus/version.h"
 #include "net.h"
 
-#define APPEND KARST__BUS__CALL__BODY_APPEND
 #define VOTERS KARST__BUS__CALL__BODY_KAFKA
-#define IS(o)  KARST__BUS__OUTCOME__OUTCOME_##o
 
 static struct net net;
 
@@ -17,15 +15,7 @@ static void begin(uint32_t caller_min, uint32_t caller_max, uint32_t served_min,
     struct link_options caller = {.version_min = caller_min, .version_max = caller_max};
     struct link_options served = {.version_min = served_min, .version_max = served_max};
 
-    net_init(&net, &caller, &served);
-    net_start(&net, 5);
-    link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 0, "ipc:///there");
-}
-
-static void ended(size_t i, Karst__Bus__Outcome outcome)
-{
-    cr_assert_eq(net.calls[i].ended, 1, "call %zu ended %d times", i, net.calls[i].ended);
-    cr_assert_eq(net.calls[i].outcome, outcome, "call %zu: outcome %d", i, (int)net.calls[i].outcome);
+    net_begin(&net, &caller, &served);
 }
 
 static Karst__Bus__Outcome outcome_of(Karst__Bus__Call__BodyCase kind)
@@ -44,10 +34,7 @@ static bool names_its_ends(int node)
 {
     link_flush(net.core[node]);
     net_actions(&net, node);
-    cr_assert_not_null(net.packets);
-    struct buf *frame0 = &net.packets->frame0;
-    Karst__Bus__Batch *b = karst__bus__batch__unpack(NULL, frame0->size, frame0->data);
-    cr_assert_not_null(b);
+    Karst__Bus__Batch *b = net_first(&net);
     bool named = b->from != NULL;
     cr_assert_eq(named, b->to != NULL);
     karst__bus__batch__free_unpacked(b, NULL);
@@ -79,7 +66,7 @@ Test(version, both_ends_speak_the_highest_that_both_know)
             cr_assert_eq(names_its_ends(0), of[i].spoken < BUS_VERSION_NAMES_ONCE, "pair %zu", i);
             net_answer_all(&net);
             cr_assert_eq(names_its_ends(1), of[i].spoken < BUS_VERSION_NAMES_ONCE, "pair %zu", i);
-            ended(c, IS(OK));
+            net_ended(&net, c, IS(OK));
         }
         net_free(&net);
     }
@@ -94,9 +81,8 @@ Test(version, a_refusal_says_what_each_speaks)
         net_actions(&net, 0);
     }
     cr_assert(net_deliver(&net)); /* the Hello */
-    cr_assert_not_null(net.packets);
-    Karst__Bus__Batch *b = karst__bus__batch__unpack(NULL, net.packets->frame0.size, net.packets->frame0.data);
-    cr_assert(b != NULL && b->refusal != NULL);
+    Karst__Bus__Batch *b = net_first(&net);
+    cr_assert_not_null(b->refusal);
     cr_assert_eq(b->refusal->reason, KARST__BUS__REFUSAL__REASON__VERSION);
     cr_assert_str_eq(b->refusal->detail, "no bus version in common: 2 to 3 here, 1 to 1 there");
     karst__bus__batch__free_unpacked(b, NULL);
@@ -119,7 +105,7 @@ Test(version, a_session_ends_with_its_version)
         cr_assert_eq(names_its_ends(0), life % 2 == 1);
         net_answer_all(&net);
         net_settle(&net);
-        ended(c, IS(OK));
+        net_ended(&net, c, IS(OK));
     }
     net_free(&net);
 }
@@ -147,7 +133,7 @@ Test(version, a_kind_that_the_link_has_not_is_not_sent)
     link_set_level(net.core[0], 2);
     size_t voters = net_call(&net, VOTERS, 5000, 0);
     net_settle(&net);
-    ended(voters, IS(UNSUPPORTED));
+    net_ended(&net, voters, IS(UNSUPPORTED));
     cr_assert_eq(net.calls[voters].executed, 0);
     cr_assert_eq(link_counts(net.core[0]).calls, 0);
     cr_assert_eq(outcome_of(APPEND), IS(OK));
@@ -158,30 +144,21 @@ Test(version, a_kind_that_the_link_has_not_is_not_sent)
 Test(version, a_kind_that_the_link_has_not_is_not_served)
 {
     Karst__Bus__Batch b = KARST__BUS__BATCH__INIT;
-    Karst__Bus__Peer from = KARST__BUS__PEER__INIT, to = KARST__BUS__PEER__INIT;
     Karst__Bus__Hello hello = KARST__BUS__HELLO__INIT;
     Karst__Bus__KafkaRequest request = KARST__BUS__KAFKA_REQUEST__INIT;
     Karst__Bus__Call call = KARST__BUS__CALL__INIT, *calls[] = {&call};
     char cluster[] = "clusterclusterclusterc";
-    uint8_t bytes[256];
 
     begin(1, 2, 1, 2);
     uint64_t conn = link_conn_served(KARST__BUS__LANE__LANE_CONTROL, 9);
     net.wires[net.wire_count++] = (struct wire){{4711, conn}, net.life};
-    from.role = KARST__BUS__ROLE__ROLE_FRONTEND;
-    from.id = to.id = 1;
-    from.incarnation = 77;
-    to.role = KARST__BUS__ROLE__ROLE_STORAGE;
     hello.cluster_id = cluster;
     hello.bus_version_min = hello.bus_version_max = 1;
     b.session = b.sequence = 1;
-    b.from = &from;
-    b.to = &to;
     b.hello = &hello;
-    link_receive(net.core[1], conn, slice_make(bytes, karst__bus__batch__pack(&b, bytes)), NULL, 0);
+    net_receive(&net, conn, &b, NULL, 0);
     b.hello = NULL;
     b.sequence = 2;
-    to.incarnation = 5;
     request.api_key = 80;
     call.correlation_id = 3;
     call.remaining_ms = 1000;
@@ -189,13 +166,12 @@ Test(version, a_kind_that_the_link_has_not_is_not_served)
     call.kafka = &request;
     b.n_calls = 1;
     b.calls = calls;
-    link_receive(net.core[1], conn, slice_make(bytes, karst__bus__batch__pack(&b, bytes)), NULL, 0);
+    net_receive(&net, conn, &b, NULL, 0);
     link_flush(net.core[1]);
     net_actions(&net, 1);
     cr_assert_eq(net.rpc_count, 0);
-    cr_assert_not_null(net.packets);
-    Karst__Bus__Batch *answer = karst__bus__batch__unpack(NULL, net.packets->frame0.size, net.packets->frame0.data);
-    cr_assert(answer != NULL && answer->welcome != NULL && answer->welcome->bus_version == 1);
+    Karst__Bus__Batch *answer = net_first(&net);
+    cr_assert(answer->welcome != NULL && answer->welcome->bus_version == 1);
     cr_assert_eq(answer->n_replies, 1);
     cr_assert_eq(answer->replies[0]->outcome, IS(UNSUPPORTED));
     karst__bus__batch__free_unpacked(answer, NULL);
