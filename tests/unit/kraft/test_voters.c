@@ -349,5 +349,6 @@ Test(voters, a_leader_that_may_not_leaves_its_record, .fini = stop)
     step((struct kraft_event){.kind = KRAFT_TICK, .now_ms = 5000});
     step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = log_end, .now_ms = 5001});
     step((struct kraft_event){.kind = KRAFT_TICK, .now_ms = 6000});
+    cr_assert(kraft_role(k) == KRAFT_LEADER && kraft_high_watermark(k) == log_end);
     cr_expect_eq(kraft_voters(k)->voter[0].endpoints[0].port, 1234);
 }

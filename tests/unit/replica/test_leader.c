@@ -341,15 +341,20 @@ Test(leader, deleted_records_are_gone_when_the_last_live_follower_says_so)
     cr_assert_eq(replica_low_watermark(core, 40), -1);
 }
 
-/* Its Reads go on, and say so: nobody waits for it any more, and nobody asks for it until there is room. */
-Test(leader, waits_for_nobody_whose_disk_is_full)
+/* The Read of a follower whose disk is full. */
+static void fetch_without_room(int32_t id, int64_t offset)
 {
-    struct replica_event full = {.kind = REPLICA_FETCHED,
-                                 .follower = 3,
-                                 .offset = 10,
-                                 .broker_epoch = brokers[3].epoch,
-                                 .watched = true,
-                                 .no_room = true};
+    step((struct replica_event){.kind = REPLICA_FETCHED,
+                                .follower = id,
+                                .offset = offset,
+                                .broker_epoch = brokers[id].epoch,
+                                .watched = true,
+                                .no_room = true});
+}
+
+/* Three are in sync, two of them have what came last. */
+static void third_lacks_the_last(void)
+{
     take_state(ME, 5, 1, ISR(1, 2, 3));
     append_to(10);
     fetch(2, 10);
@@ -357,36 +362,32 @@ Test(leader, waits_for_nobody_whose_disk_is_full)
     append_to(20);
     fetch(2, 20);
     cr_assert_eq(now_log.high_watermark, 10);
-    step(full);
+}
+
+/* Its Reads go on, and say so: nobody waits for it any more, and nobody asks for it until there is room. */
+Test(leader, waits_for_nobody_whose_disk_is_full)
+{
+    third_lacks_the_last();
+    fetch_without_room(3, 10);
     cr_assert_eq(now_log.high_watermark, 10, "it is in sync, as far as anybody knows");
     take_state(ME, 5, 2, ISR(1, 2));
     cr_assert_eq(now_log.high_watermark, 20);
-    full.offset = 20;
-    step(full);
+    fetch_without_room(3, 20);
     cr_assert_eq(out.count, 0);
     append_to(30);
     fetch(2, 30);
     cr_assert_eq(now_log.high_watermark, 30);
     fetch(3, 30);
-    done(REPLICA_DO_ALTER);
+    cr_assert_not_null(done(REPLICA_DO_ALTER), "there is room");
+    cr_assert_eq(done(REPLICA_DO_ALTER)->isr_count, 3);
 }
 
 /* The ISR without it may be known before its Read says why. */
 Test(leader, stops_waiting_for_one_that_says_that_its_disk_is_full)
 {
-    take_state(ME, 5, 1, ISR(1, 2, 3));
-    append_to(10);
-    fetch(2, 10);
-    fetch(3, 10);
-    append_to(20);
-    fetch(2, 20);
+    third_lacks_the_last();
     take_state(ME, 5, 2, ISR(1, 2));
     cr_assert_eq(now_log.high_watermark, 10);
-    step((struct replica_event){.kind = REPLICA_FETCHED,
-                                .follower = 3,
-                                .offset = 10,
-                                .broker_epoch = brokers[3].epoch,
-                                .watched = true,
-                                .no_room = true});
+    fetch_without_room(3, 10);
     cr_assert_eq(now_log.high_watermark, 20);
 }
