@@ -1,5 +1,4 @@
 /* test_kraft.c - elections and the high watermark, what is written down about them, and Kafka's own bytes. */
-#include <criterion/criterion.h>
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,12 +6,10 @@
 
 #include "libs/base/bytes.h"
 #include "libs/kraft/format.h"
-#include "libs/kraft/kraft.h"
 #include "libs/kraft/snapshot.h"
 #include "libs/kraft/store.h"
+#include "tests/unit/kraft/help.h"
 #include "tests/unit/kraft/kafka_files.h"
-
-enum { WALL_MS = 1700000000 };
 
 static struct kraft_options options(void)
 {
@@ -25,14 +22,6 @@ static struct kraft_options options(void)
     strcpy(o.voters.voter[0].endpoints[0].host, "127.0.0.1");
     o.voters.voter[0].endpoints[0].port = 29093;
     return o;
-}
-
-static const struct kraft_action *find(struct kraft_actions a, enum kraft_action_kind kind)
-{
-    for (size_t i = 0; i < a.count; i++)
-        if (a.action[i].kind == kind)
-            return &a.action[i];
-    return NULL;
 }
 
 static struct kraft_actions step(struct kraft *k, enum kraft_event_kind kind, int64_t offset)
@@ -87,15 +76,15 @@ Test(kraft, one_voter_elects_itself)
     cr_assert_eq(batch_read_header(a.action[2].bytes, &b), 0);
     expect_same(a.action[2].bytes, kafka_first_batches, b.size);
     cr_assert_eq(kraft_high_watermark(k), -1);
-    cr_assert_not_null(find(step(k, KRAFT_FLUSHED, 3), KRAFT_DO_COMMIT));
+    cr_assert_not_null(help_find(step(k, KRAFT_FLUSHED, 3), KRAFT_DO_COMMIT));
     cr_assert_eq(kraft_high_watermark(k), 3);
     cr_assert_eq(step(k, KRAFT_APPENDED, 9).count, 0);
     cr_assert_eq(kraft_high_watermark(k), 3);
-    cr_assert_not_null(find(step(k, KRAFT_FLUSHED, 9), KRAFT_DO_COMMIT));
+    cr_assert_not_null(help_find(step(k, KRAFT_FLUSHED, 9), KRAFT_DO_COMMIT));
     cr_assert_eq(step(k, KRAFT_FLUSHED, 5).count, 0);
     cr_assert_eq(kraft_high_watermark(k), 9);
     cr_assert_eq(kraft_deadline(k), UINT64_MAX); /* alone there is nothing to wait for */
-    cr_assert_not_null(find(step(k, KRAFT_RESIGN, 0), KRAFT_DO_UNLEAD));
+    cr_assert_not_null(help_find(step(k, KRAFT_RESIGN, 0), KRAFT_DO_UNLEAD));
     cr_assert_eq(kraft_leader(k), -1);
     kraft_free(k);
 }
@@ -114,13 +103,13 @@ Test(kraft, epochs_rise)
     cr_assert_eq(kraft_new(&o, &k), 0);
     struct kraft_actions a = step(k, KRAFT_TICK, 0);
     struct batch b;
-    cr_assert_eq(find(a, KRAFT_DO_SAVE)->state.leader_epoch, 7);
-    cr_assert_eq(batch_read_header(find(a, KRAFT_DO_APPEND)->bytes, &b), 0);
+    cr_assert_eq(help_find(a, KRAFT_DO_SAVE)->state.leader_epoch, 7);
+    cr_assert_eq(batch_read_header(help_find(a, KRAFT_DO_APPEND)->bytes, &b), 0);
     cr_assert_eq(b.record_count, 1);
     cr_assert_eq(b.base_offset, 10);
     cr_assert_eq(b.leader_epoch, 7);
-    cr_assert_null(find(step(k, KRAFT_FLUSHED, 10), KRAFT_DO_COMMIT)); /* nothing of this epoch yet */
-    cr_assert_not_null(find(step(k, KRAFT_FLUSHED, 11), KRAFT_DO_COMMIT));
+    cr_assert_null(help_find(step(k, KRAFT_FLUSHED, 10), KRAFT_DO_COMMIT)); /* nothing of this epoch yet */
+    cr_assert_not_null(help_find(step(k, KRAFT_FLUSHED, 11), KRAFT_DO_COMMIT));
     kraft_free(k);
     o.epoch_count = 0;
     o.voters.count = KRAFT_VOTERS_MAX + 1;
@@ -186,7 +175,7 @@ Test(kraft, three_voters_elect_by_pre_vote)
     yes.epoch = 1;
     a = answer(k, &o, &real, yes, 5002);
     cr_assert_eq(kraft_role(k), KRAFT_LEADER);
-    cr_assert_not_null(find(a, KRAFT_DO_LEAD));
+    cr_assert_not_null(help_find(a, KRAFT_DO_LEAD));
     step(k, KRAFT_FLUSHED, 3);
     cr_assert_eq(kraft_high_watermark(k), -1); /* one of three has it */
     struct kraft_message fetch = {.kind = KRAFT_FETCH,
@@ -197,11 +186,11 @@ Test(kraft, three_voters_elect_by_pre_vote)
                                   .high_watermark = -1,
                                   .from_directory = o.voters.voter[1].directory_id};
     a = kraft_step(k, &(struct kraft_event){.kind = KRAFT_REQUEST, .id = 9, .message = &fetch, .now_ms = 5003});
-    cr_assert_not_null(find(a, KRAFT_DO_COMMIT));
+    cr_assert_not_null(help_find(a, KRAFT_DO_COMMIT));
     cr_assert_eq(kraft_high_watermark(k), 3);
-    cr_assert(find(a, KRAFT_DO_REPLY)->id == 9 && find(a, KRAFT_DO_REPLY)->message.high_watermark == 3);
+    cr_assert(help_find(a, KRAFT_DO_REPLY)->id == 9 && help_find(a, KRAFT_DO_REPLY)->message.high_watermark == 3);
     /* Nobody fetches any more: it does not go on as if it led. */
-    cr_assert_not_null(find(at(k, 5003 + 3000), KRAFT_DO_UNLEAD));
+    cr_assert_not_null(help_find(at(k, 5003 + 3000), KRAFT_DO_UNLEAD));
     cr_assert_eq(kraft_role(k), KRAFT_RESIGNED);
     kraft_free(k);
 }
@@ -234,9 +223,9 @@ static struct kraft_message ask_vote(struct kraft *k, struct kraft_message m, bo
     m.leader = -1;
     struct kraft_actions a =
         kraft_step(k, &(struct kraft_event){.kind = KRAFT_REQUEST, .id = 1, .message = &m, .now_ms = 1});
-    *ret_saved = find(a, KRAFT_DO_SAVE) != NULL;
-    cr_assert_not_null(find(a, KRAFT_DO_REPLY));
-    return find(a, KRAFT_DO_REPLY)->message;
+    *ret_saved = help_find(a, KRAFT_DO_SAVE) != NULL;
+    cr_assert_not_null(help_find(a, KRAFT_DO_REPLY));
+    return help_find(a, KRAFT_DO_REPLY)->message;
 }
 
 Test(kraft, one_vote_an_epoch)
@@ -341,10 +330,7 @@ static char *make_dir(void)
 
 static void remove_dir(char *dir)
 {
-    char *path = xasprintf("%s/__cluster_metadata-0", dir);
-    cr_assert_eq(file_remove_tree(&file_system_real, path), 0);
-    cr_assert_eq(file_remove_tree(&file_system_real, dir), 0);
-    free(path);
+    help_remove_dir(dir);
     free(dir);
 }
 
@@ -405,18 +391,9 @@ static struct kraft_store *open_store(const char *dir)
 
 static void append(struct kraft_store *s, int64_t offset, int32_t epoch, size_t size)
 {
-    struct batch_options o = BATCH_OPTIONS;
-    struct batch_builder b;
-    struct buf out = {0};
-    uint8_t *value = xcalloc(1, size);
-    o.base_offset = offset;
-    o.leader_epoch = epoch;
-    batch_begin(&b, &out, &o);
-    batch_add(&b, WALL_MS, SLICE_NULL, slice_make(value, size), NULL, 0);
-    cr_assert_eq(batch_end(&b), 0);
-    cr_assert_eq(kraft_store_stage(s, buf_slice(&out), WALL_MS), 0);
-    buf_free(&out);
-    free(value);
+    struct buf batch = help_batch(offset, epoch, size);
+    cr_assert_eq(kraft_store_stage(s, buf_slice(&batch), WALL_MS), 0);
+    buf_free(&batch);
 }
 
 Test(kraft, store_keeps_log_state_and_snapshots)

@@ -1,14 +1,14 @@
 /* test_torture.c - every call to the file system fails once, and from there on for good (the process would have ended):
  * the next start finds everything that was committed, and the last state that was saved. */
-#include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "libs/kraft/snapshot.h"
 #include "libs/kraft/store.h"
+#include "tests/unit/kraft/help.h"
 
-enum { WALL_MS = 1700000000, CALLS_MAX = 2000 };
+enum { CALLS_MAX = 2000, BATCH_BYTES = 200000 };
 
 /* The real file system until `left` calls are used up. Closing and reading directories always works, as the end of a
  * process closes, too. */
@@ -68,21 +68,11 @@ struct promised {
 
 static int append(struct kraft_store *s, int64_t offset, int32_t epoch)
 {
-    struct batch_options o = BATCH_OPTIONS;
-    struct batch_builder b;
-    struct buf out = {0};
-    uint8_t *value = xcalloc(1, 200000);
-    o.base_offset = offset;
-    o.leader_epoch = epoch;
-    batch_begin(&b, &out, &o);
-    batch_add(&b, WALL_MS, SLICE_NULL, slice_make(value, 200000), NULL, 0);
-    int error = batch_end(&b);
-    if (error == 0)
-        error = kraft_store_stage(s, buf_slice(&out), WALL_MS);
+    struct buf batch = help_batch(offset, epoch, BATCH_BYTES);
+    int error = kraft_store_stage(s, buf_slice(&batch), WALL_MS);
     if (error == 0)
         error = kraft_store_commit(s);
-    buf_free(&out);
-    free(value);
+    buf_free(&batch);
     return error;
 }
 
@@ -143,14 +133,6 @@ static void check(const char *dir, const struct promised *p)
     cr_assert_eq(kraft_store_close(s, WALL_MS), 0);
 }
 
-static void remove_dir(const char *dir)
-{
-    char *path = xasprintf("%s/__cluster_metadata-0", dir);
-    cr_assert_eq(file_remove_tree(&file_system_real, path), 0);
-    cr_assert_eq(file_remove_tree(&file_system_real, dir), 0);
-    free(path);
-}
-
 Test(torture, what_was_committed_is_there)
 {
     struct file_ops ops;
@@ -168,7 +150,7 @@ Test(torture, what_was_committed_is_there)
         live(&fs, dir, &p);
         whole = calls < limit;
         check(dir, &p);
-        remove_dir(dir);
+        help_remove_dir(dir);
         cr_assert_lt(limit, CALLS_MAX);
     }
     cr_assert_gt(limit, 30);
@@ -212,69 +194,79 @@ static void append_torn(const char *dir)
     free(path);
 }
 
+/* A folder with three batches in its log, through a file system whose flushes fail when they are to. */
+struct flushing {
+    struct file_ops ops;
+    struct file_system fs;
+    char dir[32];
+    struct kraft_store *s;
+};
+
+static void open_it(struct flushing *f)
+{
+    f->s = open_store(&f->fs, f->dir);
+    cr_assert_not_null(f->s);
+}
+
+static void close_it(struct flushing *f)
+{
+    cr_assert_eq(kraft_store_close(f->s, WALL_MS), 0);
+}
+
+static void begin_flushing(struct flushing *f)
+{
+    *f = (struct flushing){.ops = *REAL, .dir = "/tmp/karst-torture-XXXXXX"};
+    f->fs.ops = &f->ops;
+    f->ops.pwritev = count_pwritev;
+    f->ops.fdatasync = count_fdatasync;
+    flushes_fail = false;
+    cr_assert_not_null(mkdtemp(f->dir));
+    open_it(f);
+    for (int64_t at = 0; at < 3; at++)
+        cr_assert_eq(append(f->s, at, 1), 0);
+}
+
+/* No start while the disk fails; the next one writes all that there is again. */
+static void expect_all_again(struct flushing *f, uint64_t batches)
+{
+    flushes_fail = true;
+    cr_assert_null(open_store(&f->fs, f->dir), "nothing counts while the disk fails");
+    cr_assert(is_noted(f->dir));
+    flushes_fail = false;
+    written = flushed_of = 0;
+    open_it(f);
+    cr_expect_geq(flushed_of, batches * BATCH_BYTES, "all of the log was written again, and flushed");
+    cr_expect(!is_noted(f->dir));
+}
+
 /* What a killed life has left in memory is flushed with what a start cuts off. */
 Test(torture, a_start_whose_flush_fails_is_behind_a_failed_flush)
 {
-    struct file_ops ops = *REAL;
-    struct file_system fs = {.ops = &ops};
-    char dir[] = "/tmp/karst-torture-XXXXXX";
-    ops.pwritev = count_pwritev;
-    ops.fdatasync = count_fdatasync;
-    flushes_fail = false;
-    cr_assert_not_null(mkdtemp(dir));
-    struct kraft_store *s = open_store(&fs, dir);
-    cr_assert_not_null(s);
-    for (int64_t at = 0; at < 3; at++)
-        cr_assert_eq(append(s, at, 1), 0);
-    cr_assert_eq(kraft_store_close(s, WALL_MS), 0);
-    append_torn(dir);
-
-    flushes_fail = true;
-    cr_assert_null(open_store(&fs, dir));
-    cr_assert(is_noted(dir));
-    flushes_fail = false;
-    written = flushed_of = 0;
-    s = open_store(&fs, dir);
-    cr_assert_not_null(s);
-    cr_expect_geq(flushed_of, 3 * 200000, "all of the log was written again, and flushed");
-    cr_expect(!is_noted(dir));
-    cr_assert_eq(kraft_store_close(s, WALL_MS), 0);
-    remove_dir(dir);
+    struct flushing f;
+    begin_flushing(&f);
+    close_it(&f);
+    append_torn(f.dir);
+    expect_all_again(&f, 3);
+    close_it(&f);
+    help_remove_dir(f.dir);
 }
 
 Test(torture, a_start_behind_a_failed_flush_writes_again)
 {
-    struct file_ops ops = *REAL;
-    struct file_system fs = {.ops = &ops};
-    char dir[] = "/tmp/karst-torture-XXXXXX";
-    ops.pwritev = count_pwritev;
-    ops.fdatasync = count_fdatasync;
-    cr_assert_not_null(mkdtemp(dir));
-
-    struct kraft_store *s = open_store(&fs, dir);
-    cr_assert_not_null(s);
-    for (int64_t at = 0; at < 3; at++)
-        cr_assert_eq(append(s, at, 1), 0);
+    struct flushing f;
+    begin_flushing(&f);
     flushes_fail = true;
-    cr_assert_neq(append(s, 3, 1), 0);
-    cr_assert(is_noted(dir));
-    (void)!kraft_store_close(s, WALL_MS);
+    cr_assert_neq(append(f.s, 3, 1), 0);
+    cr_assert(is_noted(f.dir));
+    (void)!kraft_store_close(f.s, WALL_MS);
 
-    cr_assert_null(open_store(&fs, dir), "nothing counts while the disk fails");
-    cr_assert(is_noted(dir));
-    flushes_fail = false;
-    written = flushed_of = 0;
-    s = open_store(&fs, dir);
-    cr_assert_not_null(s);
-    cr_expect_eq(kraft_store_end(s), 4, "the page cache has it still");
-    cr_expect_geq(flushed_of, 4 * 200000, "all of the log was written again, and flushed");
-    cr_expect(!is_noted(dir));
-    cr_assert_eq(kraft_store_close(s, WALL_MS), 0);
+    expect_all_again(&f, 4);
+    cr_expect_eq(kraft_store_end(f.s), 4, "the page cache has it still");
+    close_it(&f);
 
     written = 0;
-    s = open_store(&fs, dir);
-    cr_assert_not_null(s);
-    cr_expect_lt(written, 200000, "once is enough");
-    cr_assert_eq(kraft_store_close(s, WALL_MS), 0);
-    remove_dir(dir);
+    open_it(&f);
+    cr_expect_lt(written, BATCH_BYTES, "once is enough");
+    close_it(&f);
+    help_remove_dir(f.dir);
 }

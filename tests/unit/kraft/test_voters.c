@@ -1,16 +1,12 @@
 /* test_voters.c - what the voters' record says of a voter, corrected while the quorum runs (UpdateRaftVoter), and
  * static voters that become dynamic ones (kraft.version 1). */
-#include <criterion/criterion.h>
 #include <string.h>
 
-#include "libs/kraft/kraft.h"
 #include "libs/records/records.h"
-
-enum { WALL_MS = 1700000000 };
+#include "tests/unit/kraft/help.h"
 
 static struct kraft *k;
 static struct kraft_options o;
-static int64_t log_end;
 
 static struct uuid directory(int32_t id)
 {
@@ -48,7 +44,6 @@ static void open_kraft(int32_t count, int16_t version)
 static void start(void)
 {
     cr_assert_eq(kraft_new(&o, &k), 0);
-    log_end = 0;
 }
 
 static void stop(void)
@@ -59,17 +54,7 @@ static void stop(void)
 static struct kraft_actions step(struct kraft_event e)
 {
     e.now_wall_ms = WALL_MS;
-    struct kraft_actions a = kraft_step(k, &e);
-    log_end = kraft_log_end(k);
-    return a;
-}
-
-static const struct kraft_action *find(struct kraft_actions a, enum kraft_action_kind kind)
-{
-    for (size_t i = 0; i < a.count; i++)
-        if (a.action[i].kind == kind)
-            return &a.action[i];
-    return NULL;
+    return kraft_step(k, &e);
 }
 
 /* The records of a control batch by their types. */
@@ -95,10 +80,19 @@ static struct kraft_actions fetched_by(int32_t id, uint64_t now_ms)
                               .from = id,
                               .from_directory = directory(id),
                               .epoch = kraft_epoch(k),
-                              .offset = log_end,
+                              .offset = kraft_log_end(k),
                               .last_epoch = kraft_epoch(k),
                               .high_watermark = -1};
     return step((struct kraft_event){.kind = KRAFT_REQUEST, .id = 100, .message = &m, .now_ms = now_ms});
+}
+
+static struct kraft_action last_sent(struct kraft_actions a)
+{
+    struct kraft_action sent = {0};
+    for (size_t i = 0; i < a.count; i++)
+        if (a.action[i].kind == KRAFT_DO_SEND)
+            sent = a.action[i];
+    return sent;
 }
 
 /* Elected by the first who is asked, with everything of its epoch committed. Now is 6000. */
@@ -106,10 +100,8 @@ static void lead(void)
 {
     struct kraft_actions a = step((struct kraft_event){.kind = KRAFT_TICK, .now_ms = 5000});
     for (int round = 0; kraft_role(k) != KRAFT_LEADER && round < 4; round++) {
-        struct kraft_action asked = {0};
-        for (size_t i = 0; i < a.count; i++)
-            if (a.action[i].kind == KRAFT_DO_SEND && a.action[i].message.kind == KRAFT_VOTE)
-                asked = a.action[i];
+        struct kraft_action asked = last_sent(a);
+        cr_assert_eq(asked.message.kind, KRAFT_VOTE);
         struct kraft_message yes = {.kind = KRAFT_VOTE,
                                     .from = asked.to,
                                     .from_directory = directory(asked.to),
@@ -122,7 +114,7 @@ static void lead(void)
         a = step((struct kraft_event){.kind = KRAFT_RESPONSE, .id = asked.id, .message = &yes, .now_ms = 5001});
     }
     cr_assert_eq(kraft_role(k), KRAFT_LEADER);
-    step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = log_end, .now_ms = 5002});
+    step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = kraft_log_end(k), .now_ms = 5002});
     for (int32_t id = 2; id <= o.voters.count; id++)
         fetched_by(id, 5003);
 }
@@ -142,18 +134,18 @@ Test(voters, one_static_voter_becomes_dynamic, .fini = stop)
     lead();
     cr_assert_null(kraft_upgrade_refusal(k));
     struct kraft_actions a = ask(KRAFT_UPGRADE, -1, NULL);
-    cr_assert_not_null(find(a, KRAFT_DO_APPEND));
-    cr_assert_eq(types_of(find(a, KRAFT_DO_APPEND)->bytes, types), 2);
+    cr_assert_not_null(help_find(a, KRAFT_DO_APPEND));
+    cr_assert_eq(types_of(help_find(a, KRAFT_DO_APPEND)->bytes, types), 2);
     cr_expect(types[0] == CONTROL_KRAFT_VERSION && types[1] == CONTROL_KRAFT_VOTERS);
-    cr_expect_null(find(a, KRAFT_DO_REPLY), "answered when it is committed");
-    a = step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = log_end, .now_ms = 6001});
-    cr_assert_not_null(find(a, KRAFT_DO_REPLY));
-    cr_expect_eq(find(a, KRAFT_DO_REPLY)->message.error, KERR_NONE);
+    cr_expect_null(help_find(a, KRAFT_DO_REPLY), "answered when it is committed");
+    a = step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = kraft_log_end(k), .now_ms = 6001});
+    cr_assert_not_null(help_find(a, KRAFT_DO_REPLY));
+    cr_expect_eq(help_find(a, KRAFT_DO_REPLY)->message.error, KERR_NONE);
     cr_expect_eq(kraft_version(k), 1);
     cr_expect(uuid_eq(kraft_voters(k)->voter[0].directory_id, directory(1)));
     cr_expect_eq(kraft_voters(k)->voter[0].endpoints[0].port, 9001);
     a = ask(KRAFT_UPGRADE, -1, NULL);
-    cr_expect_eq(find(a, KRAFT_DO_REPLY)->message.error, KERR_INVALID_UPDATE_VERSION, "there is nothing above 1");
+    cr_expect_eq(help_find(a, KRAFT_DO_REPLY)->message.error, KERR_INVALID_UPDATE_VERSION, "there is nothing above 1");
 }
 
 /* The record needs the directory and endpoints of each: they say so themselves. */
@@ -163,34 +155,25 @@ Test(voters, three_static_voters_tell_who_they_are, .fini = stop)
     start();
     lead();
     cr_assert_not_null(kraft_upgrade_refusal(k));
-    cr_expect_eq(find(ask(KRAFT_UPGRADE, -1, NULL), KRAFT_DO_REPLY)->message.error, KERR_INVALID_UPDATE_VERSION);
+    cr_expect_eq(help_find(ask(KRAFT_UPGRADE, -1, NULL), KRAFT_DO_REPLY)->message.error, KERR_INVALID_UPDATE_VERSION);
     for (int32_t id = 2; id <= 3; id++) {
         struct kraft_voter v = voter(id);
         struct kraft_actions a = ask(KRAFT_UPDATE_VOTER, id, &v);
-        cr_expect_null(find(a, KRAFT_DO_APPEND), "there is no record to change yet");
-        cr_assert_eq(find(a, KRAFT_DO_REPLY)->message.error, KERR_NONE);
+        cr_expect_null(help_find(a, KRAFT_DO_APPEND), "there is no record to change yet");
+        cr_assert_eq(help_find(a, KRAFT_DO_REPLY)->message.error, KERR_NONE);
     }
     struct kraft_voter stranger = voter(4);
-    cr_expect_eq(find(ask(KRAFT_UPDATE_VOTER, 4, &stranger), KRAFT_DO_REPLY)->message.error, KERR_VOTER_NOT_FOUND);
+    cr_expect_eq(help_find(ask(KRAFT_UPDATE_VOTER, 4, &stranger), KRAFT_DO_REPLY)->message.error, KERR_VOTER_NOT_FOUND);
     cr_assert_null(kraft_upgrade_refusal(k));
-    cr_assert_not_null(find(ask(KRAFT_UPGRADE, -1, NULL), KRAFT_DO_APPEND));
+    cr_assert_not_null(help_find(ask(KRAFT_UPGRADE, -1, NULL), KRAFT_DO_APPEND));
     for (int32_t i = 0; i < 3; i++) {
         const struct kraft_voter *v = &kraft_voters(k)->voter[i];
         cr_expect(uuid_eq(v->directory_id, directory(v->id)) && v->endpoints[0].port == 9000 + v->id);
     }
-    step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = log_end, .now_ms = 6001});
-    cr_expect_lt(kraft_high_watermark(k), log_end, "one of three has it");
+    step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = kraft_log_end(k), .now_ms = 6001});
+    cr_expect_lt(kraft_high_watermark(k), kraft_log_end(k), "one of three has it");
     fetched_by(3, 6002);
-    cr_expect_eq(kraft_high_watermark(k), log_end);
-}
-
-static struct kraft_action last_sent(struct kraft_actions a)
-{
-    struct kraft_action sent = {0};
-    for (size_t i = 0; i < a.count; i++)
-        if (a.action[i].kind == KRAFT_DO_SEND)
-            sent = a.action[i];
-    return sent;
+    cr_expect_eq(kraft_high_watermark(k), kraft_log_end(k));
 }
 
 static struct kraft_actions led_by(int32_t leader, int32_t epoch, uint64_t now_ms)
@@ -295,13 +278,13 @@ Test(voters, one_that_was_not_committed_asks_again, .fini = stop)
     m.bytes = batch_of(&with_us, &bytes);
     a = answered(a, m, 2200);
     cr_expect(kraft_is_voter(k) && !kraft_is_voter_for_good(k));
-    a = step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = log_end, .now_ms = 2300});
+    step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = kraft_log_end(k), .now_ms = 2300});
 
     a = led_by(2, 3, 2400);
     m = nothing;
     m.diverging_end = 0;
     a = answered(a, m, 2500);
-    cr_assert(log_end == 0 && !kraft_is_voter(k));
+    cr_assert(kraft_log_end(k) == 0 && !kraft_is_voter(k));
     for (uint64_t at = 4000; last_sent(a).message.kind != KRAFT_ADD_VOTER && at < 4003; at++)
         a = answered(a, nothing, at);
     cr_expect_eq(last_sent(a).message.kind, KRAFT_ADD_VOTER);
@@ -329,15 +312,15 @@ Test(voters, a_leader_changes_its_own_record, .fini = stop)
     o.voters.voter[0].endpoints[o.voters.voter[0].endpoint_count++] = endpoint("OTHER", 77);
     start();
     step((struct kraft_event){.kind = KRAFT_TICK, .now_ms = 5000});
-    step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = log_end, .now_ms = 5001});
-    step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = log_end, .now_ms = 5002});
+    step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = kraft_log_end(k), .now_ms = 5001});
+    step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = kraft_log_end(k), .now_ms = 5002});
     const struct kraft_voter *v = &kraft_voters(k)->voter[0];
     cr_assert_eq(v->endpoint_count, 2);
     cr_expect_eq(v->endpoints[0].port, 9001);
     cr_expect(strcmp(v->endpoints[1].name, "OTHER") == 0 && v->endpoints[1].port == 77);
-    int64_t end = log_end;
+    int64_t end = kraft_log_end(k);
     step((struct kraft_event){.kind = KRAFT_TICK, .now_ms = 6000});
-    cr_expect_eq(log_end, end, "once");
+    cr_expect_eq(kraft_log_end(k), end, "once");
 }
 
 Test(voters, a_leader_that_may_not_leaves_its_record, .fini = stop)
@@ -347,8 +330,8 @@ Test(voters, a_leader_that_may_not_leaves_its_record, .fini = stop)
     o.update_self = false;
     start();
     step((struct kraft_event){.kind = KRAFT_TICK, .now_ms = 5000});
-    step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = log_end, .now_ms = 5001});
+    step((struct kraft_event){.kind = KRAFT_FLUSHED, .offset = kraft_log_end(k), .now_ms = 5001});
     step((struct kraft_event){.kind = KRAFT_TICK, .now_ms = 6000});
-    cr_assert(kraft_role(k) == KRAFT_LEADER && kraft_high_watermark(k) == log_end);
+    cr_assert(kraft_role(k) == KRAFT_LEADER && kraft_high_watermark(k) == kraft_log_end(k));
     cr_expect_eq(kraft_voters(k)->voter[0].endpoints[0].port, 1234);
 }
