@@ -74,18 +74,20 @@ int64_t help_register(struct help *h, int32_t role, int32_t id, uint64_t incarna
     return epoch;
 }
 
+int64_t help_heartbeat(struct help *h, struct controller_heartbeat beat, struct controller_heartbeat_answer *ret)
+{
+    beat.metadata_offset = image_offset(controller_image(h->c));
+    cr_assert_eq(controller_heartbeat(h->c, &beat, h->now_ms, ret), KERR_NONE);
+    return help_take(h);
+}
+
 struct controller_heartbeat_answer help_beat(struct help *h, int32_t role, int32_t id, uint64_t incarnation,
                                              int64_t epoch, bool want_shutdown)
 {
-    struct controller_heartbeat beat = {.role = role,
-                                        .id = id,
-                                        .incarnation = incarnation,
-                                        .epoch = epoch,
-                                        .metadata_offset = image_offset(controller_image(h->c)),
-                                        .want_shutdown = want_shutdown};
+    struct controller_heartbeat beat = {
+        .role = role, .id = id, .incarnation = incarnation, .epoch = epoch, .want_shutdown = want_shutdown};
     struct controller_heartbeat_answer a;
-    cr_assert_eq(controller_heartbeat(h->c, &beat, h->now_ms, &a), KERR_NONE);
-    help_take(h);
+    help_heartbeat(h, beat, &a);
     return a;
 }
 

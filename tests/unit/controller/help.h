@@ -30,6 +30,8 @@ struct image *help_replay(const struct help *h);
 int64_t help_register(struct help *h, int32_t role, int32_t id, uint64_t incarnation, int64_t previous_epoch);
 struct controller_heartbeat_answer help_beat(struct help *h, int32_t role, int32_t id, uint64_t incarnation,
                                              int64_t epoch, bool want_shutdown);
+/* A heartbeat at the newest offset, which must be taken: the number of records that it leaves. */
+int64_t help_heartbeat(struct help *h, struct controller_heartbeat beat, struct controller_heartbeat_answer *ret);
 /* Registers and unfences a storage node: its epoch. */
 int64_t help_storage(struct help *h, int32_t id, uint64_t incarnation, int64_t previous_epoch);
 /* The result for one topic; its records are taken. */

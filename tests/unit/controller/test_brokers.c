@@ -311,17 +311,12 @@ Test(brokers, unregistered_alive)
 static int64_t beat_full(int32_t id, bool full)
 {
     struct uuid dir = {{77, (uint8_t)id}};
-    struct controller_heartbeat q = {.role = STORAGE,
-                                     .id = id,
-                                     .incarnation = 10,
-                                     .epoch = epochs[id],
-                                     .metadata_offset = image_offset(controller_image(h.c)),
-                                     .full_dirs = &dir,
-                                     .full_dir_count = full};
+    struct controller_heartbeat q = {
+        .role = STORAGE, .id = id, .incarnation = 10, .epoch = epochs[id], .full_dirs = &dir, .full_dir_count = full};
     struct controller_heartbeat_answer a;
-    cr_assert_eq(controller_heartbeat(h.c, &q, h.now_ms, &a), KERR_NONE);
+    int64_t records = help_heartbeat(&h, q, &a);
     cr_assert_not(a.is_fenced);
-    return help_take(&h);
+    return records;
 }
 
 /* What it leads and follows: others lead, and it is out of sync; what nobody else has stays. */

@@ -9,18 +9,13 @@ static struct presence *w;
 static uint64_t now;
 static const struct presence_life one = {STORAGE, 1, 11}, two = {STORAGE, 2, 21}, group = {GROUP, 1, 31};
 
-static void name(struct presence_life life)
-{
-    presence_name(w, life);
-}
-
 static void open_it(void)
 {
     now = 1000;
     w = presence_new(SILENCE_MS, now);
     presence_begin(w);
-    name(one);
-    name(two);
+    presence_name(w, one);
+    presence_name(w, two);
     presence_done(w);
 }
 
@@ -36,16 +31,18 @@ static bool same(struct presence_life a, struct presence_life b)
     return a.role == b.role && a.id == b.id && a.incarnation == b.incarnation;
 }
 
+static const struct presence_life nobody = {0};
+static enum presence_why why; /* the life that was found gone last is gone */
+
 /* Time passes in ticks; all that are asked answer, but for `silent`, who ends as `end`. The life that was found gone
  * last. */
-static struct presence_life run(uint64_t ms, struct presence_life silent, enum presence_end end,
-                                enum presence_why *ret_why)
+static struct presence_life run(uint64_t ms, struct presence_life silent, enum presence_end end)
 {
     struct presence_life life, gone = {0};
     for (uint64_t until = now + ms; now < until;) {
         now += PRESENCE_TICK_MS;
         presence_tick(w, now);
-        while (presence_next_gone(w, &life, ret_why))
+        while (presence_next_gone(w, &life, &why))
             gone = life;
         while (presence_next_ask(w, &life))
             presence_ended(w, life, same(life, silent) ? end : PRESENCE_ANSWERED);
@@ -53,38 +50,35 @@ static struct presence_life run(uint64_t ms, struct presence_life silent, enum p
     return gone;
 }
 
-static const struct presence_life nobody = {0};
-static enum presence_why why;
-
 Test(presence, who_answers_is_there)
 {
-    cr_assert_eq(run(60000, nobody, PRESENCE_ANSWERED, &why).role, 0);
+    cr_assert_eq(run(60000, nobody, PRESENCE_ANSWERED).role, 0);
 }
 
 Test(presence, silence_counts_from_the_last_sign)
 {
-    run(1000, nobody, PRESENCE_ANSWERED, &why);
-    cr_assert_eq(run(SILENCE_MS - 2 * PRESENCE_EVERY_MS, one, PRESENCE_UNANSWERED, &why).role, 0);
+    run(1000, nobody, PRESENCE_ANSWERED);
+    cr_assert_eq(run(SILENCE_MS - 2 * PRESENCE_EVERY_MS, one, PRESENCE_UNANSWERED).role, 0);
     presence_heard(w, one); /* it speaks to us, though it does not answer */
-    cr_assert_eq(run(SILENCE_MS - PRESENCE_TICK_MS, one, PRESENCE_UNANSWERED, &why).role, 0);
-    cr_assert(same(run(4 * PRESENCE_TICK_MS, one, PRESENCE_UNANSWERED, &why), one));
+    cr_assert_eq(run(SILENCE_MS - PRESENCE_TICK_MS, one, PRESENCE_UNANSWERED).role, 0);
+    cr_assert(same(run(4 * PRESENCE_TICK_MS, one, PRESENCE_UNANSWERED), one));
     cr_assert_eq(why, PRESENCE_GONE_SILENT);
 }
 
 Test(presence, unreachable_twice_is_gone_and_told_once)
 {
-    run(1000, nobody, PRESENCE_ANSWERED, &why);
-    cr_assert(same(run(4 * PRESENCE_EVERY_MS, one, PRESENCE_UNREACHABLE, &why), one));
+    run(1000, nobody, PRESENCE_ANSWERED);
+    cr_assert(same(run(4 * PRESENCE_EVERY_MS, one, PRESENCE_UNREACHABLE), one));
     cr_assert_eq(why, PRESENCE_GONE_UNREACHABLE);
-    cr_assert_eq(run(60000, one, PRESENCE_UNREACHABLE, &why).role, 0);
+    cr_assert_eq(run(60000, one, PRESENCE_UNREACHABLE).role, 0);
 }
 
 /* To a controller that leads only later. */
 Test(presence, who_is_gone_is_told_again_when_asked_for)
 {
     struct presence_life life;
-    run(1000, nobody, PRESENCE_ANSWERED, &why);
-    run(4 * PRESENCE_EVERY_MS, one, PRESENCE_UNREACHABLE, &why);
+    run(1000, nobody, PRESENCE_ANSWERED);
+    run(4 * PRESENCE_EVERY_MS, one, PRESENCE_UNREACHABLE);
     presence_tell_again(w);
     cr_assert(presence_next_gone(w, &life, &why) && same(life, one) && why == PRESENCE_GONE_UNREACHABLE);
     cr_assert_not(presence_next_gone(w, &life, &why));
@@ -96,10 +90,10 @@ Test(presence, who_is_gone_is_told_again_when_asked_for)
 /* A standstill ends the link, too: it is not for the link to say when that is a death. */
 Test(presence, unreachable_after_a_silence_is_silence)
 {
-    run(1000, nobody, PRESENCE_ANSWERED, &why);
-    cr_assert_eq(run(SILENCE_MS - 500, one, PRESENCE_UNANSWERED, &why).role, 0);
-    cr_assert_eq(run(300, one, PRESENCE_UNREACHABLE, &why).role, 0);
-    cr_assert(same(run(500, one, PRESENCE_UNREACHABLE, &why), one));
+    run(1000, nobody, PRESENCE_ANSWERED);
+    cr_assert_eq(run(SILENCE_MS - 500, one, PRESENCE_UNANSWERED).role, 0);
+    cr_assert_eq(run(300, one, PRESENCE_UNREACHABLE).role, 0);
+    cr_assert(same(run(500, one, PRESENCE_UNREACHABLE), one));
     cr_assert_eq(why, PRESENCE_GONE_SILENT);
 }
 
@@ -125,37 +119,37 @@ Test(presence, unreachable_once_is_a_chance)
 /* I1: it may be of a release that cannot be asked, or behind a wall. */
 Test(presence, who_never_answered_is_not_found_gone)
 {
-    cr_assert_eq(run(60000, one, PRESENCE_UNREACHABLE, &why).role, 0);
-    cr_assert_eq(run(60000, one, PRESENCE_UNANSWERED, &why).role, 0);
+    cr_assert_eq(run(60000, one, PRESENCE_UNREACHABLE).role, 0);
+    cr_assert_eq(run(60000, one, PRESENCE_UNANSWERED).role, 0);
 }
 
 Test(presence, who_is_not_asked_any_more_is_not_found_gone)
 {
-    run(1000, nobody, PRESENCE_ANSWERED, &why);
-    run(PRESENCE_EVERY_MS, one, PRESENCE_MUTE, &why);
-    cr_assert_eq(run(60000, one, PRESENCE_UNREACHABLE, &why).role, 0);
-    run(1000, nobody, PRESENCE_ANSWERED, &why);
-    cr_assert(same(run(2 * SILENCE_MS, one, PRESENCE_UNANSWERED, &why), one));
+    run(1000, nobody, PRESENCE_ANSWERED);
+    run(PRESENCE_EVERY_MS, one, PRESENCE_MUTE);
+    cr_assert_eq(run(60000, one, PRESENCE_UNREACHABLE).role, 0);
+    run(1000, nobody, PRESENCE_ANSWERED);
+    cr_assert(same(run(2 * SILENCE_MS, one, PRESENCE_UNANSWERED), one));
 }
 
 /* I1: found gone, and it still speaks: it has to answer before it counts again. */
 Test(presence, who_cannot_be_asked_does_not_come_and_go)
 {
-    run(1000, nobody, PRESENCE_ANSWERED, &why);
-    cr_assert(same(run(2 * SILENCE_MS, one, PRESENCE_UNANSWERED, &why), one));
+    run(1000, nobody, PRESENCE_ANSWERED);
+    cr_assert(same(run(2 * SILENCE_MS, one, PRESENCE_UNANSWERED), one));
     for (int i = 0; i < 5; i++) {
         presence_heard(w, one);
-        cr_assert_eq(run(2 * SILENCE_MS, one, PRESENCE_UNANSWERED, &why).role, 0);
+        cr_assert_eq(run(2 * SILENCE_MS, one, PRESENCE_UNANSWERED).role, 0);
     }
-    run(1000, nobody, PRESENCE_ANSWERED, &why);
-    cr_assert(same(run(2 * SILENCE_MS, one, PRESENCE_UNANSWERED, &why), one));
+    run(1000, nobody, PRESENCE_ANSWERED);
+    cr_assert(same(run(2 * SILENCE_MS, one, PRESENCE_UNANSWERED), one));
 }
 
 /* I2: we were stopped for a minute; they had no time to answer. */
 Test(presence, our_own_pause_is_nobodys_silence)
 {
     struct presence_life life;
-    run(1000, nobody, PRESENCE_ANSWERED, &why);
+    run(1000, nobody, PRESENCE_ANSWERED);
     for (int i = 0; i < 5; i++) {
         now += 60000;
         presence_tick(w, now);
@@ -167,7 +161,7 @@ Test(presence, our_own_pause_is_nobodys_silence)
 Test(presence, who_hears_nobody_finds_nobody_gone)
 {
     struct presence_life life;
-    run(1000, nobody, PRESENCE_ANSWERED, &why);
+    run(1000, nobody, PRESENCE_ANSWERED);
     for (int i = 0; i < 1000; i++) {
         now += PRESENCE_TICK_MS;
         presence_tick(w, now);
@@ -175,22 +169,22 @@ Test(presence, who_hears_nobody_finds_nobody_gone)
             presence_ended(w, life, i % 2 ? PRESENCE_UNREACHABLE : PRESENCE_UNANSWERED);
         cr_assert_not(presence_next_gone(w, &life, &why));
     }
-    cr_assert(same(run(PRESENCE_EVERY_MS, one, PRESENCE_UNANSWERED, &why), one)); /* two answers again */
+    cr_assert(same(run(PRESENCE_EVERY_MS, one, PRESENCE_UNANSWERED), one)); /* two answers again */
 }
 
 Test(presence, a_next_life_is_another)
 {
     static const struct presence_life next = {STORAGE, 1, 12};
     struct presence_life life;
-    run(1000, nobody, PRESENCE_ANSWERED, &why);
+    run(1000, nobody, PRESENCE_ANSWERED);
     presence_begin(w);
-    name(two);
-    name(next);
-    name(group);
+    presence_name(w, two);
+    presence_name(w, next);
+    presence_name(w, group);
     presence_done(w);
     cr_assert_eq(presence_count(w), 3);
-    cr_assert_eq(run(60000, next, PRESENCE_UNREACHABLE, &why).role, 0); /* it has never answered */
-    presence_ended(w, one, PRESENCE_UNREACHABLE);                       /* of the life before */
+    cr_assert_eq(run(60000, next, PRESENCE_UNREACHABLE).role, 0); /* it has never answered */
+    presence_ended(w, one, PRESENCE_UNREACHABLE);                 /* of the life before */
     presence_ended(w, one, PRESENCE_UNREACHABLE);
     presence_heard(w, one);
     cr_assert_not(presence_next_gone(w, &life, &why));
