@@ -1,5 +1,6 @@
 /* help.c - see help.h. */
 #include "help.h"
+#include "libs/base/bytes.h"
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <stdio.h>
@@ -67,6 +68,11 @@ struct buf help_batch(const struct help_batch *spec)
     free(value);
     cr_assert_eq(batch_end(&b), 0);
     return out;
+}
+
+void help_reseal(struct buf *batch)
+{
+    put_u32(batch->data + BATCH_CRC, bytes_crc32c(0, batch->data + BATCH_ATTRIBUTES, batch->size - BATCH_ATTRIBUTES));
 }
 
 enum kafka_error help_append(struct log *l, const struct help_batch *spec, struct log_append *ret)
@@ -250,6 +256,16 @@ struct file_system help_faulty(struct help_faults *f)
                                         f_unlink,    f_mkdir,     f_rmdir,    f_sync_dir,  f_list,
                                         f_pread_now, f_prefetch,  f_allocate, f_set_mtime, f_sync_all};
     return (struct file_system){&ops, f};
+}
+
+struct buf help_read_batch(struct log *l, int64_t offset, struct batch *ret_batch)
+{
+    struct log_range r;
+    struct buf out = {0};
+    cr_assert_eq(log_locate(l, offset, log_end(l), 1, true, &r), KERR_NONE);
+    cr_assert_eq(log_copy(l, &r, buf_grow(&out, r.size_bytes)), 0);
+    cr_assert_eq(batch_read_header(buf_slice(&out), ret_batch), 0);
+    return out;
 }
 
 int64_t help_read_all(struct log *l, size_t max_bytes)

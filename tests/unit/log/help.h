@@ -27,6 +27,8 @@ struct help_batch {
 #define HELP_BATCH                                                                                                     \
     ((struct help_batch){.count = 1, .value_bytes = 100, .producer_id = -1, .producer_epoch = -1, .sequence = -1})
 struct buf help_batch(const struct help_batch *spec);
+/* The CRC of a batch whose bytes were changed is right again. */
+void help_reseal(struct buf *batch);
 /* Stages and commits; the error, *ret (may be NULL) has the result. */
 enum kafka_error help_append(struct log *l, const struct help_batch *spec, struct log_append *ret);
 
@@ -47,6 +49,9 @@ struct help_faults {
     size_t warm_count;
 };
 struct file_system help_faulty(struct help_faults *f);
+
+/* The batch with that offset, read on its own; the caller frees it. */
+struct buf help_read_batch(struct log *l, int64_t offset, struct batch *ret_batch);
 /* Reads everything from the log start in steps of max_bytes and checks that offsets follow each other. The records. */
 int64_t help_read_all(struct log *l, size_t max_bytes);
 

@@ -15,21 +15,10 @@ static struct log_append append_of(const struct buf *bytes)
         .bytes = bytes->data, .size = bytes->size, .leader_epoch = 3, .now_wall_ms = HELP_NOW_MS};
 }
 
-/* Batch i of the log, read on its own. */
-static struct buf read_batch(struct log *l, int64_t offset, struct batch *ret_batch)
-{
-    struct log_range r;
-    struct buf out = {0};
-    cr_assert_eq(log_locate(l, offset, log_end(l), 1, true, &r), KERR_NONE);
-    cr_assert_eq(log_copy(l, &r, buf_grow(&out, r.size_bytes)), 0);
-    cr_assert_eq(batch_read_header(buf_slice(&out), ret_batch), 0);
-    return out;
-}
-
 static void holds(struct log *l, int64_t offset, const struct buf *sent)
 {
     struct batch b;
-    struct buf got = read_batch(l, offset, &b);
+    struct buf got = help_read_batch(l, offset, &b);
     cr_assert_eq(b.base_offset, offset);
     cr_assert_eq(b.leader_epoch, 3);
     cr_assert_eq(got.size, sent->size);
@@ -61,7 +50,7 @@ Test(staging, the_callers_bytes_may_be_read_only)
             cr_assert_eq(a.base_offset, at);
             if (time) {
                 struct batch b;
-                struct buf got = read_batch(l, at, &b);
+                struct buf got = help_read_batch(l, at, &b);
                 cr_assert_eq(b.max_timestamp, HELP_NOW_MS);
                 cr_assert(b.attributes & BATCH_ATTR_LOG_APPEND_TIME);
                 cr_assert(batch_crc_holds(&b, buf_slice(&got)));
@@ -92,7 +81,7 @@ Test(staging, a_wrong_max_timestamp_is_put_right)
         spec.codec = cases[i].codec;
         struct buf bytes = help_batch(&spec), right = help_batch(&spec);
         put_i64(bytes.data + BATCH_MAX_TIMESTAMP, HELP_NOW_MS + 77777);
-        put_u32(bytes.data + BATCH_CRC, bytes_crc32c(0, bytes.data + BATCH_ATTRIBUTES, bytes.size - BATCH_ATTRIBUTES));
+        help_reseal(&bytes);
         struct log_append a = append_of(&bytes), whole = append_of(&right);
         cr_assert_eq(log_stage(l, &whole), KERR_NONE);
         cr_assert_eq(log_stage(l, &a), KERR_NONE);
@@ -131,7 +120,7 @@ Test(staging, bytes_that_change_before_the_commit_hurt_their_own_batch_only)
             holds(l, i, &sent[i]);
     }
     struct batch b;
-    struct buf got = read_batch(l, 3, &b);
+    struct buf got = help_read_batch(l, 3, &b);
     cr_assert_eq(b.base_offset, 3);
     cr_assert_eq(b.size, sent[3].size);
     cr_assert_not(batch_crc_holds(&b, buf_slice(&got)));
@@ -294,7 +283,7 @@ static void race_with(size_t value_bytes, int codec, bool compact)
     cr_assert_eq(log_end(l), end);
     for (int64_t at = 0; at < end; at += 40) {
         struct batch b;
-        struct buf got = read_batch(l, at, &b);
+        struct buf got = help_read_batch(l, at, &b);
         cr_assert_eq(b.base_offset, at);
         cr_assert_eq(b.size, sent.size);
         cr_assert_eq(b.record_count, 40);
