@@ -1,14 +1,22 @@
 /* clients.h - model clients of a simulated cluster, and what they must never see (clients.c, client_produce.c,
- * client_consume.c, client_group.c).
+ * client_consume.c, client_group.c, client_audit.c, client_session.c, client_move.c).
  *
- *   producers   idempotent, acks=all, several batches in flight, each record a number of its own; what fails is sent
- * again until it is acknowledged. One a partition, two on one of them consumer    reads every partition from its start:
- * every record once, in the order of its producer, no gap in the offsets committer   commits rising offsets and asks
- * for them: never below what was acknowledged, never above what was sent members     of a classic group: one leader a
- * generation, and each member gets what that leader gave it auditor     reads again what was read, in large pieces, and
- * deletes what is old: every byte is what was sent     session
- * client     reads many partitions by a fetch session, and writes to them: it is told of every acknowledged record
- *   mover       moves partitions between storage nodes, and elects preferred leaders
+ * producers: idempotent, acks=all, several batches in flight, each record a number of its own; what fails is sent again
+ * until it is acknowledged. One a partition, two on one of them.
+ *
+ * consumer: reads every partition from its start: every record once, in the order of its producer, no gap in the
+ * offsets.
+ *
+ * committer: commits rising offsets and asks for them: never below what was acknowledged, never above what was sent.
+ *
+ * members: of a classic group: one leader a generation, and each member gets what that leader gave it.
+ *
+ * auditor: reads again what was read, in large pieces, and deletes what is old: every byte is what was sent.
+ *
+ * session client: reads many partitions by a fetch session, and writes to them: it is told of every acknowledged
+ * record.
+ *
+ * mover: moves partitions between storage nodes, and elects preferred leaders.
  *
  * clients_check, at the end: every acknowledged record was read at its acknowledged offset, every record once. */
 #ifndef KARST_TESTS_SIM_CLIENTS_H
@@ -23,7 +31,7 @@ struct clients_options {
     int frontends;
     int16_t replicas; /* of each partition */
     int moved;        /* between so many storage nodes partitions are moved; 0: they stay where they are */
-    const struct replicawatch *committed; /* NULL: nobody knows */
+    const struct replicawatch *committed;
 };
 NODISCARD struct clients *clients_new(struct sim *s, struct tcp *t, const struct clients_options *o);
 struct clients *clients_free(struct clients *c);
@@ -68,9 +76,9 @@ struct clients {
     struct kclient *admin;
     bool has_topic;
     int frontends;
-    int16_t replicas;                     /* of each partition */
-    bool compacted;                       /* the topic is, and its segments are small */
-    const struct replicawatch *committed; /* NULL: nobody knows */
+    int16_t replicas; /* of each partition */
+    bool compacted;   /* the topic is, and its segments are small */
+    const struct replicawatch *committed;
     uint64_t admin_event;
     struct producer *producers[CLIENTS_PRODUCERS];
     struct consumer *consumer;
@@ -118,9 +126,9 @@ struct generations *generations_free(struct generations *g);
 struct mover *mover_new(struct clients *c, int32_t storages);
 struct mover *mover_free(struct mover *m); /* takes NULL, returns NULL */
 
-/* Up to where a partition of it is committed; -1: nobody knows. */
+/* Up to where a partition of their topic is committed; -1: nobody knows, as it has one replica. */
 int64_t clients_committed(const struct clients *c, int32_t partition);
-/* A record at that offset of the clients' topic was acknowledged, or given out: it must be committed. */
+/* A record at that offset was acknowledged, or given out: where there are several replicas it must be committed. */
 void clients_check_committed(const struct clients *c, int32_t partition, int64_t offset, const char *what);
 
 /* One of the front ends. */

@@ -2,8 +2,8 @@
  *
  *   sim [--world NAME] [--seed N] [--steps N] [--verbose]   one run of each world (or of NAME)
  *   sim --minutes M [--world NAME]                          new seeds until the time is over; the first one is printed
- *   sim --check [--seeds FILE]                              the seeds of FILE and 20 fixed ones, each twice: the traces
- * must be equal
+ *   sim --check [--seeds FILE]                              the seeds of FILE and 20 fixed ones, each twice: equal
+ * traces
  *   --jobs N    in so many processes, as many as there are processors by default; for the last two
  *
  * Exit status: 0, 1 a broken promise (the seed is printed), 64 wrong usage. */

@@ -21,8 +21,8 @@ struct committed {
 struct led {
     int32_t epoch;
     char node[NODE];
-    uint64_t life;
-    int64_t end; /* what it committed */
+    uint64_t life; /* process_life */
+    int64_t end;   /* what it committed */
 };
 
 struct watched_partition {
@@ -42,7 +42,6 @@ struct watched_core {
     const struct process *process;
     struct log *log; /* NULL: not known yet */
     struct watched_partition *of;
-    uint64_t life;
     int32_t id; /* of the node */
     bool behind;
     struct watched_core *next;
@@ -53,7 +52,6 @@ struct replicawatch {
     const struct metawatch *meta;
     struct watched_partition *partitions;
     struct watched_core *cores;
-    uint64_t lives;
     int cuts;
 };
 
@@ -99,7 +97,6 @@ void replicawatch_life(struct replicawatch *w, const struct process *p)
         LL_DELETE(w->cores, c);
         free(c);
     }
-    w->lives++;
 }
 
 /* ---- who is who ---- */
@@ -115,13 +112,21 @@ static struct watched_core *find(const struct replica_core *core)
     return NULL;
 }
 
-static struct watched_partition *partition_of(struct replicawatch *w, const char *dir)
+static struct watched_partition *partition_in(const struct replicawatch *w, const char *folder)
 {
-    const char *slash = strrchr(dir, '/'), *folder = slash ? slash + 1 : dir;
     struct watched_partition *p;
     LL_FOREACH (w->partitions, p)
         if (strcmp(p->folder, folder) == 0)
             return p;
+    return NULL;
+}
+
+static struct watched_partition *partition_of(struct replicawatch *w, const char *dir)
+{
+    const char *slash = strrchr(dir, '/'), *folder = slash ? slash + 1 : dir;
+    struct watched_partition *p = partition_in(w, folder);
+    if (p != NULL)
+        return p;
     p = xcalloc(1, sizeof *p);
     snprintf(p->folder, sizeof p->folder, "%s", folder);
     snprintf(p->topic, sizeof p->topic, "%s", folder);
@@ -206,17 +211,19 @@ static int64_t committed_before(const struct watched_partition *p, int32_t epoch
 static struct led *leads(struct watched_core *c, int32_t epoch)
 {
     struct watched_partition *p = c->of;
+    uint64_t life = process_life(c->process);
     for (size_t i = 0; i < p->led_count; i++) {
         struct led *l = &p->led[i];
-        if (l->epoch == epoch && (l->life != c->life || strcmp(l->node, name_of(c)) != 0))
+        if (l->epoch != epoch)
+            continue;
+        if (l->life != life)
             sim_fail(the_watch->sim, "%s and %s%s both lead %s in epoch %d", l->node, name_of(c),
-                     l->life != c->life ? ", in another life," : "", p->folder, epoch);
-        if (l->epoch == epoch)
-            return l;
+                     strcmp(l->node, name_of(c)) == 0 ? ", in another life," : "", p->folder, epoch);
+        return l;
     }
     p->led = xrealloc(p->led, (p->led_count + 1) * sizeof *p->led);
     struct led *l = &p->led[p->led_count++];
-    *l = (struct led){.epoch = epoch, .life = c->life};
+    *l = (struct led){.epoch = epoch, .life = life};
     snprintf(l->node, sizeof l->node, "%s", name_of(c));
     sim_cover("a replica began to lead");
     return l;
@@ -287,7 +294,7 @@ struct replica_core *__wrap_replica_new(const struct replica_env *env)
         return core;
     uint32_t owner = heap_enter(0);
     struct watched_core *c = xcalloc(1, sizeof *c);
-    *c = (struct watched_core){.core = core, .process = p, .life = process_life(p), .id = env->node_id};
+    *c = (struct watched_core){.core = core, .process = p, .id = env->node_id};
     LL_PREPEND(the_watch->cores, c);
     (void)heap_enter(owner);
     return core;
@@ -369,20 +376,14 @@ void replicawatch_check(struct replicawatch *w)
 
 int64_t replicawatch_start(const struct replicawatch *w, const char *folder)
 {
-    const struct watched_partition *p;
-    LL_FOREACH (w->partitions, p)
-        if (strcmp(p->folder, folder) == 0)
-            return p->start;
-    return 0;
+    const struct watched_partition *p = partition_in(w, folder);
+    return p ? p->start : 0;
 }
 
 int64_t replicawatch_committed(const struct replicawatch *w, const char *folder)
 {
-    const struct watched_partition *p;
-    LL_FOREACH (w->partitions, p)
-        if (strcmp(p->folder, folder) == 0)
-            return p->end;
-    return -1;
+    const struct watched_partition *p = partition_in(w, folder);
+    return p ? p->end : -1;
 }
 
 struct replica_states replicawatch_states(struct replicawatch *w)
@@ -395,17 +396,23 @@ struct replica_states replicawatch_states(struct replicawatch *w)
     return s;
 }
 
+static enum replica_part part_of(const struct watched_core *c)
+{
+    if (c->of == NULL)
+        return REPLICA_PART_NONE;
+    if (replica_role(c->core) == REPLICA_LEADER)
+        return REPLICA_PART_LEADER;
+    if (c->behind)
+        return REPLICA_PART_BEHIND;
+    return replica_role(c->core) == REPLICA_FOLLOWER ? REPLICA_PART_FOLLOWER : REPLICA_PART_NONE;
+}
+
 enum replica_part replicawatch_part_of(const struct replicawatch *w, const struct process *p)
 {
     enum replica_part part = REPLICA_PART_NONE;
     const struct watched_core *c;
     LL_FOREACH (w->cores, c)
-        if (c->process == p && c->of != NULL && replica_role(c->core) == REPLICA_LEADER)
-            return REPLICA_PART_LEADER;
-        else if (c->process == p && c->behind)
-            part = REPLICA_PART_BEHIND;
-        else if (c->process == p && c->of != NULL && part == REPLICA_PART_NONE &&
-                 replica_role(c->core) == REPLICA_FOLLOWER)
-            part = REPLICA_PART_FOLLOWER;
+        if (c->process == p)
+            part = MAX(part, part_of(c));
     return part;
 }

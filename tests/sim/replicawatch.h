@@ -40,9 +40,8 @@ struct replica_states {
     int cuts;             /* since the last call */
 };
 struct replica_states replicawatch_states(struct replicawatch *w);
-/* NULL, or what the storage node is to some partition: the first that fits of "leader", "follower catching up" and
- * "follower". */
-enum replica_part { REPLICA_PART_NONE, REPLICA_PART_LEADER, REPLICA_PART_BEHIND, REPLICA_PART_FOLLOWER };
+/* What a storage node is to some partition: the most of what it is to any. */
+enum replica_part { REPLICA_PART_NONE, REPLICA_PART_FOLLOWER, REPLICA_PART_BEHIND, REPLICA_PART_LEADER };
 enum replica_part replicawatch_part_of(const struct replicawatch *w, const struct process *p);
 
 #endif
