@@ -21,7 +21,8 @@ void sim_coverage_use(void *zeroed);
 void sim_coverage_add(const void *other);
 
 void sim_print_coverage(void);
-/* Each fault came in each state that it has to come in, at least once: 0, or 1 with what is missing on stderr. */
+/* Each fault came in each state that it has to come in, and what has to be looked at was, at least once: 0, or 1 with
+ * what is missing on stderr. */
 int sim_check_coverage(void);
 
 #endif
