@@ -1,3 +1,4 @@
+/* disk.c - see disk.h: the bytes of files, and the faults of calls. */
 #include "tests/sim/disk_internal.h"
 #include "tests/sim/sim.h"
 
@@ -21,54 +22,7 @@ uint64_t disk_below(struct disk *d, uint64_t n)
     return n ? next_random(d) % n : 0;
 }
 
-static struct name *find(const struct disk *d, const char *path)
-{
-    struct name *n;
-    HASH_FIND_STR(d->names, path, n);
-    return n;
-}
-
-static void folder_of(const char *path, char folder[PATH_MAX_BYTES])
-{
-    const char *slash = strrchr(path, '/');
-    size_t n = slash ? (size_t)(slash - path) : 0;
-    memcpy(folder, path, n);
-    folder[n] = '\0';
-}
-
-/* Sets what a path names in the cache, without a note of it. NULL: nothing. */
-void disk_set_name(struct disk *d, const char *path, struct node *node)
-{
-    struct name *n = find(d, path);
-
-    if (n == NULL && node != NULL) {
-        n = xcalloc(1, sizeof *n);
-        memcpy(n->path, path, strlen(path) + 1);
-        HASH_ADD_STR(d->names, path, n);
-    }
-    if (n != NULL && node == NULL) {
-        HASH_DEL(d->names, n);
-        free(n);
-        return;
-    }
-    if (n != NULL)
-        n->node = node;
-}
-
-static void change_name(struct disk *d, const char *path, struct node *node)
-{
-    struct change *c = xcalloc(1, sizeof *c);
-    struct name *n = find(d, path);
-
-    memcpy(c->path, path, strlen(path) + 1);
-    folder_of(path, c->folder);
-    c->before = n ? n->node : NULL;
-    c->step = d->step;
-    DL_APPEND(d->changes_undone, c);
-    disk_set_name(d, path, node);
-}
-
-static struct node *new_node(struct disk *d, bool is_dir)
+struct node *disk_new_node(struct disk *d, bool is_dir)
 {
     struct node *n = xcalloc(1, sizeof *n);
     n->is_dir = is_dir;
@@ -77,15 +31,7 @@ static struct node *new_node(struct disk *d, bool is_dir)
     return n;
 }
 
-/* What a call does, for the faults that are for some only. */
-enum call {
-    CALL_READS,
-    CALL_CHANGES,
-    CALL_TAKES_ROOM, /* on the disk */
-};
-
-/* Before each call: 0, or the -errno of an armed fault. */
-static int admit(struct disk *d, enum call call)
+int disk_admit(struct disk *d, enum call call)
 {
     if (d->dead)
         return -EIO;
@@ -137,18 +83,10 @@ static int resize(struct disk *d, struct node *n, uint64_t size)
     return 0;
 }
 
-bool disk_parent_exists(const struct disk *d, const char *path)
-{
-    char folder[PATH_MAX_BYTES];
-    folder_of(path, folder);
-    struct name *n = find(d, folder);
-    return folder[0] == '\0' || (n != NULL && n->node->is_dir);
-}
-
 static int disk_open(void *ctx, const char *path, int flags)
 {
     struct disk *d = ctx;
-    struct name *n = d->dead ? NULL : find(d, path);
+    struct name *n = d->dead ? NULL : disk_find(d, path);
 
     if (d->dead)
         return -EIO;
@@ -159,16 +97,16 @@ static int disk_open(void *ctx, const char *path, int flags)
     if (n == NULL && (!(flags & O_CREAT) || !disk_parent_exists(d, path)))
         return -ENOENT;
     bool changes = n == NULL || (flags & O_TRUNC);
-    int error = admit(d, n == NULL ? CALL_TAKES_ROOM : changes ? CALL_CHANGES : CALL_READS);
+    int error = disk_admit(d, n == NULL ? CALL_TAKES_ROOM : changes ? CALL_CHANGES : CALL_READS);
     if (error)
         return error;
     if (changes) {
         d->step++;
         if (n == NULL)
-            change_name(d, path, new_node(d, false));
+            disk_change_name(d, path, disk_new_node(d, false));
         else
             (void)resize(d, n->node, 0);
-        n = find(d, path);
+        n = disk_find(d, path);
     }
     return open_node(d, n->node);
 }
@@ -176,7 +114,7 @@ static int disk_open(void *ctx, const char *path, int flags)
 static int disk_dup(void *ctx, int fd)
 {
     struct node *n = disk_node_of(ctx, fd);
-    int error = n ? admit(ctx, CALL_READS) : -EBADF;
+    int error = n ? disk_admit(ctx, CALL_READS) : -EBADF;
     return error ? error : open_node(ctx, n);
 }
 
@@ -202,7 +140,7 @@ ssize_t disk_read_node(const struct node *f, void *p, size_t n, uint64_t at)
 static ssize_t disk_pread(void *ctx, int fd, void *p, size_t n, uint64_t at)
 {
     struct node *f = disk_node_of(ctx, fd);
-    int error = f ? admit(ctx, CALL_READS) : -EBADF;
+    int error = f ? disk_admit(ctx, CALL_READS) : -EBADF;
 
     return error ? error : disk_read_node(f, p, n, at);
 }
@@ -216,7 +154,7 @@ static ssize_t disk_pwritev(void *ctx, int fd, const struct iovec *iov, int coun
     if (f == NULL)
         return -EBADF;
     bool is_short = d->changes == d->short_at;
-    int error = admit(d, CALL_TAKES_ROOM);
+    int error = disk_admit(d, CALL_TAKES_ROOM);
     if (error)
         return error;
     for (int i = 0; i < count; i++)
@@ -291,7 +229,7 @@ static int disk_fdatasync(void *ctx, int fd)
 {
     struct disk *d = ctx;
     struct node *f = disk_node_of(d, fd);
-    int error = f ? admit(d, CALL_CHANGES) : -EBADF;
+    int error = f ? disk_admit(d, CALL_CHANGES) : -EBADF;
 
     if (error == 0)
         disk_sync_bytes(f);
@@ -300,13 +238,11 @@ static int disk_fdatasync(void *ctx, int fd)
     return error;
 }
 
-static void forget_changes(struct disk *d, const char *folder);
-
 /* One call: all of what was named is durable, or, when it fails, some of it. */
 static int disk_sync_all(void *ctx, const struct file_sync *what, size_t count)
 {
     struct disk *d = ctx;
-    int error = disk_below(d, 4) == 0 ? -EOPNOTSUPP : admit(d, CALL_CHANGES);
+    int error = disk_below(d, 4) == 0 ? -EOPNOTSUPP : disk_admit(d, CALL_CHANGES);
     size_t done = error == 0 ? count : error == -EOPNOTSUPP || d->dead ? 0 : disk_below(d, count);
     sim_cover(error == 0 ? "many files were made durable at once" : "many files were not made durable at once");
     for (size_t i = 0; i < done; i++) {
@@ -314,7 +250,7 @@ static int disk_sync_all(void *ctx, const struct file_sync *what, size_t count)
         if (f != NULL)
             disk_sync_bytes(f);
         else if (what[i].dir != NULL)
-            forget_changes(d, what[i].dir);
+            disk_forget_changes(d, what[i].dir);
         else
             return -EBADF;
     }
@@ -325,7 +261,7 @@ static int disk_sync_all(void *ctx, const struct file_sync *what, size_t count)
 static int disk_allocate(void *ctx, int fd, uint64_t at UNUSED, uint64_t n UNUSED)
 {
     struct disk *d = ctx;
-    int error = disk_node_of(d, fd) == NULL ? -EBADF : admit(d, CALL_TAKES_ROOM);
+    int error = disk_node_of(d, fd) == NULL ? -EBADF : disk_admit(d, CALL_TAKES_ROOM);
     sim_cover(error == 0 ? "room on the disk was asked for ahead" : "room on the disk was refused");
     return error;
 }
@@ -334,7 +270,7 @@ static int disk_ftruncate(void *ctx, int fd, uint64_t size)
 {
     struct disk *d = ctx;
     struct node *f = disk_node_of(d, fd);
-    int error = f ? admit(d, CALL_CHANGES) : -EBADF;
+    int error = f ? disk_admit(d, CALL_CHANGES) : -EBADF;
     return error ? error : resize(d, f, size);
 }
 
@@ -347,188 +283,16 @@ static int stat_node(const struct node *f, struct file_stat *s)
 static int disk_fstat(void *ctx, int fd, struct file_stat *s)
 {
     struct node *f = disk_node_of(ctx, fd);
-    int error = f ? admit(ctx, CALL_READS) : -EBADF;
+    int error = f ? disk_admit(ctx, CALL_READS) : -EBADF;
     return error ? error : stat_node(f, s);
 }
 
 static int disk_stat(void *ctx, const char *path, struct file_stat *s)
 {
     struct disk *d = ctx;
-    struct name *n = d->dead ? NULL : find(d, path);
-    int error = admit(d, CALL_READS);
+    struct name *n = d->dead ? NULL : disk_find(d, path);
+    int error = disk_admit(d, CALL_READS);
     return error ? error : n ? stat_node(n->node, s) : -ENOENT;
-}
-
-static bool is_below(const char *path, const char *folder)
-{
-    size_t n = strlen(folder);
-    return strncmp(path, folder, n) == 0 && path[n] == '/';
-}
-
-static bool is_empty(const struct disk *d, const char *folder)
-{
-    for (const struct name *n = d->names; n != NULL; n = n->hh.next) {
-        if (is_below(n->path, folder))
-            return false;
-    }
-    return true;
-}
-
-/* What is in a folder goes with it. The change of the folder's own name is what a power cut may undo; the paths below
- * follow it. */
-static void move_content(struct disk *d, const char *from, const char *to)
-{
-    struct name *n, *next;
-    struct change *c, *next_change;
-    size_t skip = strlen(from);
-
-    /* What happened in the folder before is durable with it: undone later, it would come back under a name that may be
-     * another folder's by then. A journal keeps the order. */
-    DL_FOREACH_SAFE(d->changes_undone, c, next_change)
-    {
-        if (c->step != d->step && (strcmp(c->folder, from) == 0 || is_below(c->folder, from))) {
-            DL_DELETE(d->changes_undone, c);
-            free(c);
-        }
-    }
-
-    HASH_ITER (hh, d->names, n, next) {
-        char path[PATH_MAX_BYTES];
-        if (!is_below(n->path, from) || strlen(to) + strlen(n->path) - skip >= sizeof path)
-            continue;
-        snprintf(path, sizeof path, "%.*s%s", 250, to, n->path + skip);
-        struct node *node = n->node;
-        change_name(d, path, node);
-        change_name(d, n->path, NULL);
-    }
-}
-
-static int disk_rename(void *ctx, const char *from, const char *to)
-{
-    struct disk *d = ctx;
-    struct name *n = d->dead ? NULL : find(d, from);
-    int error = n ? admit(d, CALL_CHANGES) : d->dead ? -EIO : -ENOENT;
-
-    if (error)
-        return error;
-    if (strlen(to) >= 250 || !disk_parent_exists(d, to))
-        return -ENOENT;
-    if (strcmp(from, to) == 0)
-        return 0;
-    struct node *node = n->node;
-    d->step++;
-    change_name(d, to, node);
-    change_name(d, from, NULL);
-    if (node->is_dir)
-        move_content(d, from, to);
-    return 0;
-}
-
-static int disk_unlink(void *ctx, const char *path)
-{
-    struct disk *d = ctx;
-    struct name *n = d->dead ? NULL : find(d, path);
-    int error = n ? admit(d, CALL_CHANGES) : d->dead ? -EIO : -ENOENT;
-
-    if (error)
-        return error;
-    if (n->node->is_dir)
-        return -EISDIR;
-    d->step++;
-    d->used -= n->node->now_size;
-    change_name(d, path, NULL);
-    return 0;
-}
-
-static int disk_mkdir(void *ctx, const char *path)
-{
-    struct disk *d = ctx;
-
-    if (d->dead)
-        return -EIO;
-    if (find(d, path))
-        return -EEXIST;
-    if (!disk_parent_exists(d, path) || strlen(path) >= PATH_MAX_BYTES)
-        return -ENOENT;
-    int error = admit(d, CALL_TAKES_ROOM);
-    if (error)
-        return error;
-    d->step++;
-    change_name(d, path, new_node(d, true));
-    return 0;
-}
-
-static int disk_rmdir(void *ctx, const char *path)
-{
-    struct disk *d = ctx;
-    struct name *n = d->dead ? NULL : find(d, path);
-
-    if (n == NULL)
-        return d->dead ? -EIO : -ENOENT;
-    if (!is_empty(d, path))
-        return -ENOTEMPTY;
-    int error = admit(d, CALL_CHANGES);
-    if (error)
-        return error;
-    d->step++;
-    change_name(d, path, NULL);
-    return 0;
-}
-
-/* Drops the notes of one folder. A rename between folders is durable as soon as either folder is. */
-static void forget_changes(struct disk *d, const char *folder)
-{
-    struct change *c, *next;
-
-    for (c = d->changes_undone; c != NULL; c = c->next) {
-        if (strcmp(c->folder, folder) != 0)
-            continue;
-        for (struct change *other = d->changes_undone; other != NULL; other = other->next) {
-            if (other->step == c->step)
-                memcpy(other->folder, folder, strlen(folder) + 1);
-        }
-    }
-    DL_FOREACH_SAFE(d->changes_undone, c, next)
-    {
-        if (strcmp(c->folder, folder) == 0) {
-            DL_DELETE(d->changes_undone, c);
-            free(c);
-        }
-    }
-}
-
-static int disk_sync_dir(void *ctx, const char *path)
-{
-    struct disk *d = ctx;
-    int error = admit(d, CALL_CHANGES);
-
-    if (error == 0)
-        forget_changes(d, path);
-    return error;
-}
-
-static int disk_list(void *ctx, const char *path, file_list_fn *fn, void *arg)
-{
-    struct disk *d = ctx;
-    size_t n = strlen(path), count = 0, room = 0;
-    char(*names)[PATH_MAX_BYTES] = NULL;
-
-    int error = admit(d, CALL_READS);
-    if (error)
-        return error;
-    if (find(d, path) == NULL)
-        return -ENOENT;
-    for (const struct name *e = d->names; e != NULL; e = e->hh.next) {
-        if (!is_below(e->path, path) || strchr(e->path + n + 1, '/'))
-            continue;
-        if (count == room)
-            names = xrealloc(names, (room = room * 2 + 16) * sizeof *names);
-        memcpy(names[count++], e->path + n + 1, strlen(e->path + n + 1) + 1);
-    }
-    for (size_t i = 0; i < count; i++)
-        fn(arg, names[i]);
-    free(names);
-    return 0;
 }
 
 static const struct file_ops disk_ops = {

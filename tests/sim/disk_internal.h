@@ -1,5 +1,5 @@
-/* disk_internal.h - what disk.c (calls), disk_power.c (power cuts) and disk_passed.c (descriptors of other processes)
- * share. */
+/* disk_internal.h - what disk.c (calls), disk_names.c (those of names), disk_power.c (power cuts) and disk_passed.c
+ * (descriptors of other processes) share. */
 #ifndef KARST_TESTS_SIM_DISK_INTERNAL_H
 #define KARST_TESTS_SIM_DISK_INTERNAL_H
 
@@ -59,8 +59,34 @@ enum { FD_PASSED = DISK_FD_FIRST + DISKS_MAX * OPEN_MAX_FILES };
 extern struct disk *disks[DISKS_MAX];
 
 uint64_t disk_below(struct disk *d, uint64_t n);
+
+/* What a call does, for the faults that are for some only. */
+enum call {
+    CALL_READS,
+    CALL_CHANGES,
+    CALL_TAKES_ROOM, /* on the disk */
+};
+
+/* Before each call: 0, or the -errno of an armed fault. */
+int disk_admit(struct disk *d, enum call call);
+struct node *disk_new_node(struct disk *d, bool is_dir);
+
+struct name *disk_find(const struct disk *d, const char *path); /* NULL: nothing has it */
+/* What a path names from here on, NULL: nothing; without a note of the change, and with one. */
 void disk_set_name(struct disk *d, const char *path, struct node *node);
+void disk_change_name(struct disk *d, const char *path, struct node *node);
 bool disk_parent_exists(const struct disk *d, const char *path);
+/* Drops the notes of one folder. A rename between folders is durable as soon as either folder is. */
+void disk_forget_changes(struct disk *d, const char *folder);
+
+/* Of struct file_ops. */
+int disk_rename(void *ctx, const char *from, const char *to);
+int disk_unlink(void *ctx, const char *path);
+int disk_mkdir(void *ctx, const char *path);
+int disk_rmdir(void *ctx, const char *path);
+int disk_sync_dir(void *ctx, const char *path);
+int disk_list(void *ctx, const char *path, file_list_fn *fn, void *arg);
+
 void disk_sync_bytes(struct node *f);
 /* Puts the old bytes where a failed flush lost the new ones. */
 void disk_take_lost(const struct node *f, uint8_t *to, uint64_t size);
