@@ -8,10 +8,6 @@
 
 #include "libs/bus/passing.h"
 
-#define APPEND KARST__BUS__CALL__BODY_APPEND
-#define READ   KARST__BUS__CALL__BODY_READ
-#define IS(o)  KARST__BUS__OUTCOME__OUTCOME_##o
-
 static struct slice_state {
     struct ref_owner owner;
     bool used;

@@ -9,6 +9,10 @@
 
 enum { LIVES = 16, CALLS = 400000, HEARTBEAT_MS = 250 };
 
+#define APPEND KARST__BUS__CALL__BODY_APPEND
+#define READ   KARST__BUS__CALL__BODY_READ
+#define IS(o)  KARST__BUS__OUTCOME__OUTCOME_##o
+
 struct shared {
     uint8_t executed[LIVES][CALLS]; /* by the life with that number, which is its incarnation */
     int32_t listening[LIVES];       /* set when the life takes calls */

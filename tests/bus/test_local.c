@@ -9,9 +9,6 @@
 #include "asks.h"
 #include "libs/bus/local.h"
 
-#define APPEND KARST__BUS__CALL__BODY_APPEND
-#define IS(o)  KARST__BUS__OUTCOME__OUTCOME_##o
-
 TestSuite(local, .init = asks_begin, .fini = peers_end, .timeout = 100);
 
 /* ---- the arena ---- */

@@ -12,10 +12,6 @@
 
 #include "peers.h"
 
-#define APPEND KARST__BUS__CALL__BODY_APPEND
-#define READ   KARST__BUS__CALL__BODY_READ
-#define IS(o)  KARST__BUS__OUTCOME__OUTCOME_##o
-
 static void begin(void)
 {
     peers_begin();

@@ -15,8 +15,6 @@
 #include "libs/bus/local.h"
 #include "libs/bus/passing.h"
 
-#define IS(o) KARST__BUS__OUTCOME__OUTCOME_##o
-
 TestSuite(strangers, .init = asks_begin, .fini = peers_end, .timeout = 100);
 
 static struct sockaddr_un companion(void)
