@@ -10,8 +10,8 @@ between. Those of the group at the end, and what is marked with *, are our own. 
 
   inconsistent-offsets  one offset of a key has two values
   duplicate             one value is at two offsets of its key, and the log files do not say that its client sent it twice (batches.py)
-  lost-write            acknowledged, never read, although something behind it was
-  unseen                acknowledged, never read, and nothing behind it was
+  lost-write            acknowledged or read by somebody, and the last reader did not get it, although it got something behind it
+  unseen                the same, and it got nothing behind it
   G1a                   read, although the client was told that it was certainly not written (Jepsen: aborted read)
   unwritten *           read, and nobody sent it; or it was sent to another key
   corrupt *             read, and its bytes are not those that were sent
@@ -121,13 +121,27 @@ def reads_of(op):
     return [(key, rows) for key, rows in op.value or []]
 
 
+class Reads:
+    """What was read of one key: the values, and the end."""
+    __slots__ = ("values", "end")
+
+    def __init__(self):
+        self.values, self.end = set(), 0
+
+    def add(self, rows):
+        self.values.update(value for _, value in rows)
+        self.end = max(self.end, *(offset + 1 for offset, _ in rows))
+
+
 class Logs:
-    """What is known of each key: which values are at which offset."""
+    """What is known of each key: which values are at which offset; what anybody has read, and what the last reader has."""
 
     def __init__(self, history, sends):
         self.at = collections.defaultdict(lambda: collections.defaultdict(set))  # key -> offset -> values
         self.offsets_of = collections.defaultdict(set)                           # (key, value) -> offsets
-        self.read, self.read_end = collections.defaultdict(set), collections.Counter()
+        self.read, self.kept = collections.defaultdict(Reads), collections.defaultdict(Reads)
+        last = {op.process for op in history.of("final") if op.value is not None}
+        unread = {key for op in history.of("final") for key in op.value or []} if last else range(len(history.keys))
         for (key, value), send in sends.items():
             if send.status == "ok" and send.offset >= 0:
                 self.note(key, send.offset, value)
@@ -135,8 +149,10 @@ class Logs:
             for key, rows in reads_of(op):
                 for offset, value in rows:
                     self.note(key, offset, value)
-                    self.read[key].add(value)
-                    self.read_end[key] = max(self.read_end[key], offset + 1)
+                self.read[key].add(rows)
+                if op.process in last:
+                    self.kept[key].add(rows)
+        self.kept.update({key: self.read[key] for key in unread})  # the best that is known of what is there
         self.order = {key: sorted(log) for key, log in self.at.items()}
 
     def note(self, key, offset, value):
@@ -175,21 +191,20 @@ def check_writes(history, sends, logs, verdict):
         verdict.counts[{"ok": "acknowledged", "fail": "failed", "info": "of unknown outcome"}[send.status]] += 1
         if send.status == "ok" and send.offset < 0:
             verdict.counts["acknowledged at an offset not told"] += 1
-        if value in logs.read[key]:
-            if send.status == "fail":
-                verdict.add("G1a", key=key, value=value, offsets=sorted(logs.offsets_of[key, value]), op=send.op.number)
-            continue
-        if send.status == "ok":
-            behind = 0 <= send.offset < logs.read_end[key]
-            verdict.add("lost-write" if behind else "unseen", key=key, value=value, offset=send.offset, op=send.op.number,
-                        acknowledged_ns=send.op.ended)
-    for key, values in logs.read.items():
-        for value in values:
+        read = value in logs.read[key].values
+        if read and send.status == "fail":
+            verdict.add("G1a", key=key, value=value, offsets=sorted(logs.offsets_of[key, value]), op=send.op.number)
+        elif (read or send.status == "ok") and value not in logs.kept[key].values:
+            offset = max(logs.offsets_of[key, value], default=-1)
+            verdict.add("lost-write" if 0 <= offset < logs.kept[key].end else "unseen", key=key, value=value, offset=offset, read=read,
+                        op=send.op.number, ended_ns=send.op.ended)
+    for key, reads in logs.read.items():
+        for value in reads.values:
             if value < 0:
                 verdict.add("corrupt", key=key, offsets=sorted(logs.offsets_of[key, value]))
             elif (key, value) not in sends:
                 verdict.add("unwritten", key=key, value=value, offsets=sorted(logs.offsets_of[key, value]))
-    verdict.counts["read"] = sum(map(len, logs.read.values()))
+    verdict.counts["read"] = sum(len(reads.values) for reads in logs.read.values())
 
 
 def check_order_of_sends(history, sends, logs, verdict):
@@ -268,7 +283,7 @@ def check_group(history, sends, logs, verdict):
                 ends[key] = max(ends[key], offset)
     for op in history.of("drain"):
         for key in range(len(history.keys)) if op.type == "ok" else []:
-            ends[key] = max(ends[key], logs.read_end[key])
+            ends[key] = max(ends[key], logs.read[key].end)
     for key, end in ends.items():
         for value in logs.between(key, 0, end):
             if value not in given[key]:

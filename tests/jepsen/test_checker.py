@@ -101,6 +101,18 @@ class Anomalies(unittest.TestCase):
     def test_unseen(self):
         self.found(written().end((0, 10), (1, 11)), "unseen")
 
+    def test_what_is_gone_after_somebody_read_it(self):
+        """At the end of the log, where no later value has taken its place; acknowledged or not."""
+        self.found(written().assign(READER).poll(READER, *WHOLE).end((0, 10), (1, 11)), "unseen")
+        hand = written().send((0, 13, None, "info")).assign(READER).poll(READER, *WHOLE, (3, 13))
+        found = self.found(hand.end(*WHOLE), "unseen")
+        self.assertEqual((found["unseen"][0]["value"], found["unseen"][0]["offset"]), (13, 3))
+        self.found(written().assign(READER).poll(READER, *WHOLE).end((0, 10), (2, 12)), "lost-write", "int-poll-skip")
+
+    def test_a_last_reader_that_did_not_come_to_the_end_says_nothing(self):
+        hand = written().assign(READER).poll(READER, *WHOLE).assign(LAST).poll(LAST, (0, 10))
+        self.found(hand.step(LAST, "final", None, [0], "fail"), "unread")
+
     def test_duplicate(self):
         found = self.found(written().end(*WHOLE, (3, 11)), "duplicate")
         self.assertEqual(found["duplicate"][0]["offsets"], [1, 3])
@@ -122,8 +134,9 @@ class Anomalies(unittest.TestCase):
             self.assertFalse(write((0, 3, 0, 0)).valid)
 
     def test_inconsistent_offsets_of_two_readers(self):
+        """What the first of them read is lost, too."""
         hand = written().send((0, 13, None, "info"), process=OTHER).assign(READER).poll(READER, (0, 10), (1, 13))
-        self.found(hand.end(*WHOLE), "inconsistent-offsets")
+        self.found(hand.end(*WHOLE), "inconsistent-offsets", "lost-write")
 
     def test_inconsistent_offsets_of_writer_and_reader(self):
         """Acknowledged at 1, and 1 is another's: lost, too."""
