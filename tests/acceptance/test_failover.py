@@ -18,6 +18,7 @@ from test_swap import dump
 NODES = (1, 2, 3)
 CONFIG = {"broker.session.timeout.ms": "60000", "replica.lag.time.max.ms": "60000"}
 SESSION_S = 60
+LONG_S = 1.2  # who stood still for less is never taken for dead: silence is 2 s, and each is asked five times a second
 
 
 class Constellation:
@@ -229,17 +230,20 @@ def test_a_frozen_front_end_is_started_again(three, number):
 
 
 def test_a_short_pause_is_no_evidence(three):
-    """Half a second is nothing, of whomever."""
-    before, restarts = three.epochs(), three.at.restarts()
-    pids = [three.pid("storage", three.leader()), three.pid("controller", three.controller()), three.pid("frontend", 1), three.pid("group", 1)]
-    longest = 0
-    for pid in pids:
-        began = time.monotonic()
-        with stopped(pid):
-            time.sleep(0.5)
-        longest = max(longest, time.monotonic() - began)
-        three.goes_on("after a short pause")
-    assert (three.epochs() == before and three.at.restarts() == restarts) or longest > 1.2, longest
+    """Half a second is nothing, of whomever. Where the machine made more of it, it is done again."""
+    for role, number in (("storage", three.leader), ("controller", three.controller), ("frontend", lambda: 1), ("group", lambda: 1)):
+        for _ in range(10):
+            wait_until(three.is_whole, SESSION_S, "all replicas in sync")
+            before, pid, began = (three.epochs(), three.at.restarts()), three.pid(role, number()), time.monotonic()
+            with stopped(pid):
+                time.sleep(0.5)
+            took = time.monotonic() - began
+            three.goes_on(f"after a short pause of {role}")
+            if took < LONG_S:
+                assert (three.epochs(), three.at.restarts()) == before, (role, took)
+                break
+        else:
+            pytest.fail(f"no pause of half a second in ten ended within {LONG_S} s")
     three.check()
 
 
