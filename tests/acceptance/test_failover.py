@@ -76,9 +76,13 @@ class Case:
         before = [len(a) for a in self.load.acked]
         wait_until(lambda: all(len(a) > b for a, b in zip(self.load.acked, before)), SESSION_S / 2, f"acknowledgements in each partition: {what}")
 
-    def nobody_leads(self, *nodes):
-        return all(p["LeaderId"] in NODES and p["LeaderId"] not in nodes and not set(nodes) & set(p["IsrNodes"])
-                   for p in self.partitions().values())
+    def leads_nothing(self, node):
+        found = self.partitions().values()
+        return len(found) == PARTITIONS and all(p["LeaderId"] in NODES and p["LeaderId"] != node and node not in p["IsrNodes"] for p in found)
+
+    def goes_on_without(self, node, what):
+        wait_until(lambda: self.leads_nothing(node), SESSION_S / 2, f"other leaders, and an ISR without it: {what}")
+        self.goes_on(what)
 
     def check(self):
         """All are there again, and everything that was acknowledged, once and in order."""
@@ -138,8 +142,7 @@ def test_a_frozen_leader_is_replaced_and_comes_back(three):
     victim = three.leader()
     began = time.monotonic()
     with stopped(three.pid("storage", victim)):
-        wait_until(lambda: three.nobody_leads(victim), SESSION_S / 2, "other leaders, and an ISR without it")
-        three.goes_on("the leader stands still")
+        three.goes_on_without(victim, "the leader stands still")
         assert time.monotonic() - began < SESSION_S  # so no session has timed out yet
     three.check()
 
@@ -149,8 +152,7 @@ def test_a_frozen_follower_leaves_the_isr(three):
     leader = three.leader()
     victim = leader % 3 + 1
     with stopped(three.pid("storage", victim)):
-        wait_until(lambda: three.nobody_leads(victim), SESSION_S / 2, "an ISR without it")
-        three.goes_on("a follower stands still")
+        three.goes_on_without(victim, "a follower stands still")
     three.check()
 
 
@@ -160,8 +162,7 @@ def test_a_dead_leader_is_replaced(three):
     pid = three.pid("storage", victim)
     with stopped(three.at.supervisor):
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: three.nobody_leads(victim), SESSION_S / 2, "other leaders")
-        three.goes_on("the leader is dead")
+        three.goes_on_without(victim, "the leader is dead")
     three.check()
 
 
@@ -173,8 +174,7 @@ def test_controller_and_leader_go_at_once(three, dies):
     with stopped(three.at.supervisor, *([] if dies else pids)):
         for pid in pids if dies else []:
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: three.nobody_leads(victim), SESSION_S / 2, "other leaders")
-        three.goes_on("controller and leader are gone")
+        three.goes_on_without(victim, "controller and leader are gone")
     three.check()
 
 
@@ -267,8 +267,7 @@ def test_a_node_may_stop_without_a_word(one_controller):
     pid = one_controller.pid("storage", victim)
     with stopped(one_controller.at.supervisor):
         os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: one_controller.nobody_leads(victim), SESSION_S / 2, "other leaders")
-        one_controller.goes_on("the leader has stopped")
+        one_controller.goes_on_without(victim, "the leader has stopped")
     one_controller.check()
     one_controller.cluster.stop()
     log = sorted(glob.glob(f"{one_controller.cluster.data}/__cluster_metadata-0/*.log"))
