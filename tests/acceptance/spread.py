@@ -1,6 +1,7 @@
 """spread.py - one Karst constellation over several hosts (namespaces.py): a controller and a storage node on each, front ends on
 those that have them, CURVE between them. Each host has its own `karst up`, as on machines of their own. What the hosts have more is
 for clients."""
+import glob
 import json
 import os
 
@@ -100,17 +101,19 @@ class Spread:
         words = [*arguments, *bootstrap] if name == "cluster" else [*bootstrap, *arguments]
         return self.hosts.run(n, [harness.KAFKA, name, *words], timeout=timeout)
 
+    def whole_log(self, n):
+        """The last 16 to 32 MiB of a host's log."""
+        text = ""
+        for path in sorted(glob.glob(os.path.join(glob.escape(self.path(n, "run")), "**", "karst.log*"), recursive=True), reverse=True):
+            with open(path, encoding="utf-8", errors="replace") as f:
+                text += f.read()
+        return text
+
     def log(self, n=None):
         """The last lines of a host's log, or of all."""
         if n is None:
             return "\n".join(f"--- host {k}\n{self.log(k)}" for k in self.nodes)
-        text = ""
-        for top, _, names in os.walk(self.path(n, "run")):
-            for name in names:
-                if name == "karst.log":
-                    with open(os.path.join(top, name), encoding="utf-8", errors="replace") as f:
-                        text += "".join(f.readlines()[-60:])
-        return text
+        return "".join(self.whole_log(n).splitlines(True)[-60:])
 
     def stop(self):
         harness.side_by_side(*[lambda n=n: self.karst(n, "down") for n in self.nodes])

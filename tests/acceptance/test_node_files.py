@@ -63,8 +63,7 @@ def test_nodes_run_on_their_own_files(stopped):
     brokers = stopped.ask("Metadata", 9, {"Topics": []})["Brokers"]
     assert {b["NodeId"]: b["Port"] - stopped.port for b in brokers} == {1: 1, 2: 2, 3: 3}  # not what each file tells clients
     assert all(accepts(port) for port in stopped.listeners.values())
-    with open(os.path.join(stopped.last_run_dir, "karst.log"), encoding="utf-8", errors="replace") as f:
-        log = f.read()
+    log = stopped.whole_log()
     assert all(f"listening on CONTROLLER://127.0.0.1:{port} for controller {n}" in log for n, port in stopped.listeners.items()), log
     for partition in range(3):
         assert consumed(stopped, "t", [partition], 20) == [b"%d" % i for i in range(20)]

@@ -34,10 +34,6 @@ class Upgraded(harness.Karst):
         return run([KARST, "restart", *([process] if process else []), "--data", self.data, *(["--bin", folder] if folder else [])],
                    timeout=300)
 
-    def whole_log(self):
-        with open(os.path.join(self.last_run_dir, "karst.log"), encoding="utf-8", errors="replace") as f:
-            return f.read()
-
     def versions(self):
         return {f"{p['role']}-{p['id']}": p["bus_version"] for p in self.status()}
 

@@ -104,7 +104,7 @@ class Swap:
         gone = {"gone", *({"late"} if turn else ())}
         wait_until(lambda: not gone & {t["Name"] for t in cluster.ask("Metadata", 9, {"Topics": None})["Topics"]}, 30, "the end of what was deleted")
         if cluster is self.karst:
-            assert not re.search(r" ERROR | is damaged", cluster.log()), cluster.log()
+            assert not re.search(r" ERROR | is damaged", cluster.whole_log()), cluster.log()
 
     def work(self, cluster, turn):
         clean = {n: ten.cleaned_to(self.kafka.data_of(n)) for n in NODES}

@@ -83,10 +83,10 @@ class KarstSpread(Spread, spread.Spread):
     def keep_log(self, folder):
         for n in self.nodes:
             with open(os.path.join(folder, f"karst-{n}.log"), "w", encoding="utf-8") as out:
-                out.write(self.log(n))
+                out.write(self.whole_log(n))
 
     def complaints(self):
-        return [line for n in self.nodes for line in self.log(n).splitlines() if any(w in line for w in harness.NEVER)]
+        return [line for n in self.nodes for line in harness.defects(self.whole_log(n))]
 
     def close(self):
         try:

@@ -188,19 +188,12 @@ class KarstSystem(System, harness.Karst):
         return len(brokers) == self.nodes["storage"] and roles.count("leader") == 1 and \
             roles.count("follower") == self.nodes["controllers"] - 1
 
-    def whole_log(self):
-        """Of the last 16 to 32 MiB; nothing when it never ran."""
-        with contextlib.suppress(OSError), open(os.path.join(self.last_run_dir or "", "karst.log"), encoding="utf-8", errors="replace") as f:
-            return f.read()
-        return ""
-
     def keep_log(self, folder):
         with open(os.path.join(folder, "karst.log"), "w", encoding="utf-8") as out:
             out.write(self.whole_log())
 
     def complaints(self):
-        """What no process may ever say."""
-        return [line for line in self.whole_log().splitlines() if any(w in line for w in harness.NEVER)]
+        return harness.defects(self.whole_log())
 
 
 class KafkaNodes:
