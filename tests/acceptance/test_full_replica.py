@@ -1,7 +1,5 @@
 """One of three storage nodes has a full disk: others lead and are in sync without it at once, and it comes back when there is room. What ends
 a follower's membership by time is set to minutes, which no test waits for."""
-import contextlib
-import os
 import signal
 import time
 
@@ -10,13 +8,14 @@ import confluent_kafka.admin
 import pytest
 
 import ask
+import disks
 import harness
 from harness import wait_until
 from test_full_disk import STORAGE_ERROR
 from test_kill import PARTITIONS, Load, check_contents
 from test_replication import NODES, all_in_sync, create, folder_of, partitions_of, same_everywhere
 
-VICTIM, DISK = 2, "96m"
+VICTIM = 2
 CONFIG = {"replica.lag.time.max.ms": "240000", "broker.session.timeout.ms": "60000", "log.segment.bytes": "1048576",
           "auto.leader.rebalance.enable": "false"}
 
@@ -46,38 +45,22 @@ class Heavy(Load):
         wait_until(lambda: all(len(a) > b + 20 for a, b in zip(self.acked, before)), 60, f"acknowledgements in each partition: {what}")
 
 
-class Disk:
-    def __init__(self, path):
-        self.path, self.balloon = path, os.path.join(path, "balloon")
-
-    def fill(self):
-        with open(self.balloon, "ab", buffering=0) as f:
-            for piece in (b"x" * (1 << 20), b"x" * 4096, b"x"):
-                with contextlib.suppress(OSError):
-                    while f.write(piece) == len(piece):
-                        pass
-
-    def empty(self):
-        os.unlink(self.balloon)
-
-
 @pytest.fixture
 def three(own_folder):
+    reason = disks.missing(own_folder)
+    if reason:
+        pytest.skip(reason)
     cluster = harness.Karst(own_folder, storage=3, config=CONFIG)
-    cluster.disk = Disk(folder_of(cluster, VICTIM))
-    os.makedirs(cluster.disk.path)
-    if harness.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", cluster.disk.path]).status != 0:
-        pytest.skip("a file system of its own cannot be mounted here")
+    cluster.disk = disks.Disk(folder_of(cluster, VICTIM), "96m")
+    cluster.disk.mount()
     try:
         cluster.start()
         yield cluster
-        cluster.stop()
-        with open(os.path.join(cluster.last_run_dir, "karst.log"), encoding="utf-8", errors="replace") as f:
-            text = f.read()
-        assert not [word for word in ("BUG at", "Sanitizer", "runtime error", "is offline") if word in text]
+        assert "is offline" not in cluster.whole_log()
+        cluster.close_sound()
     finally:
         cluster.close()
-        harness.run(["umount", "-l", cluster.disk.path])
+        cluster.disk.unmount()
 
 
 def leads_or_is_in_sync(cluster, topic):

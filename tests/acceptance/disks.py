@@ -4,7 +4,6 @@ import os
 
 import harness
 
-SIZE = "256m"
 BALLOON = "balloon"  # no name that a server would look at twice
 
 
@@ -20,12 +19,12 @@ def missing(folder):
 
 
 class Disk:
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, path, size="256m"):
+        self.path, self.size = path, size
 
     def mount(self):
         os.makedirs(self.path, exist_ok=True)
-        harness.ran(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", self.path])
+        harness.ran(["mount", "-t", "tmpfs", "-o", f"size={self.size}", "tmpfs", self.path])
 
     def fill(self):
         """Takes what room there is, to the last byte; again, when somebody made some."""
