@@ -14,33 +14,16 @@ NODES, CLIENTS = 3, 4
 
 
 class Spread(systems.System):
-    """What both have in common: hosts 1 to 3 with a node each, host 4."""
+    """What both have in common: hosts 1 to 3 with a node each, clients on host 4."""
 
     def make_hosts(self, folder):
         self.hosts = namespaces.Hosts(folder, NODES + 1)
-
-    def servers(self):
-        raise NotImplementedError
 
     def reach(self):
         return self.hosts.inside(CLIENTS)
 
     def client_command(self):
         return self.hosts.command(CLIENTS, [])
-
-    def pick(self, target, row):
-        host = self.node_of(target, row)
-        return self.process_on(host, target)
-
-    def node_of(self, target, row):
-        return {"leader": lambda: row["LeaderId"],
-                "follower": lambda: random.choice([n for n in row["ReplicaNodes"] if n != row["LeaderId"]]),
-                "controller": self.controller_leader,
-                "coordinator": self.coordinator}[target]()
-
-    def controller_leader(self):
-        body = {"Topics": [{"TopicName": "__cluster_metadata", "Partitions": [{"PartitionIndex": 0}]}]}
-        return self.ask_any("DescribeQuorum", 2, body)["Topics"][0]["Partitions"][0]["LeaderId"]
 
     def begin_cut(self, kind, victim):
         if kind == "cut":
@@ -67,10 +50,8 @@ class KarstSpread(Spread, spread.Spread):
     def servers(self):
         return [(self.hosts.address(n), spread.CLIENTS) for n in self.frontends]
 
-    def node_of(self, target, row):
-        return random.choice(self.frontends) if target == "frontend" else Spread.node_of(self, target, row)
-
-    def process_on(self, host, target):
+    def pick(self, target, row):
+        host = random.choice(self.frontends) if target == "frontend" else self.node_of(target, row)
         role = ROLE_OF.get(target, "storage")
         return systems.Victim(f"{role}-{host}", self.pid(host, role), host)
 
@@ -116,18 +97,6 @@ class KafkaSpread(systems.KafkaNodes, Spread, kafka_cluster.KafkaCluster):
 
     def servers(self):
         return [(self.host(n), self.broker_port(n)) for n in self.ids]
-
-    def process_on(self, host, target):
-        return systems.Victim(f"node-{host}", self.processes[host].pid, host) if self.running(host) else None
-
-    def kill_now(self, victim):
-        self.kill(victim.host)
-        self.start(victim.host, wait=False)
-
-    def revive(self, victim):
-        for n in self.ids:
-            if not self.running(n):
-                self.start(n, wait=False)
 
     def close(self):
         try:

@@ -33,7 +33,7 @@ def own_programs(folder):
 
 
 class Victim:
-    """A process that faults are done to, and the host that it is on, where there are several."""
+    """A process that faults are done to, and the host, or the node of Kafka, that it is on."""
 
     def __init__(self, name, pid, host=None):
         self.name, self.pid, self.host = name, pid, host
@@ -72,7 +72,7 @@ class System:
         """The targets that a fault of this kind can have."""
         return [t for t in cls.targets if kind in ("kill", "stop") or t in ("leader", "follower", "controller")]
 
-    def revive(self, victim):
+    def revive(self, _victim):
         """Starts it again where it has ended and nobody else would."""
 
     deaths = ()  # (when, name of the victim)
@@ -108,20 +108,20 @@ class System:
                 error = e
         raise OSError(f"nobody answers: {error}")
 
-    def create_topics(self, names, partitions, replicas=3, config=None):
-        configs = [{"Name": k, "Value": v} for k, v in {"min.insync.replicas": "2", **(config or {})}.items()]
-        body = {"timeoutMs": 30000, "Topics": [{"Name": n, "NumPartitions": partitions, "ReplicationFactor": replicas, "Configs": configs}
+    def create_topics(self, names, partitions):
+        configs = [{"Name": "min.insync.replicas", "Value": "2"}]
+        body = {"timeoutMs": 30000, "Topics": [{"Name": n, "NumPartitions": partitions, "ReplicationFactor": 3, "Configs": configs}
                                                for n in names]}
         answer = self.ask_any("CreateTopics", 5, body)
         assert all(t["ErrorCode"] in (0, 36) for t in answer["Topics"]), answer
-        harness.wait_until(lambda: self.in_sync(names, replicas), 60, f"all replicas of {names} in sync")
+        harness.wait_until(lambda: self.in_sync(names), 60, f"all replicas of {names} in sync")
 
     def partitions(self, names):
         """{(topic, partition): its row of Metadata}."""
         answer = self.ask_any("Metadata", 9, {"Topics": [{"Name": n} for n in names]})
         return {(t["Name"], p["PartitionIndex"]): p for t in answer["Topics"] for p in t["Partitions"]}
 
-    def in_sync(self, names, replicas=3):
+    def in_sync(self, names):
         with contextlib.suppress(OSError):
             rows = self.partitions([*names, "__consumer_offsets"])
             return all(p["LeaderId"] >= 0 and len(p["IsrNodes"]) == len(p["ReplicaNodes"]) for p in rows.values()) and \
@@ -132,9 +132,20 @@ class System:
         """The broker that the group's coordinator is said to be."""
         return self.ask_any("FindCoordinator", 2, {"Key": GROUP, "KeyType": 0})["NodeId"]
 
+    def controller_leader(self):
+        body = {"Topics": [{"TopicName": "__cluster_metadata", "Partitions": [{"PartitionIndex": 0}]}]}
+        return self.ask_any("DescribeQuorum", 2, body)["Topics"][0]["Partitions"][0]["LeaderId"]
+
+    def node_of(self, target, row):
+        """The number of the node that plays this part now, of a partition with this row of Metadata."""
+        return {"leader": lambda: row["LeaderId"],
+                "follower": lambda: random.choice([n for n in row["ReplicaNodes"] if n != row["LeaderId"]]),
+                "controller": self.controller_leader,
+                "coordinator": self.coordinator}[target]()
+
     def victim(self, target, topic, partition):
         """Who plays this part now; None when nobody does."""
-        with contextlib.suppress(OSError, StopIteration):
+        with contextlib.suppress(OSError, StopIteration, KeyError):
             return self.pick(target, self.partitions([topic])[topic, partition])
         return None
 
@@ -157,15 +168,10 @@ class KarstSystem(System, harness.Karst):
         rows = [p for p in self.status() if p["role"] == role and p["pid"] and (number is None or p["id"] == number)]
         return random.choice(rows) if rows else None
 
-    def controller_leader(self):
-        leader = next(q["leader"] for q in self.whole_status()["quorum"] if q["role"] == "leader")
-        return self.of("controller", leader)
-
     def pick(self, target, row):
-        followers = [n for n in row["ReplicaNodes"] if n != row["LeaderId"]]
-        p = {"leader": lambda: self.of("storage", row["LeaderId"]),
-             "follower": lambda: self.of("storage", random.choice(followers)),
-             "controller": self.controller_leader,
+        p = {"leader": lambda: self.of("storage", self.node_of(target, row)),
+             "follower": lambda: self.of("storage", self.node_of(target, row)),
+             "controller": lambda: self.of("controller", self.node_of(target, row)),
              "observer": lambda: self.of("controller"),
              "frontend": lambda: self.of("frontend"),
              "coordinator": lambda: self.of("group"),
@@ -209,8 +215,22 @@ class KafkaNodes:
         kafka_cluster.KafkaCluster.start(self, *arguments, **more)
         return self
 
-    def may_die(self, victim):
+    def pick(self, target, row):
+        node = self.node_of(target, row)
+        return Victim(f"node-{node}", self.processes[node].pid, node) if node in self.ids and self.running(node) else None
+
+    def may_die(self, _victim):
         return True
+
+    def kill_now(self, victim):
+        """It is started again as soon as it has ended, as karst up does."""
+        self.kill(victim.host)
+        self.start(victim.host, wait=False)
+
+    def revive(self, victim):
+        """A node whose only directory is full has ended itself."""
+        if not self.running(victim.host):
+            self.start(victim.host, wait=False)
 
     def is_back(self, topics):
         with contextlib.suppress(OSError, AssertionError, StopIteration):
@@ -232,31 +252,8 @@ class KafkaSystem(KafkaNodes, System, kafka_cluster.KafkaCluster):
     def servers(self):
         return [("127.0.0.1", self.broker_port(n)) for n in self.ids]
 
-    def controller_leader(self):
-        body = {"Topics": [{"TopicName": "__cluster_metadata", "Partitions": [{"PartitionIndex": 0}]}]}
-        return self.ask_any("DescribeQuorum", 2, body)["Topics"][0]["Partitions"][0]["LeaderId"]
-
-    def pick(self, target, row):
-        node = {"leader": lambda: row["LeaderId"],
-                "follower": lambda: random.choice([n for n in row["ReplicaNodes"] if n != row["LeaderId"]]),
-                "controller": self.controller_leader,
-                "coordinator": self.coordinator}[target]()
-        return Victim(f"node-{node}", self.processes[node].pid) if node in self.ids and self.running(node) else None
-
     def folders(self):
         return {f"node-{n}": self.data_of(n)[0] for n in self.ids}
-
-    def revive(self, victim):
-        """A node whose only directory is full has ended itself."""
-        node = int(victim.name.removeprefix("node-"))
-        if not self.running(node):
-            self.start(node, wait=False)
-
-    def kill_now(self, victim):
-        """It is started again as soon as it has ended, as karst up does."""
-        node = int(victim.name.removeprefix("node-"))
-        self.kill(node)
-        self.start(node, wait=False)
 
 
 def new(peer, folder, storage=3, controllers=3, frontends=2, config=None):
