@@ -11,9 +11,9 @@ class Client:
     """Runs from its making on; `finish` ends it in order. The history is the file `path`."""
 
     def __init__(self, bootstrap, path, topics, partitions, command=(), sets=(), **more):
-        """command: what to run it with; sets: KEY=VALUE of librdkafka; more: options of karst-jepsen, with _ for -."""
+        """command: what to run it with; sets: (key, value) of librdkafka; more: options of karst-jepsen, with _ for -."""
         self.path = path
-        options = [x for t in topics for x in ("--topic", t)] + [x for s in sets for x in ("--set", s)]
+        options = [x for t in topics for x in ("--topic", t)] + [x for s in sets for x in ("--set", "%s=%s" % s)]
         options += [x for k, v in more.items() for x in (f"--{k.replace('_', '-')}", str(v))]
         self.process = subprocess.Popen([*command, PROGRAM, "--bootstrap", bootstrap, "--history", path, "--partitions", str(partitions),
                                          *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -3,11 +3,10 @@
 clients do, while processes are killed and stopped; then everything is read once more, and the history is judged.
 
   scripts/jepsen [--minutes 10] [--faults kill,stop,cut,oneway] [--seed S] [--storage 3] [--controllers 3] [--frontends 2] [--peer karst|kafka]
-                 [--rate 300] [--pause 4] [--together 2] [--config KEY=VALUE] [--out FOLDER]
+                 [--rate 300] [--pause 4] [--together 2] [--life 15] [--message-ms 30000] [--config KEY=VALUE] [--set KEY=VALUE] [--out FOLDER]
 
 Prints one verdict (checker.py says what the names mean) and leaves history, faults and the servers' log in FOLDER (build/jepsen/SEED).
-Exit status: 0 valid, 1 an anomaly or something that did not come back, 64 wrong usage."""
-import argparse
+Exit status: 0 valid; 1 an anomaly, something that did not come back, or nothing done that could show one; 64 wrong usage."""
 import json
 import os
 import random
@@ -25,45 +24,46 @@ import client  # noqa: E402
 import faults  # noqa: E402
 import harness  # noqa: E402
 import spread_systems  # noqa: E402
+import usage  # noqa: E402
 
 TOPICS, PARTITIONS = ("a", "b", "c"), 4
 KINDS = ("kill", "stop", *spread_systems.CUTS)
 STOPS_S = (0.2, 1, 3, 8, 15)
 BACK_S = 180
+COUNTS = ("storage", "controllers", "frontends")
 
 
 def parse(arguments):
-    p = argparse.ArgumentParser(prog="scripts/jepsen", description=__doc__.splitlines()[0])
-    p.add_argument("--minutes", type=float, default=10)
-    p.add_argument("--faults", default="kill,stop", help="of %s; empty: none" % ", ".join(KINDS))
-    p.add_argument("--seed", type=int, default=None)
-    p.add_argument("--storage", type=int, default=3)
-    p.add_argument("--controllers", type=int, default=3)
-    p.add_argument("--frontends", type=int, default=2)
+    p = usage.Parser("jepsen", __doc__, rate=300)
+    p.add_argument("--minutes", type=float, default=10, help="(%(default)s)")
+    p.add_argument("--faults", default="kill,stop", help="of %s; empty: none (%%(default)s)" % ", ".join(KINDS))
+    for name, number in zip(COUNTS, (3, 3, 2)):
+        p.add_argument(f"--{name}", type=int, help=f"how many ({number})")
     p.add_argument("--peer", choices=("karst", "kafka"), default="karst")
-    p.add_argument("--rate", type=float, default=300, help="values a second")
-    p.add_argument("--pause", type=float, default=4, help="seconds between faults, on average")
-    p.add_argument("--together", type=int, default=2, help="how many processes one fault may hit")
-    p.add_argument("--life", type=float, default=15, help="seconds that a client lives, on average")
-    p.add_argument("--message-ms", type=int, default=30000, help="after which a producer gives a value up (see docs/faults.md)")
-    p.add_argument("--config", action="append", default=[], metavar="KEY=VALUE", help="of the servers")
-    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of librdkafka")
-    p.add_argument("--out", default=None)
-    options = p.parse_args(arguments)
+    p.add_argument("--pause", type=float, default=4, help="seconds between faults, on average (%(default)s)")
+    p.add_argument("--together", type=int, default=2, help="how many processes one fault may hit (%(default)s)")
+    p.add_argument("--life", type=float, default=15, help="seconds that a client lives, on average (%(default)s)")
+    p.add_argument("--message-ms", type=int, default=30000, help="after which a producer gives a value up (%(default)s; see docs/faults.md)")
+    options = p.parse(arguments)
     options.kinds = [k for k in options.faults.split(",") if k]
     if set(options.kinds) - set(KINDS):
         p.error(f"--faults: {', '.join(KINDS)}")
-    if options.seed is None:
-        options.seed = random.randrange(1 << 30)
-    options.out = options.out or os.path.join(systems.TOP, "build", "jepsen", str(options.seed))
+    options.counts = {name: getattr(options, name) for name in COUNTS if getattr(options, name) is not None}
+    if has_hosts(options) and options.counts:
+        p.error(f"--{', --'.join(options.counts)}: where hosts are cut there are three, each with what it has")
+    if options.peer == "kafka" and set(options.counts) - {"storage"}:
+        p.error("--controllers, --frontends: each node of Kafka is broker and controller, and there are no front ends")
     return options
 
 
+def has_hosts(options):
+    return bool(set(options.kinds) & set(spread_systems.CUTS))
+
+
 def new_system(options, folder):
-    config = dict(x.split("=", 1) for x in options.config)
-    if set(options.kinds) & set(spread_systems.CUTS):
-        return spread_systems.new(options.peer, folder, config)
-    return systems.new(options.peer, folder, options.storage, options.controllers, options.frontends, config)
+    if has_hosts(options):
+        return spread_systems.new(options.peer, folder, options.config)
+    return systems.new(options.peer, folder, config=options.config, **options.counts)
 
 
 def one_round(system, hand, rng, options):
@@ -100,6 +100,8 @@ def judge(folder, options, problems):
     """Of the history, with the files of servers that have ended; they are kept where there is something to find out."""
     history = checker.read_file(os.path.join(options.out, "history.jsonl"))
     verdict = checker.judge(history, batches.Logs(folder, history.keys))
+    if verdict.counts["acknowledged"] == 0:
+        problems.append("no value was acknowledged")
     if problems or not verdict.valid:
         shutil.rmtree(os.path.join(options.out, "data"), ignore_errors=True)
         shutil.copytree(folder, os.path.join(options.out, "data"))
@@ -135,6 +137,8 @@ def run(options):
             system.start()
             done = run_load(system, options, problems)
             problems += system.complaints()
+            if options.kinds and not done:
+                problems.append("no fault was done")
         finally:
             system.keep_log(options.out)
             system.close()

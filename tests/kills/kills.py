@@ -3,12 +3,11 @@
 how long nothing moved.
 
   scripts/kills [--each 50] [--only kill,stop] [--targets leader,follower,...] [--peers karst,kafka] [--seed S] [--config KEY=VALUE]
-                [--rate 240] [--chunk 20] [--out FOLDER]
+                [--rate 240] [--chunk 20] [--stop-s 1-30] [--client-ms 2000] [--set KEY=VALUE] [--out FOLDER]
 
 Each fault begins when everything is whole: all processes run, all replicas are in sync, every partition moves. Prints a table, fault by
 target, and leaves in FOLDER (build/kills/SEED) results.json, and of each chunk the history and the servers' log.
 Exit status: 0; 1 an anomaly, or something that did not come back; 64 wrong usage, or nothing to do, as all was left out."""
-import argparse
 import json
 import os
 import random
@@ -29,6 +28,7 @@ import faults
 import harness
 import progress
 import spread_systems
+import usage
 
 TOPICS, PARTITIONS = ("a", "b"), 6
 CUTS = spread_systems.CUTS
@@ -36,29 +36,25 @@ BACK_S = 240
 QUIET_S = (0.3, 1.5)
 
 
+def span(text):
+    low, _, high = text.partition("-")
+    return float(low), float(high or low)
+
+
 def parse(arguments):
-    p = argparse.ArgumentParser(prog="scripts/kills", description=__doc__.splitlines()[0])
-    p.add_argument("--each", type=int, default=50, help="of each fault on each target")
+    p = usage.Parser("kills", __doc__, rate=240)
+    p.add_argument("--each", type=int, default=50, help="of each fault on each target (%(default)s)")
     p.add_argument("--only", default=",".join(faults.KINDS), help="kinds of faults: %(default)s")
     p.add_argument("--targets", default=",".join(systems.KarstSystem.targets), help="%(default)s")
-    p.add_argument("--peers", default="karst,kafka")
-    p.add_argument("--seed", type=int, default=None)
-    p.add_argument("--rate", type=float, default=240, help="values a second")
-    p.add_argument("--chunk", type=int, default=20, help="faults between fresh clusters")
-    p.add_argument("--stop-s", default="1-30", help="how long a stopped process is stopped, or a cut or a full disk lasts")
-    p.add_argument("--client-ms", type=int, default=2000, help="socket.timeout.ms of the clients")
-    p.add_argument("--config", action="append", default=[], metavar="KEY=VALUE", help="of both peers' servers")
-    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of librdkafka")
-    p.add_argument("--out", default=None)
-    o = p.parse_args(arguments)
+    p.add_argument("--peers", default="karst,kafka", help="%(default)s")
+    p.add_argument("--chunk", type=int, default=20, help="faults between fresh clusters (%(default)s)")
+    p.add_argument("--stop-s", type=span, default="1-30", help="how long a stopped process is stopped, or a cut or a full disk lasts (%(default)s)")
+    p.add_argument("--client-ms", type=int, default=2000, help="socket.timeout.ms of the clients (%(default)s)")
+    o = p.parse(arguments)
     o.kinds, o.aims, o.names = o.only.split(","), o.targets.split(","), o.peers.split(",")
     if set(o.kinds) - set(faults.KINDS) or set(o.aims) - set(systems.KarstSystem.targets) or set(o.names) - {"karst", "kafka"}:
         p.error("no such fault, target or peer")
     leave_out(o)
-    o.seed = random.randrange(1 << 30) if o.seed is None else o.seed
-    low, _, high = o.stop_s.partition("-")
-    o.low_s, o.high_s = float(low), float(high or low)
-    o.out = o.out or os.path.join(systems.TOP, "build", "kills", str(o.seed))
     return o
 
 
@@ -76,7 +72,7 @@ def plan(o):
     chunks of their own."""
     rng, chunks = random.Random(o.seed), []
     for cuts in (False, True):
-        rows = [(kind, target, round(rng.uniform(o.low_s, o.high_s), 1), rng.choice(TOPICS), rng.randrange(PARTITIONS))
+        rows = [(kind, target, round(rng.uniform(*o.stop_s), 1), rng.choice(TOPICS), rng.randrange(PARTITIONS))
                 for kind in o.kinds if (kind in CUTS) == cuts for target in o.aims if cuts or target in systems.KarstSystem.aims(kind)
                 for _ in range(o.each)]
         rng.shuffle(rows)
@@ -120,16 +116,15 @@ def chunk(o, peer, number, rows):
     """Rows of results, and problems."""
     folder, out = harness.new_folder(), os.path.join(o.out, f"{peer}-{number}")
     os.makedirs(out, exist_ok=True)
-    config = dict(x.split("=", 1) for x in o.config)
     systems.own_programs(folder)
-    system, load, problems, hand = new_system(peer, folder, rows, config), None, [], None
+    system, load, problems, hand = new_system(peer, folder, rows, o.config), None, [], None
     rng = random.Random(o.seed + number)
     try:
         system.start()
         system.create_topics(TOPICS, PARTITIONS)
         hand = faults.Faults(system)
         load = client.Client(system.bootstrap, os.path.join(out, "history.jsonl"), TOPICS, PARTITIONS, seed=o.seed + number, rate=o.rate,
-                             command=system.client_command(), message_ms=300000, in_flight=10000, readers=1, sets=[f"socket.timeout.ms={o.client_ms}", *o.set])
+                             command=system.client_command(), message_ms=300000, in_flight=10000, readers=1, sets=[("socket.timeout.ms", o.client_ms), *o.set])
         settle(system, load)
         for row in rows:
             if row[1] in system.targets:
@@ -155,6 +150,8 @@ def chunk(o, peer, number, rows):
 
 def judge(out, folder, done, problems):
     path = os.path.join(out, "history.jsonl")
+    if not os.path.exists(path):  # nothing came so far: the problems say why
+        return [], {}
     history = checker.read_file(path)
     verdict = checker.judge(history, batches.Logs(folder, history.keys))
     if not verdict.valid:
