@@ -82,15 +82,16 @@ rd_kafka_t *client_new(unsigned process, rd_kafka_type_t type, rd_kafka_conf_t *
     return rk;
 }
 
-bool ends_of_keys(rd_kafka_t *rk, int64_t *ret_ends, uint64_t deadline_ns)
+void ends_of_keys(rd_kafka_t *rk, int64_t *ret_ends, uint64_t deadline_ns)
 {
     for (unsigned k = 0; k < keys(); k++) {
-        int64_t low;
-        while (rd_kafka_query_watermark_offsets(rk, topic_of(k), partition_of(k), &low, &ret_ends[k], 5000) != 0) {
-            if (now_ns() > deadline_ns)
-                return false;
-            nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+        int64_t low, high;
+        ret_ends[k] = INT64_MAX;
+        while (ret_ends[k] == INT64_MAX && now_ns() < deadline_ns) {
+            if (rd_kafka_query_watermark_offsets(rk, topic_of(k), partition_of(k), &low, &high, 5000) == 0)
+                ret_ends[k] = high;
+            else
+                nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
         }
     }
-    return true;
 }

@@ -18,9 +18,18 @@ struct consumer {
 extern atomic_llong known_end[KEYS_MAX], group_end[KEYS_MAX];
 void raise_to(atomic_llong *end, int64_t offset);
 
+/* Options that all consumers have; a new instance of c->process, which has been given nothing. */
+rd_kafka_conf_t *consumer_conf(const char *group);
+void consumer_begin(struct consumer *c, rd_kafka_conf_t *conf);
+
 /* Polls once: the first record within wait_ms, then what is there already. Writes the operation and moves the
  * positions. Returns the number of records. */
 unsigned poll_once(struct consumer *c, int wait_ms);
+
+/* Whether each key was read to its end. */
+bool is_at_ends(const int64_t *at, const int64_t *ends);
+/* Completes the operation f, which was to bring that about: ok, or fail and the keys that are not. Returns which. */
+bool complete_reading(unsigned process, uint64_t op, const char *f, const int64_t *at, const int64_t *ends);
 
 /* As [key,...], or [[key,offset],...] with -1 for none. */
 void write_partitions(struct line *l, const rd_kafka_topic_partition_list_t *list, bool with_offsets);

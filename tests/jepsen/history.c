@@ -51,6 +51,16 @@ void line_begin(struct line *l, unsigned process, uint64_t op, const char *type,
     fprintf(l->out, ",\"type\":\"%s\",\"f\":\"%s\",\"value\":", type, f);
 }
 
+uint64_t invoke(unsigned process, const char *f)
+{
+    struct line l;
+    uint64_t op = next_op();
+    line_begin(&l, process, op, "invoke", f, now_ns());
+    fputs("null", l.out);
+    line_end(&l);
+    return op;
+}
+
 void line_error(struct line *l, const char *text)
 {
     fputs(",\"error\":\"", l->out);

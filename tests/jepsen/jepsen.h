@@ -12,13 +12,15 @@
  *   send       [[key,value],...]         [[key,value,offset],...]: acknowledged, at -1: the server did not say where;
  *                                        [key,value,null,"fail"]: certainly not written; [...,"info"]: nobody knows
  *   assign     [[key,offset],...]        the same: the consumer reads these keys, from these offsets on
- *   subscribe  [[topic],group]           the same
- *   poll       null                      [[key,[[offset,value],...]],...]; "rebalances":[[taken or
- * given,[key,...]],...] committed  [key,...]                 [[key,offset],...]: what the group's coordinator said; -1:
- * nothing commit     [[key,offset],...]        the same drain      null                      keys that a group did not
- * read to the end in time (ok: none) final      null                      keys that the last reader did not read to the
- * end in time (ok: none) Lines with type "info" and f "keys", "life" and "client" say what there is, who lives, and
- * what librdkafka said.
+ *   subscribe  group                     the same
+ *   poll       null                      [[key,[[offset,value],...]],...]; and beside "value", where keys came or went,
+ *                                        "rebalances":[["given"|"taken"|"lost",[key,...]],...]
+ *   committed  [key,...]                 [[key,offset],...]: what the group's coordinator said; -1: nothing
+ *   commit     [[key,offset],...]        the same
+ *   drain      null                      keys that a group did not read to the end in time (ok: none)
+ *   final      null                      keys that the last reader did not read to the end in time (ok: none)
+ *
+ * Lines with type "info" and f "keys", "client", "fatal" and "log" say what there is, and what librdkafka said.
  *
  * Threading: options are read-only once parsed; the history and the marks may be used by every thread. */
 #ifndef KARST_TESTS_JEPSEN_H
@@ -90,6 +92,8 @@ struct line {
 
 /* Begins {"time":...,"process":...,"op":...,"type":...,"f":...,"value": of an operation; op 0: without one. */
 void line_begin(struct line *l, unsigned process, uint64_t op, const char *type, const char *f, uint64_t time_ns);
+/* The whole line that invokes an operation whose value is null; returns its number. */
+uint64_t invoke(unsigned process, const char *f);
 void line_error(struct line *l, const char *text); /* after the value: ,"error":"..." */
 void line_end(struct line *l);                     /* writes it to the history, whole, and frees it */
 uint64_t next_op(void);                            /* from 1 on */
@@ -115,8 +119,8 @@ void *producer_run(void *number);
 void *reader_run(void *number); /* by assign */
 void *member_run(void *number); /* by subscribe, all in one group */
 
-/* Ends of all keys as the server has them. False: not to be had in time. */
-bool ends_of_keys(rd_kafka_t *rk, int64_t *ret_ends, uint64_t deadline_ns);
+/* Ends of all keys as the server has them; INT64_MAX, which nobody reaches, of those that are not to be had in time. */
+void ends_of_keys(rd_kafka_t *rk, int64_t *ret_ends, uint64_t deadline_ns);
 bool group_drain(void); /* after the producers' end: until the members have read everything; false: out of time */
 bool final_read(void);  /* one new consumer reads everything from the beginning */
 

@@ -123,38 +123,34 @@ static void commit(struct member *m)
     rd_kafka_topic_partition_list_destroy(list);
 }
 
+static void write_subscription(const struct member *m, uint64_t op, const char *type)
+{
+    struct line l;
+    line_begin(&l, m->c.process, op, type, "subscribe", now_ns());
+    fputs("\"jepsen\"", l.out);
+    line_end(&l);
+}
+
 static void subscribe(struct member *m)
 {
-    rd_kafka_conf_t *conf = conf_new();
+    rd_kafka_conf_t *conf = consumer_conf("jepsen");
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)options.topic_count);
-    struct line l;
-    conf_set(conf, "group.id", "jepsen");
-    conf_set(conf, "enable.auto.commit", "false");
-    conf_set(conf, "enable.auto.offset.store", "false");
     conf_set(conf, "auto.offset.reset", "earliest");
     conf_set(conf, "session.timeout.ms", SESSION_MS);
     conf_set(conf, "heartbeat.interval.ms", "500");
-    conf_set(conf, "check.crcs", "true");
-    conf_set(conf, "fetch.wait.max.ms", "200");
-    conf_set(conf, "fetch.error.backoff.ms", "50");
     rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
     rd_kafka_conf_set_offset_commit_cb(conf, on_commit);
     m->c.process = atomic_fetch_add(&processes, 1);
-    m->c.rk = client_new(m->c.process, RD_KAFKA_CONSUMER, conf);
-    rd_kafka_poll_set_consumer(m->c.rk);
-    memset(m->c.position, -1, sizeof m->c.position);
+    consumer_begin(&m->c, conf);
     memset(m->committed, -1, sizeof m->committed);
     m->commit_op = 0;
+    for (uint64_t t = 0; t < options.topic_count; t++)
+        rd_kafka_topic_partition_list_add(list, options.topics[t], RD_KAFKA_PARTITION_UA);
     uint64_t op = next_op();
-    for (unsigned i = 0; i < 2; i++) {
-        line_begin(&l, m->c.process, op, i == 0 ? "invoke" : "ok", "subscribe", now_ns());
-        fputs("\"jepsen\"", l.out);
-        line_end(&l);
-        for (uint64_t t = 0; i == 0 && t < options.topic_count; t++)
-            rd_kafka_topic_partition_list_add(list, options.topics[t], RD_KAFKA_PARTITION_UA);
-        if (i == 0 && rd_kafka_subscribe(m->c.rk, list) != 0)
-            BUG("librdkafka refuses a subscription of ours");
-    }
+    write_subscription(m, op, "invoke");
+    if (rd_kafka_subscribe(m->c.rk, list) != 0)
+        BUG("librdkafka refuses a subscription of ours");
+    write_subscription(m, op, "ok");
     rd_kafka_topic_partition_list_destroy(list);
 }
 
@@ -197,30 +193,16 @@ void *member_run(void *number)
 
 bool group_drain(void)
 {
-    unsigned process = atomic_fetch_add(&processes, 1), told = 0;
-    uint64_t deadline = now_ns() + (uint64_t)(1e9 * options.final_s), op = next_op();
-    int64_t end[KEYS_MAX] = {0};
-    struct line l;
-    line_begin(&l, process, op, "invoke", "drain", now_ns());
-    fputs("null", l.out);
-    line_end(&l);
-    rd_kafka_conf_t *conf = conf_new();
-    rd_kafka_t *rk = client_new(process, RD_KAFKA_PRODUCER, conf); /* only asks where the keys end */
-    bool known = ends_of_keys(rk, end, deadline), whole = false;
-    while (!whole && now_ns() < deadline) {
-        whole = known;
+    unsigned process = atomic_fetch_add(&processes, 1);
+    uint64_t deadline = now_ns() + (uint64_t)(1e9 * options.final_s), op = invoke(process, "drain");
+    int64_t at[KEYS_MAX] = {0}, ends[KEYS_MAX];
+    rd_kafka_t *rk = client_new(process, RD_KAFKA_PRODUCER, conf_new()); /* only asks where the keys end */
+    ends_of_keys(rk, ends, deadline);
+    rd_kafka_destroy(rk);
+    while (!is_at_ends(at, ends) && now_ns() < deadline) {
         for (unsigned k = 0; k < keys(); k++)
-            whole = whole && atomic_load(&group_end[k]) >= end[k];
+            at[k] = atomic_load(&group_end[k]);
         nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
     }
-    rd_kafka_destroy(rk);
-    line_begin(&l, process, op, whole ? "ok" : "fail", "drain", now_ns());
-    fputc('[', l.out);
-    for (unsigned k = 0; k < keys(); k++) {
-        if (!known || atomic_load(&group_end[k]) < end[k])
-            fprintf(l.out, "%s%u", told++ == 0 ? "" : ",", k);
-    }
-    fputc(']', l.out);
-    line_end(&l);
-    return whole;
+    return complete_reading(process, op, "drain", at, ends);
 }

@@ -1,4 +1,4 @@
-/* poll.c - one operation of a consumer, whatever gave it its keys. */
+/* poll.c - what consumers do, whatever gave them their keys. */
 #include <stdlib.h>
 
 #include "tests/jepsen/consumer.h"
@@ -75,16 +75,32 @@ static void write_found(struct line *l, const struct found *f)
     fputc(']', l->out);
 }
 
+rd_kafka_conf_t *consumer_conf(const char *group)
+{
+    rd_kafka_conf_t *conf = conf_new();
+    conf_set(conf, "group.id", group);
+    conf_set(conf, "enable.auto.commit", "false");
+    conf_set(conf, "enable.auto.offset.store", "false");
+    conf_set(conf, "check.crcs", "true");
+    conf_set(conf, "fetch.wait.max.ms", "200");
+    conf_set(conf, "fetch.error.backoff.ms", "50");
+    return conf;
+}
+
+void consumer_begin(struct consumer *c, rd_kafka_conf_t *conf)
+{
+    c->rk = client_new(c->process, RD_KAFKA_CONSUMER, conf);
+    rd_kafka_poll_set_consumer(c->rk);
+    memset(c->position, -1, sizeof c->position);
+}
+
 unsigned poll_once(struct consumer *c, int wait_ms)
 {
     struct found *f = xmalloc(sizeof *f);
     struct line l;
-    uint64_t op = next_op();
+    uint64_t op = invoke(c->process, "poll");
     f->count = 0;
     f->error[0] = 0;
-    line_begin(&l, c->process, op, "invoke", "poll", now_ns());
-    fputs("null", l.out);
-    line_end(&l);
     for (rd_kafka_message_t *m; f->count < RECORDS_MAX && (m = rd_kafka_consumer_poll(c->rk, wait_ms)) != NULL;) {
         take(f, m, c);
         rd_kafka_message_destroy(m);
@@ -102,6 +118,32 @@ unsigned poll_once(struct consumer *c, int wait_ms)
     unsigned count = f->count;
     free(f);
     return count;
+}
+
+bool is_at_ends(const int64_t *at, const int64_t *ends)
+{
+    for (unsigned k = 0; k < keys(); k++) {
+        if (at[k] < ends[k])
+            return false;
+    }
+    return true;
+}
+
+bool complete_reading(unsigned process, uint64_t op, const char *f, const int64_t *at, const int64_t *ends)
+{
+    bool whole = is_at_ends(at, ends), first = true;
+    struct line l;
+    line_begin(&l, process, op, whole ? "ok" : "fail", f, now_ns());
+    fputc('[', l.out);
+    for (unsigned k = 0; k < keys(); k++) {
+        if (at[k] < ends[k]) {
+            fprintf(l.out, "%s%u", first ? "" : ",", k);
+            first = false;
+        }
+    }
+    fputc(']', l.out);
+    line_end(&l);
+    return whole;
 }
 
 void write_partitions(struct line *l, const rd_kafka_topic_partition_list_t *list, bool with_offsets)

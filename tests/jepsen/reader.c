@@ -4,18 +4,18 @@
 
 #define BACK 500 /* how far before its end a key that is new to a reader may be begun */
 
-static rd_kafka_t *new_reader(unsigned process)
+static void begin(struct consumer *c)
 {
-    rd_kafka_conf_t *conf = conf_new();
-    conf_set(conf, "group.id", "jepsen-readers"); /* librdkafka wants one; nothing is committed */
-    conf_set(conf, "enable.auto.commit", "false");
-    conf_set(conf, "enable.auto.offset.store", "false");
-    conf_set(conf, "auto.offset.reset", "error"); /* an offset inside the log is never out of range */
-    conf_set(conf, "check.crcs", "true");
-    conf_set(conf, "isolation.level", "read_committed");
-    conf_set(conf, "fetch.wait.max.ms", "200");
-    conf_set(conf, "fetch.error.backoff.ms", "50");
-    return client_new(process, RD_KAFKA_CONSUMER, conf);
+    rd_kafka_conf_t *conf = consumer_conf("jepsen-readers"); /* librdkafka wants a group; nothing is committed */
+    conf_set(conf, "auto.offset.reset", "error");            /* an offset inside the log is never out of range */
+    c->process = atomic_fetch_add(&processes, 1);
+    consumer_begin(c, conf);
+}
+
+static void end(struct consumer *c)
+{
+    rd_kafka_consumer_close(c->rk);
+    rd_kafka_destroy(c->rk);
 }
 
 static void assign(struct consumer *c, const int64_t *from)
@@ -59,52 +59,31 @@ static void assign_some(struct consumer *c)
 void *reader_run(void *number)
 {
     struct consumer c = {.random = options.seed * 1000033 + (uintptr_t)number};
-    c.process = atomic_fetch_add(&processes, 1);
-    c.rk = new_reader(c.process);
-    rd_kafka_poll_set_consumer(c.rk);
-    memset(c.position, -1, sizeof c.position);
+    begin(&c);
     while (!atomic_load(&stopping)) {
-        uint64_t end = UINT64_MAX;
+        uint64_t until = UINT64_MAX;
         if (options.life_s > 0)
-            end = now_ns() + (uint64_t)(1e9 * options.life_s * (double)(1 + random_below(&c.random, 100)) / 100);
+            until = now_ns() + (uint64_t)(1e9 * options.life_s * (double)(1 + random_below(&c.random, 100)) / 100);
         assign_some(&c);
-        while (!atomic_load(&stopping) && now_ns() < end)
+        while (!atomic_load(&stopping) && now_ns() < until)
             poll_once(&c, 200);
     }
-    rd_kafka_consumer_close(c.rk);
-    rd_kafka_destroy(c.rk);
+    end(&c);
     return NULL;
 }
 
 bool final_read(void)
 {
-    struct consumer c = {.process = atomic_fetch_add(&processes, 1)};
-    int64_t from[KEYS_MAX] = {0}, end[KEYS_MAX] = {0};
-    uint64_t deadline = now_ns() + (uint64_t)(1e9 * options.final_s), op = next_op();
-    struct line l;
-    line_begin(&l, c.process, op, "invoke", "final", now_ns());
-    fputs("null", l.out);
-    line_end(&l);
-    c.rk = new_reader(c.process);
-    rd_kafka_poll_set_consumer(c.rk);
-    bool known = ends_of_keys(c.rk, end, deadline), whole = false;
+    struct consumer c = {0};
+    int64_t from[KEYS_MAX] = {0}, ends[KEYS_MAX];
+    uint64_t deadline = now_ns() + (uint64_t)(1e9 * options.final_s);
+    begin(&c);
+    uint64_t op = invoke(c.process, "final");
+    ends_of_keys(c.rk, ends, deadline);
     assign(&c, from);
-    while (!whole && now_ns() < deadline) {
+    while (!is_at_ends(c.position, ends) && now_ns() < deadline)
         poll_once(&c, 200);
-        whole = known;
-        for (unsigned k = 0; k < keys(); k++)
-            whole = whole && c.position[k] >= end[k];
-    }
-    line_begin(&l, c.process, op, whole ? "ok" : "fail", "final", now_ns());
-    unsigned told = 0;
-    fputc('[', l.out);
-    for (unsigned k = 0; k < keys(); k++) {
-        if (!known || c.position[k] < end[k])
-            fprintf(l.out, "%s%u", told++ == 0 ? "" : ",", k);
-    }
-    fputc(']', l.out);
-    line_end(&l);
-    rd_kafka_consumer_close(c.rk);
-    rd_kafka_destroy(c.rk);
+    bool whole = complete_reading(c.process, op, "final", c.position, ends);
+    end(&c);
     return whole;
 }
