@@ -10,7 +10,7 @@ controllers are processes of their own, with ids from 101 on; with dynamic=False
 (controller.quorum.voters), as in clusters of before KIP-853.
 
 Nodes are child processes, ended by their process id; each has a folder of its own: FOLDER/N with server.properties and log, and its
-log.dirs, FOLDER/N/data unless told otherwise. A heap of 384 MiB and the serial collector: three fit on a small machine.
+log.dirs, FOLDER/N/data unless told otherwise. A heap of 384 MiB and the serial collector, unless told otherwise: three fit on a small machine.
 """
 import base64
 import contextlib
@@ -26,6 +26,7 @@ from harness import KAFKA, alive, ran, side_by_side, wait_until
 BROKER, CONTROLLER = 0, 10  # above the port
 APART = 100                 # ids of controllers that are processes of their own
 START_S, STOP_S = 240, 45   # three JVMs beside other work on two cores
+SMALL = {"KAFKA_HEAP_OPTS": "-Xms64m -Xmx384m", "KAFKA_OPTS": "-XX:-UseG1GC -XX:+UseSerialGC"}
 
 
 def random_uuid():
@@ -39,12 +40,13 @@ def random_uuid():
 class KafkaCluster(harness.Cluster):
     name = "kafka"
 
-    def __init__(self, folder, nodes=3, port=None, combined=True, dynamic=True, config=None, node_config=None, dirs=None, heap="384m"):
-        """config: properties of all nodes; node_config: {node: properties} on top of them; dirs: {node: [log directories]}."""
+    def __init__(self, folder, nodes=3, port=None, combined=True, dynamic=True, config=None, node_config=None, dirs=None, environment=None):
+        """config: properties of all nodes; node_config: {node: properties} on top of them; dirs: {node: [log directories]};
+        environment: of its JVMs."""
         self.ids = list(range(1, nodes + 1))
         self.controllers = self.ids if combined else [APART + n for n in self.ids]
         super().__init__(folder, port or harness.free_port([0, *[base + n for base in (BROKER, CONTROLLER) for n in self.ids]]))
-        self.combined, self.dynamic, self.heap = combined, dynamic, heap
+        self.combined, self.dynamic, self.environment = combined, dynamic, environment or SMALL
         self.config, self.node_config, self.dirs = dict(config or {}), node_config or {}, dirs or {}
         self.processes, self.cluster_id = {}, None
 
@@ -144,11 +146,10 @@ class KafkaCluster(harness.Cluster):
 
     def launch(self, node):
         assert not self.running(node), f"node {node} runs already"
-        environment = {**os.environ, "KAFKA_HEAP_OPTS": f"-Xms64m -Xmx{self.heap}", "KAFKA_OPTS": "-XX:-UseG1GC -XX:+UseSerialGC"}
         path = self.write_settings(node)
         with open(os.path.join(self.folder_of(node), "log"), "ab") as log:
             self.processes[node] = subprocess.Popen(self.command(node, [KAFKA, "server", path]), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                                    env=environment, start_new_session=True)
+                                                    env={**os.environ, **self.environment}, start_new_session=True)
 
     def start(self, node=None, wait=True):
         """One node, or all. Returns when every broker that runs names all brokers that run."""
@@ -179,7 +180,7 @@ class KafkaCluster(harness.Cluster):
             process.wait(120)
             wait_until(lambda: not alive(process.pid), 30, f"the end of node {node}")
 
-    def stop(self, node=None):
+    def stop(self, node=None, patience_s=STOP_S):
         """Cleanly: one node, or all, brokers before controllers that are processes of their own. The nodes that had to be killed: one that
         finds no controller any more would wait for five minutes, which happens where the last ones stop one after the other."""
         killed = []
@@ -187,7 +188,7 @@ class KafkaCluster(harness.Cluster):
             nodes = [n for n in nodes if self.running(n)]
             for n in nodes:
                 self.processes[n].terminate()
-            deadline = time.monotonic() + STOP_S
+            deadline = time.monotonic() + patience_s
             for n in nodes:
                 try:
                     self.processes[n].wait(max(1, deadline - time.monotonic()))

@@ -6,10 +6,12 @@ import signal
 import subprocess
 import time
 
-import systems
+import systems  # (first: it makes the others known)
+import kafka_cluster
 from systems import harness
 
 NODES = (1, 2, 3)
+STOP_S = 180  # of Kafka, with 10,000 partitions
 
 
 class Nodes:
@@ -69,7 +71,6 @@ class Nodes:
         first, last = self.offsets(topic, -2), self.offsets(topic, -1)
         return sum(last.values()) - sum(first.values())
 
-
     def quorum_leader(self):
         return self.ask("DescribeQuorum", 0, {"Topics": [{"TopicName": "__cluster_metadata", "Partitions": [{"PartitionIndex": 0}]}]}
                         )["Topics"][0]["Partitions"][0]["LeaderId"]
@@ -124,37 +125,16 @@ class Kafka(Nodes, systems.Kafka):
 
     def __init__(self):
         super().__init__()
-        self.port = harness.free_port([n for n in range(2 * len(NODES) + 2)])
-        self.processes = {}
-
-    def node_port(self, node):
-        return self.port + 2 * (node - 1)
-
-    def config(self, node):
-        return os.path.join(self.folder, f"server-{node}.properties")
+        self.cluster = kafka_cluster.KafkaCluster(self.folder, len(NODES), config=systems.SOON, environment=self.environment())
+        self.port = self.cluster.broker_port(1)
 
     def prepare(self):
-        servers = ",".join(f"127.0.0.1:{self.node_port(n) + 1}" for n in NODES)
-        ids = {n: f"{n}LgOm8GkRbaRVqoRYOsS{n}w" for n in NODES}
-        initial = ",".join(f"{n}@127.0.0.1:{self.node_port(n) + 1}:{ids[n]}" for n in NODES)
-        for node in NODES:
-            port = self.node_port(node)
-            with open(self.config(node), "w", encoding="utf-8") as f:
-                f.write(f"process.roles=broker,controller\nnode.id={node}\nlisteners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{port + 1}\n"
-                        "controller.listener.names=CONTROLLER\nlistener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n"
-                        f"controller.quorum.bootstrap.servers={servers}\nlog.dirs={self.folder}/data-{node}\n"
-                        "offsets.topic.replication.factor=3\ngroup.initial.rebalance.delay.ms=0\n"
-                        + "".join(f"{key}={value}\n" for key, value in systems.SOON.items()))
-            harness.ran([harness.KAFKA, "storage", "format", "--initial-controllers", initial, "-t", "4L6g3nShT-eMCtK--X86sw",
-                         "-c", self.config(node)], timeout=300)
+        self.cluster.format()
 
     def run(self):
         self.started = time.monotonic()
-        for node in NODES:
-            with open(os.path.join(self.folder, f"log-{node}"), "ab") as log:
-                self.processes[node] = subprocess.Popen([harness.KAFKA, "server", self.config(node)], stdin=subprocess.DEVNULL, stdout=log,
-                                                        stderr=log, env=self.environment())
-        self.process = self.processes[1]
+        self.cluster.start(wait=False)
+        self.process = self.cluster.processes[1]
         return self
 
     def wait(self, timeout_s=180):
@@ -163,22 +143,21 @@ class Kafka(Nodes, systems.Kafka):
         return self
 
     def alive(self):
-        return all(p.poll() is None for p in self.processes.values())
+        return all(map(self.cluster.running, NODES))
 
     def pids(self):
-        return [pid for p in self.processes.values() for pid in systems.tree(p.pid)]
+        return [pid for n in NODES for pid in self.node_pids(n)]
 
     def log(self):
-        return "".join(line for n in NODES for line in systems.read(os.path.join(self.folder, f"log-{n}")).splitlines(True)[-8:])
+        return self.cluster.log(lines=8)
 
     def others(self, node):
-        return [self.node_port(n) for n in NODES if n != node]
+        return [self.cluster.broker_port(n) for n in NODES if n != node]
 
     def node_pids(self, node):
-        return systems.tree(self.processes[node].pid)
+        return systems.tree(self.cluster.processes[node].pid)
 
     def end(self):
-        for p in self.processes.values():
-            p.terminate()
-        for p in self.processes.values():
-            p.wait(180)
+        killed = self.cluster.stop(patience_s=STOP_S)
+        if killed:
+            raise subprocess.TimeoutExpired(f"the clean stop of nodes {killed}", STOP_S)
