@@ -44,8 +44,9 @@ class Spread:
                 "karst.controllers": ",".join(f"{k}@tcp://{self.hosts.address(k)}:{BUS}" for k in self.nodes), **self.config}
 
     def write_config(self, n, **more):
+        """more: None for what is not set at all."""
         with open(self.path(n, "server.properties"), "w", encoding="utf-8") as f:
-            f.write("".join(f"{k}={v}\n" for k, v in {**self.settings(n), **more}.items()))
+            f.write("".join(f"{k}={v}\n" for k, v in {**self.settings(n), **more}.items() if v is not None))
 
     # ---- the command line, on a host
 

@@ -1,5 +1,6 @@
 """One constellation over three hosts, with keys between them: records survive cuts of the network in either direction, hosts come and go,
 and whoever has no key is left outside."""
+import contextlib
 import json
 import os
 import shutil
@@ -116,84 +117,75 @@ def check_records(over, writer):
     assert writer.failed == []
 
 
+@contextlib.contextmanager
+def written(over, name):
+    """A load on a topic of its own, which goes on inside the block; then everything that was acknowledged is there."""
+    writer = Writer(over, topic_of(over, name))
+    try:
+        writer.goes_on("at first")
+        yield writer
+    finally:
+        over.hosts.heal()
+        writer.close()
+    check_records(over, writer)
+
+
 def descriptors(over):
     return {p["pid"]: len(os.listdir(f"/proc/{p['pid']}/fd")) for n in over.nodes for p in over.status(n)["processes"]}
 
 
 @needs_hosts
 def test_no_acknowledged_record_is_lost_when_a_host_is_cut(over):
-    topic = topic_of(over, "cuts")
-    writer = Writer(over, topic)
-    try:
-        writer.goes_on("at first")
+    with written(over, "cuts") as writer:
         before = descriptors(over)
         for name, cut in (("both ways", lambda: over.hosts.cut(3)), ("of what it sends", lambda: over.hosts.cut_one_way(3)),
                           ("of what it is sent", lambda: [over.hosts.cut_one_way(n, 3) for n in (1, 2, CLIENT)])):
             cut()
-            harness.wait_until(lambda: leads_nothing(over, topic, 3, 1), 60, f"leaders elsewhere in a cut {name}")
+            harness.wait_until(lambda: leads_nothing(over, "cuts", 3, 1), 60, f"leaders elsewhere in a cut {name}")
             writer.goes_on(f"in a cut {name}")
             over.hosts.heal()
-            harness.wait_until(lambda: is_in_sync(over, topic), 60, f"all in sync after a cut {name}")
+            harness.wait_until(lambda: is_in_sync(over, "cuts"), 60, f"all in sync after a cut {name}")
             writer.goes_on(f"after a cut {name}")
-    finally:
-        over.hosts.heal()
-        writer.close()
-    check_records(over, writer)
     # Nothing is left of connections that the cuts have ended; some lanes were not open at first.
     harness.wait_until(lambda: all(n <= before[pid] + 15 for pid, n in descriptors(over).items()), 60, "the descriptors of before")
 
 
 @needs_hosts
 def test_the_leading_controller_may_be_cut_off(over):
-    topic = topic_of(over, "controllers")
-    writer = Writer(over, topic)
-    try:
-        writer.goes_on("at first")
+    with written(over, "controllers") as writer:
         leader = harness.wait_until(over.leader, 30, "a leader of the controllers")
         # Its host goes on serving clients, and hears of the others, but nothing that it says arrives: each record needs another node.
         for other in over.nodes:
             if other != leader:
                 over.hosts.cut_one_way(leader, other)
         asked = next(n for n in over.frontends if n != leader)
-        harness.wait_until(lambda: leads_nothing(over, topic, leader, asked), 60, "leaders elsewhere")
+        harness.wait_until(lambda: leads_nothing(over, "controllers", leader, asked), 60, "leaders elsewhere")
         over.hosts.heal()
-        harness.wait_until(lambda: is_in_sync(over, topic), 60, "all in sync")
+        harness.wait_until(lambda: is_in_sync(over, "controllers"), 60, "all in sync")
         writer.goes_on("at last")
-    finally:
-        over.hosts.heal()
-        writer.close()
-    check_records(over, writer)
 
 
 @needs_hosts
 def test_a_host_is_stopped_and_comes_back(over):
-    topic = topic_of(over, "hosts")
-    writer = Writer(over, topic)
-    try:
-        writer.goes_on("at first")
+    with written(over, "hosts") as writer:
         assert over.karst(3, "down").status == 0
-        harness.wait_until(lambda: leads_nothing(over, topic, 3, 1), 60, "leaders elsewhere")
+        harness.wait_until(lambda: leads_nothing(over, "hosts", 3, 1), 60, "leaders elsewhere")
         writer.goes_on("without the third host")
         over.up(3)
-        harness.wait_until(lambda: is_in_sync(over, topic), 60, "all in sync")
-    finally:
-        writer.close()
-    check_records(over, writer)
+        harness.wait_until(lambda: is_in_sync(over, "hosts"), 60, "all in sync")
 
 
 @needs_hosts
 def test_an_empty_disk_joins_and_founds_nothing(over):
     """The first host as well: what comes up with an empty directory joins the others, it never begins a cluster of its own. Its controller
     votes in the place of the one that is lost (KIP-1186)."""
-    topic = topic_of(over, "disks")
-    writer = Writer(over, topic)
-    writer.goes_on("at first")
-    writer.close()
+    with written(over, "disks") as writer:
+        pass
     assert over.karst(1, "down").status == 0
     shutil.rmtree(over.path(1, "data"))
     over.up(1)
     harness.wait_until(over.is_whole, 60, "all voters")
-    harness.wait_until(lambda: is_in_sync(over, topic), 60, "all in sync")
+    harness.wait_until(lambda: is_in_sync(over, "disks"), 60, "all in sync")
     check_records(over, writer)
 
 
@@ -207,7 +199,7 @@ def newcomer(over, number, **config):
     return key
 
 
-def forget(over, number):
+def forget(over):
     over.karst(CLIENT, "down")
     shutil.rmtree(over.path(CLIENT, "run"))
     os.makedirs(over.path(CLIENT, "run"))
@@ -225,7 +217,7 @@ def test_a_host_that_is_not_on_the_list_stays_outside_until_it_is(over):
             over.write_hosts(n, {**over.keys, CLIENT: key})
         harness.wait_until(lambda: sorted(over.brokers()) == [1, 2, 3, 4], 60, "the new broker")
     finally:
-        forget(over, 4)
+        forget(over)
         for n in over.nodes:
             over.write_hosts(n, over.keys)
     outcome = over.tool(1, "cluster", "unregister", "--id", "4")
@@ -234,29 +226,22 @@ def test_a_host_that_is_not_on_the_list_stays_outside_until_it_is(over):
 
 @needs_hosts
 def test_wrong_keys_and_none_are_refused_and_hurt_nobody(over):
-    topic = topic_of(over, "strangers")
-    writer = Writer(over, topic)
-    try:
-        newcomer(over, 5)
-        with open(over.path(CLIENT, "hosts"), "w", encoding="utf-8") as f:  # the keys of others for each
-            f.write("".join(f"{over.hosts.address(n)} {over.keys[n % 3 + 1]}\n" for n in over.nodes))
-        over.up(CLIENT)
-        harness.wait_until(lambda: "its key may be another than the list of hosts has" in over.log(CLIENT), 30, "no key that fits")
-        forget(over, 5)
-        newcomer(over, 6, **{"karst.bus.unencrypted": "true", "karst.bus.key.file": "", "karst.bus.hosts.file": ""})
-        with open(over.path(CLIENT, "server.properties"), encoding="utf-8") as f:
-            lines = [line for line in f if not line.startswith(("karst.bus.key.file", "karst.bus.hosts.file"))]
-        with open(over.path(CLIENT, "server.properties"), "w", encoding="utf-8") as f:
-            f.write("".join(lines))
-        over.up(CLIENT)
-        words = "one side encrypts, and the other does not"
-        harness.wait_until(lambda: any(words in over.log(n) for n in (1, 2, 3, CLIENT)), 60, "no plain peer")
-        writer.goes_on("beside strangers")
-        assert sorted(over.brokers()) == [1, 2, 3]
-    finally:
-        forget(over, 6)
-        writer.close()
-    check_records(over, writer)
+    with written(over, "strangers") as writer:
+        try:
+            newcomer(over, 5)
+            with open(over.path(CLIENT, "hosts"), "w", encoding="utf-8") as f:  # the keys of others for each
+                f.write("".join(f"{over.hosts.address(n)} {over.keys[n % 3 + 1]}\n" for n in over.nodes))
+            over.up(CLIENT)
+            harness.wait_until(lambda: "its key may be another than the list of hosts has" in over.log(CLIENT), 30, "no key that fits")
+            forget(over)
+            newcomer(over, 6, **{"karst.bus.unencrypted": "true", "karst.bus.key.file": None, "karst.bus.hosts.file": None})
+            over.up(CLIENT)
+            words = "one side encrypts, and the other does not"
+            harness.wait_until(lambda: any(words in over.log(n) for n in (1, 2, 3, CLIENT)), 60, "no plain peer")
+            writer.goes_on("beside strangers")
+            assert sorted(over.brokers()) == [1, 2, 3]
+        finally:
+            forget(over)
 
 
 @needs_hosts
