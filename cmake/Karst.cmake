@@ -28,6 +28,16 @@ function(karst_program name)
   endif()
 endfunction()
 
+# A client on librdkafka, from the *.c of this folder; left out where its headers are not installed.
+function(karst_client name)
+  pkg_check_modules(RDKAFKA IMPORTED_TARGET rdkafka)
+  if(RDKAFKA_FOUND)
+    karst_program(${name} base PkgConfig::RDKAFKA Threads::Threads)
+  else()
+    message(STATUS "no librdkafka: ${name} is not built")
+  endif()
+endfunction()
+
 # The target `before`: bin/before holds the programs as the release before speaks on the bus, for tests of rolling upgrades. They are the
 # same objects; bus_before goes before version.o of libs/bus.
 add_custom_target(before)
