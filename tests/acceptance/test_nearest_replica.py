@@ -20,7 +20,7 @@ from test_replication import partitions_of
 RACKS = {1: "a", 2: "b", 3: "c"}
 CONFIG = {"broker.rack": "a", "replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector",
           "broker.session.timeout.ms": "6000", "broker.heartbeat.interval.ms": "500", "replica.lag.time.max.ms": "30000"}
-OUT_OF_RANGE = 1
+OUT_OF_RANGE, UNKNOWN_LEADER_EPOCH = 1, 75
 
 
 def racks_of(cluster):
@@ -98,8 +98,8 @@ def test_the_leader_sends_to_the_rack(racked):
         row = fetch(racked, node, "sent", 0, rack)
         assert seen(row) == (0, -1, True) and row["HighWatermark"] == 10
         assert seen(fetch(racked, node, "sent", 10, rack)) == (0, -1, False)
-    assert seen(fetch(racked, 2, "sent", 0, "b", epoch=0 if partitions_of(racked, "sent")[0]["LeaderEpoch"] else -1))[0] in (0, 74)
-    assert seen(fetch(racked, 2, "sent", 0, "b", epoch=1000))[0] == 75
+    epoch = partitions_of(racked, "sent")[0]["LeaderEpoch"]
+    assert [fetch(racked, 2, "sent", 0, "b", epoch=at)["ErrorCode"] for at in (-1, epoch, epoch + 1)] == [0, 0, UNKNOWN_LEADER_EPOCH]
 
 
 def test_a_follower_gives_what_is_committed_alone(racked):
