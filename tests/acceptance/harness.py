@@ -105,6 +105,10 @@ def alive(pid):
         return False
 
 
+# What DescribeQuorum is asked for.
+QUORUM = {"Topics": [{"TopicName": "__cluster_metadata", "Partitions": [{"PartitionIndex": 0}]}]}
+
+
 class Cluster:
     """What a test needs to know of either system."""
     name = "?"

@@ -217,9 +217,3 @@ class KafkaCluster(harness.Cluster):
         """Of the broker at a port, or of a node, or of the first broker that runs."""
         node = node or next(n for n in self.ids if self.running(n))
         return super().ask(api, version, body, port or self.broker_port(node))
-
-    def quorum(self):
-        """(leader's id, {voter: log end})."""
-        told = self.ask("DescribeQuorum", 2, {"Topics": [{"TopicName": "__cluster_metadata", "Partitions": [{"PartitionIndex": 0}]}]})
-        partition = told["Topics"][0]["Partitions"][0]
-        return partition["LeaderId"], {v["ReplicaId"]: v["LogEndOffset"] for v in partition["CurrentVoters"]}

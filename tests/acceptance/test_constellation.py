@@ -159,7 +159,7 @@ def test_a_removed_controller_stays_removed_after_a_restart(own_three):
     own_three.start()
 
     def voters():
-        answer = own_three.ask("DescribeQuorum", 2, {"Topics": [{"TopicName": "__cluster_metadata", "Partitions": [{"PartitionIndex": 0}]}]})
+        answer = own_three.ask("DescribeQuorum", 2, harness.QUORUM)
         p = answer["Topics"][0]["Partitions"][0]
         return {v["ReplicaId"] for v in p["CurrentVoters"]}, {v["ReplicaId"] for v in p["Observers"]}
     with open(f"{own_three.data}.controllers/3/meta.properties", encoding="utf-8") as f:

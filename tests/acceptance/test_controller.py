@@ -211,7 +211,7 @@ def test_what_was_answered_survives_kill_9(own_folder):
 @pytest.mark.parametrize("version", (0, 1, 2))
 def test_every_version_of_describe_quorum(karst, version):
     """Directory ids and nodes are of version 2 alone: an older one must not fall over them."""
-    answer = karst.ask("DescribeQuorum", version, {"Topics": [{"TopicName": "__cluster_metadata", "Partitions": [{"PartitionIndex": 0}]}]})
+    answer = karst.ask("DescribeQuorum", version, harness.QUORUM)
     partition = answer["Topics"][0]["Partitions"][0]
     voters = partition["CurrentVoters"]
     assert (answer["ErrorCode"], partition["ErrorCode"], [v["ReplicaId"] for v in voters]) == (0, 0, [partition["LeaderId"]])

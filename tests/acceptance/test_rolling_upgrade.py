@@ -87,7 +87,7 @@ def upgraded(own_folder):
 
 def add_voter(cluster, port=None):
     """The code that AddRaftVoter of a voter gets, which came with the present version."""
-    quorum = cluster.ask("DescribeQuorum", 2, {"Topics": [{"TopicName": "__cluster_metadata", "Partitions": [{"PartitionIndex": 0}]}]})
+    quorum = cluster.ask("DescribeQuorum", 2, harness.QUORUM)
     voter = quorum["Topics"][0]["Partitions"][0]["CurrentVoters"][0]
     listeners = [{"Name": "CONTROLLER", "Host": "localhost", "Port": 1}]
     return cluster.ask("AddRaftVoter", 0, {"ClusterId": None, "TimeoutMs": 5000, "VoterId": voter["ReplicaId"],

@@ -6,12 +6,10 @@ import pytest
 
 import harness
 
-QUORUM = {"Topics": [{"TopicName": "__cluster_metadata", "Partitions": [{"PartitionIndex": 0}]}]}
-
 
 def recorded(cluster):
     """{controller: (name, port) of each endpoint} of the voters' record."""
-    told = cluster.ask("DescribeQuorum", 2, QUORUM)
+    told = cluster.ask("DescribeQuorum", 2, harness.QUORUM)
     return {n["NodeId"]: [(e["Name"], e["Port"]) for e in n["Listeners"]] for n in told["Nodes"]}
 
 
@@ -85,7 +83,7 @@ def test_three_controllers_are_formed_at_once(own_folder):
     karst.start()
     try:
         assert recorded(karst) == {n: [("CONTROLLER", port + 60 + n)] for n in ids}
-        told = karst.ask("DescribeQuorum", 2, QUORUM)["Topics"][0]["Partitions"][0]
+        told = karst.ask("DescribeQuorum", 2, harness.QUORUM)["Topics"][0]["Partitions"][0]
         assert {v["ReplicaId"]: v["ReplicaDirectoryId"] for v in told["CurrentVoters"]} == ids
     finally:
         karst.close()

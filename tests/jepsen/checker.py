@@ -186,7 +186,7 @@ def check_logs(logs, files, verdict):
                         writers=[files and files.writer(key, o) for o in sorted(offsets)])
 
 
-def check_writes(history, sends, logs, verdict):
+def check_writes(sends, logs, verdict):
     for (key, value), send in sends.items():
         verdict.counts[{"ok": "acknowledged", "fail": "failed", "info": "of unknown outcome"}[send.status]] += 1
         if send.status == "ok" and send.offset < 0:
@@ -266,7 +266,7 @@ def check_polls(history, logs, verdict):
 
 # -------------------------------------------------------------------------------------------------------------- the group
 
-def check_group(history, sends, logs, verdict):
+def check_group(history, logs, verdict):
     members = {op.process for op in history.of("subscribe")}
     if not members:
         return
@@ -346,10 +346,10 @@ def judge(history, files=None):
     logs = Logs(history, sends)
     verdict.counts["sent"] = len(sends)
     check_logs(logs, files, verdict)
-    check_writes(history, sends, logs, verdict)
+    check_writes(sends, logs, verdict)
     check_order_of_sends(history, sends, logs, verdict)
     check_polls(history, logs, verdict)
-    check_group(history, sends, logs, verdict)
+    check_group(history, logs, verdict)
     check_commits(history, verdict)
     check_beginnings(history, verdict)
     check_ends(history, verdict)

@@ -133,8 +133,7 @@ class System:
         return self.ask_any("FindCoordinator", 2, {"Key": GROUP, "KeyType": 0})["NodeId"]
 
     def controller_leader(self):
-        body = {"Topics": [{"TopicName": "__cluster_metadata", "Partitions": [{"PartitionIndex": 0}]}]}
-        return self.ask_any("DescribeQuorum", 2, body)["Topics"][0]["Partitions"][0]["LeaderId"]
+        return self.ask_any("DescribeQuorum", 2, harness.QUORUM)["Topics"][0]["Partitions"][0]["LeaderId"]
 
     def node_of(self, target, row):
         """The number of the node that plays this part now, of a partition with this row of Metadata."""

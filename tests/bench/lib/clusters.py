@@ -72,8 +72,7 @@ class Nodes:
         return sum(last.values()) - sum(first.values())
 
     def quorum_leader(self):
-        return self.ask("DescribeQuorum", 0, {"Topics": [{"TopicName": "__cluster_metadata", "Partitions": [{"PartitionIndex": 0}]}]}
-                        )["Topics"][0]["Partitions"][0]["LeaderId"]
+        return self.ask("DescribeQuorum", 0, harness.QUORUM)["Topics"][0]["Partitions"][0]["LeaderId"]
 
     @contextlib.contextmanager
     def frozen(self, node):
