@@ -33,6 +33,7 @@ struct session {
     int64_t epoch;
     uint64_t deadline_ms;
     bool offline;            /* all its directories have failed */
+    bool left_alone;         /* of a front end: evidence has ended a session of another service of its host */
     int64_t metadata_offset; /* what it has of the log, as far as it said */
     struct uuid *full_dirs;  /* of a storage node, as it said last */
     int32_t full_dir_count;
@@ -56,7 +57,6 @@ struct controller {
     struct buf records; /* waiting: u32 size, value, ... */
     int32_t record_count;
     struct session *sessions;
-    char gone_host[256]; /* where evidence ended a session last, of a service that is no front end */
     uint32_t session_timeout_ms, idle_ms;
     int64_t idle_offset;    /* controller_tick saw the log end here */
     uint64_t idle_since_ms; /* for the first time then */

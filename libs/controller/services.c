@@ -10,7 +10,6 @@
  * What it leads follows in the same batch (partition_change.c). A life that ended without controlled shutdown is
  * unclean: what it had may be lost, and it leaves the eligible replicas, too. Any other service is there from its
  * registration until its session ends; that of a front end outlives an orderly stop, too. */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "kafka/broker_registration_change_record.h"
@@ -51,7 +50,7 @@ static struct session *touch(struct controller *c, int32_t role, int32_t id, uin
         HASH_ADD(hh, c->sessions, key, sizeof s->key, s);
     }
     if (s->incarnation != incarnation || s->epoch != epoch) {
-        s->offline = false;
+        s->offline = s->left_alone = false;
         s->full_dir_count = 0;
         s->metadata_offset = s->shutdown_offset = -1;
     }
@@ -148,12 +147,26 @@ static bool has_stand_in(const struct controller *c, int32_t role, int32_t id)
     return false;
 }
 
-/* Nothing is left of a host that went by evidence, but for front ends: nobody there starts these again. */
-static bool is_gone_host(const struct controller *c, struct slice host)
+/* The front ends of the host may be all that is left of it. */
+static void leave_frontends_alone(const struct controller *c, struct slice host)
 {
     int32_t count;
     const struct image_service *const *all = image_services(c->image, &count);
-    if (host.size == 0 || !slice_eq_str(host, c->gone_host))
+    for (int32_t i = 0; host.size > 0 && i < count; i++) {
+        struct session *s = all[i]->role == ROLE_FRONTEND && slice_eq(all[i]->host, host)
+                                ? controller_session(c, ROLE_FRONTEND, all[i]->id)
+                                : NULL;
+        if (s != NULL)
+            s->left_alone = true;
+    }
+}
+
+/* Nothing is left of its host, some of which went by evidence, but for front ends: nobody there starts these again. */
+static bool is_all_of_host(const struct controller *c, const struct session *frontend, struct slice host)
+{
+    int32_t count;
+    const struct image_service *const *all = image_services(c->image, &count);
+    if (!frontend->left_alone)
         return false;
     for (int32_t i = 0; i < count; i++)
         if (all[i]->role != ROLE_FRONTEND && slice_eq(all[i]->host, host))
@@ -166,10 +179,10 @@ bool controller_end_session(struct controller *c, int32_t role, int32_t id, uint
     const struct image_service *service = image_service(c->image, role, id);
     struct session *s = controller_session(c, role, id);
     if (s == NULL || service == NULL || service->incarnation != incarnation || s->incarnation != incarnation ||
-        !has_stand_in(c, role, id) || (role == ROLE_FRONTEND && !is_gone_host(c, service->host)))
+        !has_stand_in(c, role, id) || (role == ROLE_FRONTEND && !is_all_of_host(c, s, service->host)))
         return false;
     if (role != ROLE_FRONTEND)
-        snprintf(c->gone_host, sizeof c->gone_host, SLICE_F, SLICE_A(service->host));
+        leave_frontends_alone(c, service->host);
     end_session(c, s);
     return true;
 }

@@ -128,6 +128,19 @@ Test(services, evidence_of_a_host)
     cr_assert_not(end_session(FRONTEND, 2, 32)); /* the last one */
 }
 
+/* Two at once: what is said of the second does not make the first forgotten. */
+Test(services, evidence_of_two_hosts)
+{
+    const char *const hosts[] = {"a", "b", "c"};
+    for (int32_t i = 0; i < 3; i++) {
+        on_host(FRONTEND, i + 1, 31 + (uint64_t)i, hosts[i]);
+        on_host(GROUP, i + 1, 41 + (uint64_t)i, hosts[i]);
+    }
+    cr_assert(end_session(GROUP, 1, 41) && end_session(GROUP, 2, 42));
+    cr_assert(end_session(FRONTEND, 1, 31) && end_session(FRONTEND, 2, 32));
+    cr_assert_not(end_session(FRONTEND, 3, 33));
+}
+
 /* Clients know the addresses of front ends: these outlive 30 s of silence, also behind an orderly stop. */
 Test(services, front_end_is_waited_for)
 {
