@@ -87,6 +87,10 @@ void bus_socket_drain(struct sock *s);
 bool bus_socket_has_news(struct sock *s);
 NODISCARD bool bus_socket_send(struct sock *s, const struct link_action *a); /* false: the connection is gone */
 
+/* ---- zmq.c: of any ZeroMQ socket; they cannot fail ---- */
+void bus_zmq_set(void *zmq, int option, int value);
+int bus_zmq_fd(void *zmq);
+
 /* ---- tcp.c: what a connection to another host needs beside ---- */
 
 /* Before any socket is made. */

@@ -77,29 +77,23 @@ static void on_readable(void *ctx, int events)
     s->due = true;
 }
 
-static void set_int(void *zmq, int option, int value)
-{
-    if (zmq_setsockopt(zmq, option, &value, sizeof value) != 0)
-        BUG("a ZeroMQ socket option is not known");
-}
-
 static struct sock *socket_new(struct bus *b, int type, Karst__Bus__Lane lane)
 {
     void *zmq = zmq_socket(b->zmq, type);
 
     if (zmq == NULL)
         return NULL;
-    set_int(zmq, ZMQ_LINGER, 0);
-    set_int(zmq, ZMQ_SNDHWM, 0);
-    set_int(zmq, ZMQ_RCVHWM, RECEIVE_MESSAGES);
+    bus_zmq_set(zmq, ZMQ_LINGER, 0);
+    bus_zmq_set(zmq, ZMQ_SNDHWM, 0);
+    bus_zmq_set(zmq, ZMQ_RCVHWM, RECEIVE_MESSAGES);
     if (zmq_setsockopt(zmq, ZMQ_MAXMSGSIZE, &b->payload_max, sizeof b->payload_max) != 0)
         BUG("a ZeroMQ socket option is not known");
     if (type == ZMQ_ROUTER) {
-        set_int(zmq, ZMQ_ROUTER_MANDATORY, 1);
+        bus_zmq_set(zmq, ZMQ_ROUTER_MANDATORY, 1);
     } else {
-        set_int(zmq, ZMQ_RECONNECT_IVL, -1);
-        set_int(zmq, ZMQ_IMMEDIATE, 1);
-        set_int(zmq, ZMQ_CONNECT_TIMEOUT, LINK_CONNECT_MAX_MS);
+        bus_zmq_set(zmq, ZMQ_RECONNECT_IVL, -1);
+        bus_zmq_set(zmq, ZMQ_IMMEDIATE, 1);
+        bus_zmq_set(zmq, ZMQ_CONNECT_TIMEOUT, LINK_CONNECT_MAX_MS);
     }
     struct sock *s = xcalloc(1, sizeof *s);
     s->bus = b;
@@ -112,12 +106,7 @@ static struct sock *socket_new(struct bus *b, int type, Karst__Bus__Lane lane)
 
 static void socket_watch(struct sock *s)
 {
-    int fd = -1;
-    size_t size = sizeof fd;
-
-    if (zmq_getsockopt(s->zmq, ZMQ_FD, &fd, &size) != 0)
-        BUG("a ZeroMQ socket without a descriptor");
-    s->poll = loop_poll_start(s->bus->loop, fd, LOOP_READABLE, on_readable, s);
+    s->poll = loop_poll_start(s->bus->loop, bus_zmq_fd(s->zmq), LOOP_READABLE, on_readable, s);
 }
 
 void bus_socket_close(struct sock *s, int linger_ms)
@@ -127,7 +116,7 @@ void bus_socket_close(struct sock *s, int linger_ms)
     s->closed = true;
     bus_tcp_close(s);
     s->poll = loop_poll_stop(s->poll);
-    set_int(s->zmq, ZMQ_LINGER, linger_ms);
+    bus_zmq_set(s->zmq, ZMQ_LINGER, linger_ms);
     zmq_close(s->zmq);
 }
 

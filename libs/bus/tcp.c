@@ -33,26 +33,10 @@ enum {
 
 static const char zap_address[] = "inproc://zeromq.zap.01", zap_domain[] = "karst";
 
-static void set_int(void *zmq, int option, int value)
-{
-    if (zmq_setsockopt(zmq, option, &value, sizeof value) != 0)
-        BUG("a ZeroMQ socket option is not known");
-}
-
 static void set_text(void *zmq, int option, const char *value, size_t size)
 {
     if (zmq_setsockopt(zmq, option, value, size) != 0)
         BUG("a ZeroMQ socket option is not known");
-}
-
-static int descriptor_of(void *zmq)
-{
-    int fd = -1;
-    size_t size = sizeof fd;
-
-    if (zmq_getsockopt(zmq, ZMQ_FD, &fd, &size) != 0)
-        BUG("a ZeroMQ socket without a descriptor");
-    return fd;
 }
 
 /* Whether the line may be written; how many were left out since the last, in words. */
@@ -157,8 +141,8 @@ void bus_door_open(struct bus *b, struct trust *trust)
     d->zap = zmq_socket(b->zmq, ZMQ_REP);
     if (d->zap == NULL || zmq_bind(d->zap, zap_address) != 0)
         BUG("nobody can be asked who may come in");
-    set_int(d->zap, ZMQ_LINGER, 0);
-    d->poll = loop_poll_start(b->loop, descriptor_of(d->zap), LOOP_READABLE, on_question, b);
+    bus_zmq_set(d->zap, ZMQ_LINGER, 0);
+    d->poll = loop_poll_start(b->loop, bus_zmq_fd(d->zap), LOOP_READABLE, on_question, b);
     d->due = true;
 }
 
@@ -210,7 +194,7 @@ static int set_keys(struct sock *s, bool listens)
 
     set_text(s->zmq, ZMQ_CURVE_SECRETKEY, trust_secret_key(t), TRUST_KEY_CHARS + 1);
     if (listens) {
-        set_int(s->zmq, ZMQ_CURVE_SERVER, 1);
+        bus_zmq_set(s->zmq, ZMQ_CURVE_SERVER, 1);
         set_text(s->zmq, ZMQ_ZAP_DOMAIN, zap_domain, sizeof zap_domain - 1);
         return 0;
     }
@@ -248,13 +232,13 @@ static void watch(struct sock *s)
     s->monitor = zmq_socket(s->bus->zmq, ZMQ_PAIR);
     if (s->monitor == NULL)
         return;
-    set_int(s->monitor, ZMQ_LINGER, 0);
+    bus_zmq_set(s->monitor, ZMQ_LINGER, 0);
     if (zmq_connect(s->monitor, name) != 0) {
         zmq_close(s->monitor);
         s->monitor = NULL;
         return;
     }
-    s->monitor_poll = loop_poll_start(s->bus->loop, descriptor_of(s->monitor), LOOP_READABLE, on_event, s);
+    s->monitor_poll = loop_poll_start(s->bus->loop, bus_zmq_fd(s->monitor), LOOP_READABLE, on_event, s);
     s->monitor_due = true;
 }
 
@@ -269,12 +253,12 @@ int bus_tcp_prepare(struct sock *s, const char *address, bool listens)
             log_warn("bus: %s is not used: there are no keys for connections to other hosts%s", address, more);
         return -EPERM;
     }
-    set_int(s->zmq, ZMQ_IPV6, strchr(address, '[') != NULL);
-    set_int(s->zmq, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS);
-    set_int(s->zmq, ZMQ_HEARTBEAT_IVL, ZMTP_HEARTBEAT_MS);
-    set_int(s->zmq, ZMQ_HEARTBEAT_TIMEOUT, ZMTP_SILENCE_MS);
-    set_int(s->zmq, ZMQ_TCP_MAXRT, UNACKNOWLEDGED_MS);
-    set_int(s->zmq, ZMQ_TCP_KEEPALIVE, 1);
+    bus_zmq_set(s->zmq, ZMQ_IPV6, strchr(address, '[') != NULL);
+    bus_zmq_set(s->zmq, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS);
+    bus_zmq_set(s->zmq, ZMQ_HEARTBEAT_IVL, ZMTP_HEARTBEAT_MS);
+    bus_zmq_set(s->zmq, ZMQ_HEARTBEAT_TIMEOUT, ZMTP_SILENCE_MS);
+    bus_zmq_set(s->zmq, ZMQ_TCP_MAXRT, UNACKNOWLEDGED_MS);
+    bus_zmq_set(s->zmq, ZMQ_TCP_KEEPALIVE, 1);
     int failed = s->bus->door.trust != NULL ? set_keys(s, listens) : 0;
     if (failed == 0)
         watch(s);

@@ -133,6 +133,8 @@ NODISCARD int config_listeners(const struct config *c, bool advertised, struct a
  * them: what advertised.listeners says of the name (KIP-853), else as it is in `listeners`. */
 NODISCARD int config_controller_listeners(const struct config *c, bool advertised, struct arena *a,
                                           struct config_listeners *ret_listeners, char **ret_error);
+/* "", 0.0.0.0, ::: where one listens on all addresses of the host, and nobody can connect to. */
+bool config_host_is_any(const char *host);
 /* "HOST:PORT", "[::1]:9092", a port from 1: 0 or -EINVAL. host has 256 bytes, and no brackets. */
 NODISCARD int config_endpoint(const char *text, char *ret_host, uint16_t *ret_port);
 

@@ -107,6 +107,11 @@ int config_controller_listeners(const struct config *c, bool advertised, struct 
     return r;
 }
 
+bool config_host_is_any(const char *host)
+{
+    return *host == 0 || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+}
+
 int config_endpoint(const char *text, char *ret_host, uint16_t *ret_port)
 {
     const char *colon = strrchr(text, ':');

@@ -266,8 +266,10 @@ static bool wants(struct kraft *k, enum kraft_message_kind *ret_kind, const stru
             *ret_voter = &k->corrected;
         return is_dynamic ? k->update_self && correct(k, &k->corrected) : !k->claimed;
     }
+    if (!k->auto_join || k->has_voted || !is_dynamic || k->high_watermark < 0)
+        return false;
     *ret_kind = join(k, ret_voter);
-    return k->auto_join && !k->has_voted && is_dynamic && k->high_watermark >= 0;
+    return true;
 }
 
 void change_pump(struct kraft *k)

@@ -127,6 +127,14 @@ const struct image_topic *image_topic_by_id(const struct image *i, struct uuid i
     return item ? &((const struct topic *)(const void *)item)->pub : NULL;
 }
 
+bool image_lists(const int32_t *ids, int32_t count, int32_t id)
+{
+    for (int32_t i = 0; i < count; i++)
+        if (ids[i] == id)
+            return true;
+    return false;
+}
+
 const struct image_topic *image_topic_by_name(const struct image *i, struct slice name)
 {
     const struct pmap_item *item = slice_is_null(name) ? NULL : pmap_get(&i->state.names, name);

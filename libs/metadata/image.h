@@ -65,6 +65,8 @@ struct image_topic {
     int64_t created_offset; /* of its TopicRecord in the log, or in the snapshot that brought it */
 };
 
+/* Is the id in one of these lists? */
+bool image_lists(const int32_t *ids, int32_t count, int32_t id);
 const struct image_topic *image_topic_by_name(const struct image *i, struct slice name); /* NULL: none */
 const struct image_topic *image_topic_by_id(const struct image *i, struct uuid id);
 /* NULL: the topic has no such partition. */

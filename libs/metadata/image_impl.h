@@ -133,7 +133,6 @@ struct pmap_item *configs_new(const struct configs *old, enum image_resource typ
 struct pmap_item *feature_new(struct slice name, int16_t level);
 struct pmap_item *service_new(const struct image_service *s);
 struct pmap_item *owner_new(const struct image_owner *o);
-
 /* Builds the key of a record that is kept, or of one that removes it; *ret_remove tells which. False: of none such.
  * image_replay.c */
 bool extra_key(enum metarecord_type type, const void *msg, struct buf *key, bool *ret_remove);

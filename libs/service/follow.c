@@ -158,6 +158,16 @@ static int apply(struct service *s, const Karst__Bus__FollowReply *reply, struct
     return 0;
 }
 
+/* Where the controller is in our list; its end: not in it. */
+static size_t place_of(const struct service *s, int32_t id)
+{
+    size_t at = 0;
+
+    while (at < s->controller_count && s->controllers[at] != id)
+        at++;
+    return at;
+}
+
 /* What waits for the former leader ends, and is asked again of the new one. While it was asked, others' failures may
  * have turned us to the next one: the one that has answered counts. */
 static void found(struct service *s, int32_t id)
@@ -168,9 +178,7 @@ static void found(struct service *s, int32_t id)
         return;
     s->controller_found = true;
     s->led_by = id;
-    for (size_t i = 0; i < s->controller_count; i++)
-        if (s->controllers[i] == id)
-            s->controller_at = i;
+    s->controller_at = place_of(s, id);
     if (before < 0 || before == id)
         return;
     log_info("controller %" PRId32 " leads now, no longer %" PRId32, id, before);
@@ -249,13 +257,11 @@ static void follow(void *ctx)
 
 void service_follow_told(struct service *s, int32_t leader, int32_t epoch)
 {
-    size_t at = 0;
+    size_t at = place_of(s, leader);
 
     if (!s->joined || s->drained || epoch <= s->told_epoch)
         return;
     s->told_epoch = epoch;
-    while (at < s->controller_count && s->controllers[at] != leader)
-        at++;
     if (at == s->controller_count || (s->controller_found && s->controller_at == at))
         return;
     bus_cancel(s->bus, s->follow_call);

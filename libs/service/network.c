@@ -73,7 +73,7 @@ static const char *own_address(struct service *s, const char *key, bool listens,
         log_error("%s=%s: HOST:PORT was expected, with room for %d ports", key, text, PORTS_A_NODE);
         return NULL;
     }
-    if (!listens && (strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0)) {
+    if (!listens && config_host_is_any(host)) {
         log_error("karst.bus.listen=%s is no address that other hosts can reach: karst.bus.advertised has to name one",
                   text);
         return NULL;

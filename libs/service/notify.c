@@ -39,14 +39,6 @@ struct look {
     bool behind;
 };
 
-static bool names(const int32_t *ids, int32_t count, int32_t id)
-{
-    for (int32_t i = 0; i < count; i++)
-        if (ids[i] == id)
-            return true;
-    return false;
-}
-
 /* What it has on a directory that failed waits for another disk, not for the node. */
 static void look_at_topic(void *ctx, const struct image_topic *t)
 {
@@ -55,7 +47,7 @@ static void look_at_topic(void *ctx, const struct image_topic *t)
 
     for (int32_t i = 0; i < t->partition_count && !l->behind; i++) {
         const struct image_partition *p = image_partition(t, i);
-        l->behind = names(p->replicas, p->replica_count, id) && !names(p->isr, p->isr_count, id) &&
+        l->behind = image_lists(p->replicas, p->replica_count, id) && !image_lists(p->isr, p->isr_count, id) &&
                     image_dir_is_online(l->broker, image_replica_dir(p, id));
     }
 }

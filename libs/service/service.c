@@ -21,9 +21,9 @@ enum { DRAIN_MS = 10000, TELL_MS = 500, LEAVE_MS = 5000 };
 
 static const char *const role_names[] = {"none", "controller", "storage", "frontend", "group", "txn"};
 
-const char *service_role_name(const struct service *s)
+const char *service_role_name(int32_t role)
 {
-    return role_names[s->options.role];
+    return role_names[role > 0 && role < (int32_t)COUNTOF(role_names) ? role : 0];
 }
 
 /* ---- arguments and configuration ---- */
@@ -126,7 +126,7 @@ static int open_bus(struct service *s)
 
     if (status != 0)
         return status;
-    s->address = arena_printf(s->arena, "ipc://%s/%s-%" PRId32, s->run_dir, service_role_name(s), s->id);
+    s->address = arena_printf(s->arena, "ipc://%s/%s-%" PRId32, s->run_dir, service_role_name(s->options.role), s->id);
     struct bus_options o = {.role = s->options.role,
                             .id = s->id,
                             .incarnation = s->incarnation,

@@ -68,7 +68,7 @@ struct bus *service_bus(struct service *s);
 const struct config *service_config(const struct service *s);
 const char *service_cluster_id(const struct service *s); /* 22 characters */
 const char *service_run_dir(const struct service *s);    /* karst.run.dir */
-const char *service_role_name(const struct service *s);  /* "storage" */
+const char *service_role_name(int32_t role);             /* "storage"; "none" for what is no role */
 int32_t service_id(const struct service *s);
 uint64_t service_incarnation(const struct service *s);
 int64_t

@@ -33,7 +33,7 @@ void quorum_endpoints(const struct quorum *q, struct arena *a, struct config_lis
     }
     for (size_t i = 0; i < ret_endpoints->count; i++) {
         struct config_listener *l = &ret_endpoints->items[i];
-        if (*l->host == 0 || strcmp(l->host, "0.0.0.0") == 0 || strcmp(l->host, "::") == 0)
+        if (config_host_is_any(l->host))
             l->host = own_name(a);
     }
 }

@@ -101,17 +101,14 @@ static int read_static_voters(const struct quorum *q, struct kraft_voters *v)
     int error = all.count > KRAFT_VOTERS_MAX ? -EINVAL : 0;
     for (size_t i = 0; i < all.count && error == 0; i++) {
         struct kraft_voter *one = &v->voter[v->count++];
-        char *end;
-        const char *at = strchr(all.items[i], '@'), *colon = strrchr(all.items[i], ':');
-        long id = strtol(all.items[i], &end, 10), port = colon != NULL ? strtol(colon + 1, NULL, 10) : 0;
-        if (at == NULL || end != at || colon < at || id < 0 || id > INT32_MAX || port < 1 || port > UINT16_MAX)
-            error = -EINVAL;
-        if (error != 0)
-            break;
+        struct kraft_endpoint *e = &one->endpoints[0];
+        char *at;
+        long id = strtol(all.items[i], &at, 10);
         *one = (struct kraft_voter){.id = (int32_t)id, .endpoint_count = 1};
-        one->endpoints[0].port = (uint16_t)port;
-        snprintf(one->endpoints[0].name, sizeof one->endpoints[0].name, "%s", names.count > 0 ? names.items[0] : "");
-        snprintf(one->endpoints[0].host, sizeof one->endpoints[0].host, "%.*s", (int)(colon - at - 1), at + 1);
+        snprintf(e->name, sizeof e->name, "%s", names.count > 0 ? names.items[0] : "");
+        if (at == all.items[i] || *at != '@' || id < 0 || id > INT32_MAX ||
+            config_endpoint(at + 1, e->host, &e->port) != 0)
+            error = -EINVAL;
     }
     arena_free(a);
     return error;

@@ -6,13 +6,6 @@
 #include "libs/base/log.h"
 #include "services/controller/quorum.h"
 
-static const char *const role_names[] = {"none", "controller", "storage", "frontend", "group", "txn"};
-
-static const char *role_name(int32_t role)
-{
-    return role > 0 && role < (int32_t)COUNTOF(role_names) ? role_names[role] : role_names[0];
-}
-
 void ping_on_call(void *ctx, struct rpc *rpc)
 {
     Karst__Bus__PingReply body = KARST__BUS__PING_REPLY__INIT;
@@ -85,7 +78,7 @@ static bool on_gone(struct quorum *q, struct presence_life life, enum presence_w
     }
     if (!q->active || !controller_end_session(q->controller, life.role, life.id, life.incarnation))
         return false;
-    log_warn("%s %d %s: its session ends", role_name(life.role), life.id, text);
+    log_warn("%s %d %s: its session ends", service_role_name(life.role), life.id, text);
     quorum_record(q);
     return true;
 }
@@ -119,15 +112,14 @@ static void on_tick(void *ctx)
 
 /* ---- whom ---- */
 
+/* Two of a role that counts: they are sorted by it. */
 static bool wants_watch(const struct quorum *q, const struct image_service *const *services, int32_t count)
 {
     int32_t controllers[SERVICE_CONTROLLERS_MAX];
-    int32_t of_role[COUNTOF(role_names)] = {0};
     if (service_controllers(q->service, controllers) > 1)
         return true;
-    for (int32_t i = 0; i < count; i++)
-        if (services[i]->role > 0 && services[i]->role < (int32_t)COUNTOF(of_role) &&
-            services[i]->role != KARST__BUS__ROLE__ROLE_FRONTEND && ++of_role[services[i]->role] > 1)
+    for (int32_t i = 1; i < count; i++)
+        if (services[i]->role == services[i - 1]->role && services[i]->role != KARST__BUS__ROLE__ROLE_FRONTEND)
             return true;
     return false;
 }

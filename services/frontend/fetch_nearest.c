@@ -22,14 +22,6 @@ bool fetch_chooses(const struct fetch *f)
     return f->rack[0] != 0 && !f->r->frontend->has_broker_ports;
 }
 
-static bool has(const int32_t *ids, int32_t count, int32_t id)
-{
-    for (int32_t i = 0; i < count; i++)
-        if (ids[i] == id)
-            return true;
-    return false;
-}
-
 int32_t fetch_node(const struct fetch *f, const struct image *image, const struct image_partition *p)
 {
     int32_t asked = f->r->client.broker_id;
@@ -37,9 +29,9 @@ int32_t fetch_node(const struct fetch *f, const struct image *image, const struc
     if (p->leader < 0 || f->rack[0] == 0 || f->leaders_only || is_near(f, image, p->leader))
         return p->leader;
     if (!fetch_chooses(f))
-        return has(p->replicas, p->replica_count, asked) && is_near(f, image, asked) ? asked : p->leader;
+        return image_lists(p->replicas, p->replica_count, asked) && is_near(f, image, asked) ? asked : p->leader;
     for (int32_t i = 0; i < p->replica_count; i++)
-        if (has(p->isr, p->isr_count, p->replicas[i]) && is_near(f, image, p->replicas[i]))
+        if (image_lists(p->isr, p->isr_count, p->replicas[i]) && is_near(f, image, p->replicas[i]))
             return p->replicas[i];
     return p->leader;
 }

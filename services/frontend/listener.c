@@ -132,7 +132,7 @@ static int open_one(struct frontend *f, const struct config_listener *at, const 
 
 static int check_advertised(const struct listener *l)
 {
-    if (strcmp(l->advertised_host, "0.0.0.0") != 0 && strcmp(l->advertised_host, "::") != 0)
+    if (!config_host_is_any(l->advertised_host))
         return 0;
     log_error("advertised.listeners: clients cannot connect to %s; name an address of this host there",
               l->advertised_host);

@@ -146,7 +146,7 @@ static uint16_t controller_port(const struct config *c, char *ret_host)
             uint16_t given;
             if (config_endpoint(all.items[i] + n + 3, host, &given) == 0) {
                 port = given;
-                if (*host && strcmp(host, "0.0.0.0") != 0)
+                if (!config_host_is_any(host))
                     strcpy(ret_host, host);
             }
         }

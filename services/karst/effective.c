@@ -102,7 +102,7 @@ static int apply_listen(struct config *c, const struct nodes *n, bool has_files,
         return -EINVAL;
     }
     struct arena *a = arena_new(0);
-    bool everywhere = *host == 0 || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+    bool everywhere = config_host_is_any(host);
     const char *shown = strchr(host, ':') ? arena_printf(a, "[%s]", host) : host;
     const char *others = controller_listeners(c, n, everywhere ? "localhost" : shown, port, a);
     config_set(c, "listeners", arena_printf(a, "PLAINTEXT://%s:%u%s", shown, port, others));

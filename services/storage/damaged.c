@@ -18,19 +18,10 @@ static bool is_damaged(const struct unopened *u)
            service_is_ready(s->service);
 }
 
-static bool is_among(int32_t id, const int32_t *ids, int32_t count)
-{
-    for (int32_t i = 0; i < count; i++) {
-        if (ids[i] == id)
-            return true;
-    }
-    return false;
-}
-
 static bool others_have_all(const struct storage *s, const struct image_partition *p)
 {
     int32_t id = service_id(s->service);
-    return p->isr_count > 0 && !is_among(id, p->isr, p->isr_count) && !is_among(id, p->elr, p->elr_count);
+    return p->isr_count > 0 && !image_lists(p->isr, p->isr_count, id) && !image_lists(p->elr, p->elr_count, id);
 }
 
 bool damaged_set_aside(struct unopened *u, const struct image_topic *t, const struct image_partition *p)

@@ -208,11 +208,7 @@ void replica_drop(struct replica *r)
 
 static bool is_assigned(const struct storage *s, const struct image_partition *p)
 {
-    for (int32_t i = 0; p != NULL && i < p->replica_count; i++) {
-        if (p->replicas[i] == service_id(s->service))
-            return true;
-    }
-    return false;
+    return p != NULL && image_lists(p->replicas, p->replica_count, service_id(s->service));
 }
 
 /* Until this life's registration is in the image, nothing is led or followed: a leader epoch of before is the former
