@@ -327,6 +327,13 @@ const struct image_service *const *image_services(const struct image *i, int32_t
     return (const struct image_service *const *)s->items;
 }
 
+/* Images whose services are the same share the list of them. */
+bool image_has_services_of(const struct image *i, const struct image *old)
+{
+    int32_t count, before;
+    return old != NULL && image_services(i, &count) == image_services(old, &before);
+}
+
 int16_t image_bus_level(const struct image *i)
 {
     int32_t count;

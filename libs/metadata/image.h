@@ -192,6 +192,8 @@ struct image_service {
 const struct image_service *image_service(const struct image *i, int32_t role, int32_t id);
 /* Sorted by role, then id. */
 const struct image_service *const *image_services(const struct image *i, int32_t *ret_count);
+/* Nothing has changed in them since old, which comes before it and may be NULL: then they have. */
+bool image_has_services_of(const struct image *i, const struct image *old);
 /* The version of the bus that all registered services speak: the lowest of their highest. It rises once the last of an
  * earlier release has been replaced, and falls when one comes back. 0: there are no services. */
 int16_t image_bus_level(const struct image *i);

@@ -60,12 +60,9 @@ static void run_waiters(struct service *s)
     }
 }
 
-/* Images whose services are the same share the list of them. */
 static void take_level(struct service *s, const struct image *old)
 {
-    int32_t count;
-
-    if (old == NULL || image_services(old, &count) != image_services(s->image, &count))
+    if (!image_has_services_of(s->image, old))
         bus_set_level(s->bus, (uint32_t)image_bus_level(s->image));
 }
 

@@ -68,6 +68,9 @@ static void on_look(void *ctx)
     struct service *s = ctx;
     const char *path = getenv("NOTIFY_SOCKET");
 
+    if (service_metadata_offset(s) == s->looked_offset)
+        return;
+    s->looked_offset = service_metadata_offset(s);
     if (!is_in_sync(s))
         return;
     s->sync_timer = loop_timer_stop(s->sync_timer);

@@ -321,6 +321,7 @@ int service_open(int argc, char **argv, const struct service_options *options, s
     s->arena = arena_new(0);
     s->epoch = s->registered_offset = -1;
     s->led_by = s->silent = s->told_epoch = -1;
+    s->looked_offset = -1;
     int status = open_all(s, argc, argv);
     if (status != 0) {
         service_close(s);

@@ -32,6 +32,7 @@ struct service {
     bool leaving;  /* a storage node that works on until it may go; its drain begins then */
     struct loop_timer *drain_timer, *stop_timer, *leave_timer, *leave_again, *alive_timer;
     struct loop_timer *sync_timer; /* until it has told that it is in sync */
+    int64_t looked_offset;         /* of the image that last did not say so; -1: none */
 
     struct trust *trust;     /* keys of the bus over tcp; NULL: none */
     bool networked;          /* peers on other hosts may be called over tcp */

@@ -58,7 +58,8 @@ static void serve(struct quorum *q)
 int main(int argc, char **argv)
 {
     struct quorum q = {.lock_fd = -1, .last = REF_EMPTY};
-    struct service_options options = {.role = KARST__BUS__ROLE__ROLE_CONTROLLER, .ctx = &q, .on_drain = on_drain};
+    struct service_options options = {
+        .role = KARST__BUS__ROLE__ROLE_CONTROLLER, .ctx = &q, .on_image = watching_on_image, .on_drain = on_drain};
     int status = service_open(argc, argv, &options, &q.service);
     if (status != 0)
         return status;

@@ -115,8 +115,8 @@ void quorum_activate(struct quorum *q);
 void quorum_deactivate(struct quorum *q);
 
 /* watching.c */
-void ping_on_call(void *ctx, struct rpc *rpc);                /* bus request Ping, of another controller */
-void watching_update(struct quorum *q);                       /* the committed image has changed */
+void ping_on_call(void *ctx, struct rpc *rpc); /* bus request Ping, of another controller */
+void watching_on_image(void *ctx, const struct image *old, const struct image *image); /* service_options.on_image */
 void watching_tell_all(struct quorum *q);                     /* this process decides from now on */
 void watching_heard(struct quorum *q, const struct rpc *rpc); /* a sign of life of who sent it */
 void watching_stop(struct quorum *q);

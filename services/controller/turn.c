@@ -234,7 +234,6 @@ void quorum_publish(struct quorum *q)
         return;
     }
     service_publish_image(q->service, q->committed);
-    watching_update(q);
     answer_waiting(q);
     keep_last(q, base);
     follow_wake(q);

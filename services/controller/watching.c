@@ -136,11 +136,12 @@ static void name_all(struct quorum *q, const struct image_service *const *servic
             presence_name(q->presence, (struct presence_life){KARST__BUS__ROLE__ROLE_CONTROLLER, controllers[i], 0});
 }
 
-void watching_update(struct quorum *q)
+void watching_on_image(void *ctx, const struct image *old, const struct image *image)
 {
+    struct quorum *q = ctx;
     int32_t count, silence_ms = config_int(q->config, "karst.session.silence.ms");
-    const struct image_service *const *services = image_services(q->committed, &count);
-    if (silence_ms == 0)
+    const struct image_service *const *services = image_services(image, &count);
+    if (silence_ms == 0 || image_has_services_of(image, old))
         return;
     if (q->presence == NULL)
         q->presence = presence_new((uint32_t)silence_ms, loop_now_ms(q->loop));
