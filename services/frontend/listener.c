@@ -168,7 +168,11 @@ static int open_controllers(struct frontend *f, const struct config_listeners *a
     for (size_t i = 0; node >= 0 && count > 0 && i < at->count * (size_t)count && status == 0; i++) {
         struct config_listener l = at->items[i / (size_t)count];
         int32_t shift = (int32_t)(i % (size_t)count);
-        l.port = (uint16_t)(l.port + shift);
+        if (l.port > UINT16_MAX - shift) {
+            log_error("listeners: there is no port for controller %d above %s:%u", node + shift, l.host, l.port);
+            return EX_CONFIG;
+        }
+        l.port = (uint16_t)(l.port == 0 ? 0 : l.port + shift);
         status = open_one(f, &l, NULL, inherited(first + i));
         if (status == 0)
             f->listeners[f->listener_count - 1]->controller_id = node + shift;
