@@ -18,7 +18,7 @@
 #include "libs/service/service_internal.h"
 
 enum { STATUS_CONFIG = 78 };
-enum { PORTS_A_ROLE = 4, PORTS_A_NODE = 16 };
+enum { PORTS_A_ROLE = 4 };
 
 static const char place_scheme[] = "place:", tcp_scheme[] = "tcp://";
 
@@ -69,8 +69,8 @@ static const char *own_address(struct service *s, const char *key, bool listens,
     char host[256];
     uint16_t port;
 
-    if (config_endpoint(text, host, &port) != 0 || port > UINT16_MAX - PORTS_A_NODE || *host == 0) {
-        log_error("%s=%s: HOST:PORT was expected, with room for %d ports", key, text, PORTS_A_NODE);
+    if (config_endpoint(text, host, &port) != 0 || port > UINT16_MAX - SERVICE_PORTS_A_NODE || *host == 0) {
+        log_error("%s=%s: HOST:PORT was expected, with room for %d ports", key, text, SERVICE_PORTS_A_NODE);
         return NULL;
     }
     if (!listens && config_host_is_any(host)) {

@@ -102,6 +102,8 @@ void service_wait_cancel(struct service *s, uint64_t wait_id); /* 0 and ids that
  * of the bus, on_image, waiters). Takes a count of its own. */
 void service_publish_image(struct service *s, struct image *image);
 
+enum { SERVICE_PORTS_A_NODE = 16 }; /* from that of karst.bus.listen on: of the processes of one node */
+
 /* The keys of the bus over tcp, as karst.bus.key.file and karst.bus.hosts.file name them: 0 with *ret_trust, which the
  * caller frees; NULL: there is no tcp, or it is karst.bus.unencrypted. Else -errno with *ret_error (the caller frees):
  * the keys contradict each other, or a file is wrong. */

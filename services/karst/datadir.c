@@ -236,7 +236,7 @@ static int format_one(struct kraft_format_options *o, const char *path, bool is_
 }
 
 /* is_first: the metadata log begins here, with these voters, or this controller as its only one; else it is had from
- * others. cluster_id NULL: a new one. */
+ * others. cluster_id NULL: that of the configuration, else a new one. */
 static int format(const struct directories *all, const struct config *c, bool is_first,
                   const struct kraft_voters *voters, const char *cluster_id, struct datadir_identity *ret_identity,
                   char **ret_error)
@@ -254,15 +254,15 @@ static int format(const struct directories *all, const struct config *c, bool is
         return r;
     }
     clock_gettime(CLOCK_REALTIME, &now);
+    if (cluster_id == NULL && network_is_used(c))
+        cluster_id = config_string(c, "karst.cluster.id");
     if (cluster_id != NULL && *o.meta.cluster_id && strcmp(cluster_id, o.meta.cluster_id) != 0) {
         *ret_error = xasprintf("one of the directories belongs to the cluster %s already", o.meta.cluster_id);
         return -EINVAL;
     }
     if (*o.meta.cluster_id == 0)
         snprintf(o.meta.cluster_id, sizeof o.meta.cluster_id, "%s",
-                 cluster_id != NULL   ? cluster_id
-                 : network_is_used(c) ? config_string(c, "karst.cluster.id")
-                                      : uuid_to_text(cluster).s);
+                 cluster_id != NULL ? cluster_id : uuid_to_text(cluster).s);
     o.meta.node_id = config_int(c, "node.id");
     o.port = controller_port(c, host);
     o.host = host;
@@ -354,7 +354,8 @@ static int check_members(const struct directories *all, const struct config *c, 
     return r;
 }
 
-int datadir_found(const struct config *c, struct datadir_identity *ret_identity, char **ret_error)
+int datadir_form(const struct config *c, const char *cluster_id, const struct kraft_voters *voters,
+                 struct datadir_identity *ret_identity, char **ret_error)
 {
     struct directories all = list_directories(c);
     struct meta_properties meta;
@@ -362,27 +363,8 @@ int datadir_found(const struct config *c, struct datadir_identity *ret_identity,
     if (r == 0)
         *ret_error =
             xasprintf("%s is of node %d of the cluster %s already", all.metadata, meta.node_id, meta.cluster_id);
-    else if (!network_is_used(c) || !effective_has_role(c, "controller"))
-        *ret_error =
-            xstrdup("--first is for a controller on one of several hosts: karst.bus.listen and a controller in "
-                    "process.roles were expected");
     else if (r == -ENOENT)
-        r = format(&all, c, true, NULL, NULL, ret_identity, ret_error);
-    arena_free(all.arena);
-    return *ret_error ? -EINVAL : r;
-}
-
-int datadir_form(const struct config *c, const char *cluster_id, const struct kraft_voters *voters, char **ret_error)
-{
-    struct directories all = list_directories(c);
-    struct datadir_identity identity;
-    struct meta_properties meta;
-    int r = meta_properties_read(all.metadata, &meta, ret_error);
-    if (r == 0)
-        *ret_error =
-            xasprintf("%s is of node %d of the cluster %s already", all.metadata, meta.node_id, meta.cluster_id);
-    else if (r == -ENOENT)
-        r = format(&all, c, true, voters, cluster_id, &identity, ret_error);
+        r = format(&all, c, true, voters, cluster_id, ret_identity, ret_error);
     arena_free(all.arena);
     return *ret_error ? -EINVAL : r;
 }

@@ -279,8 +279,6 @@ int effective_load(const struct up_options *o, const char *data, struct config *
     }
     if (r == 0) {
         map_controller_listener(c);
-        if (o->node_count > 0)
-            n.controllers = n.storage = 1 + o->node_count;
         nodes_count(c, data, &n);
         if (o->listen || config_raw(c, "listeners") == NULL)
             r = apply_listen(c, &n, o->node_count > 0, o->listen ? o->listen : "127.0.0.1:9092", ret_error);

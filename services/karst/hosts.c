@@ -19,13 +19,6 @@ struct plan {
     char cluster_id[64], (*keys)[TRUST_KEY_CHARS + 1];
 };
 
-static int fail(char *error)
-{
-    fprintf(stderr, "karst: %s\n", error);
-    free(error);
-    return STATUS_FAILED;
-}
-
 /* The folder and its key. */
 static int make_folder(struct plan *p, int at, char **ret_error)
 {
@@ -132,14 +125,14 @@ int hosts_main(const char *out, char **hosts, int count)
     char *error = NULL;
     for (int i = 0; i < count; i++) {
         if (!is_host(hosts[i]))
-            return fail(xasprintf("%s is no name or IPv4 address of a host", hosts[i]));
+            return fail(STATUS_FAILED, xasprintf("%s is no name or IPv4 address of a host", hosts[i]));
         for (int k = 0; k < i; k++)
             if (strcmp(hosts[i], hosts[k]) == 0)
-                return fail(xasprintf("%s is named twice", hosts[i]));
+                return fail(STATUS_FAILED, xasprintf("%s is named twice", hosts[i]));
     }
     p.controllers = count >= CONTROLLERS ? CONTROLLERS : 1;
     p.keys = xcalloc((size_t)count, sizeof *p.keys);
-    int status = make(&p, &error) == 0 ? 0 : fail(error);
+    int status = make(&p, &error) == 0 ? 0 : fail(STATUS_FAILED, error);
     free(p.keys);
     if (status != 0)
         return status;

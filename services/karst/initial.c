@@ -57,7 +57,8 @@ static int parse(const struct config *c, const char *list, struct kraft_voters *
     return *ret_error != NULL ? -EINVAL : 0;
 }
 
-int initial_format(const struct config *c, const char *list, const char *cluster_id, char **ret_error)
+int initial_format(const struct config *c, const char *list, const char *cluster_id,
+                   struct datadir_identity *ret_identity, char **ret_error)
 {
     struct kraft_voters *voters = xcalloc(1, sizeof *voters);
     int r = parse(c, list, voters, ret_error);
@@ -67,7 +68,7 @@ int initial_format(const struct config *c, const char *list, const char *cluster
         r = -EINVAL;
     }
     if (r == 0)
-        r = datadir_form(c, cluster_id, voters, ret_error);
+        r = datadir_form(c, cluster_id, voters, ret_identity, ret_error);
     free(voters);
     return r;
 }

@@ -37,6 +37,7 @@ struct up_options {
     struct nodes nodes;
 };
 
+int fail(int status, char *error); /* says it on stderr, frees it, and returns the status */
 int up_main(const struct up_options *o);
 int status_main(const char *data, bool json);
 int down_main(const char *data);
@@ -82,21 +83,19 @@ struct datadir_identity {
 /* Those of log.dirs that are empty become directories of the cluster that the others are of: how many, or -errno with
  * *ret_error. */
 NODISCARD int datadir_format(const struct config *c, char **ret_error);
-/* Of a quorum that is formed at once: log.dirs, all empty, become those of one of these voters in a new cluster. 0, or
- * -errno with *ret_error. */
+/* Begins a cluster: log.dirs, all empty, become those of one of its first voters. cluster_id NULL: that of the
+ * configuration; voters NULL: this controller alone. 0, or -errno with *ret_error. */
 struct kraft_voters;
 NODISCARD int datadir_form(const struct config *c, const char *cluster_id, const struct kraft_voters *voters,
-                           char **ret_error);
+                           struct datadir_identity *ret_identity, char **ret_error);
 NODISCARD int datadir_prepare(const struct config *c, struct datadir_identity *ret_identity, char **ret_error);
 NODISCARD int datadir_make_uuid(struct uuid *ret_uuid); /* 0 or -EIO */
-/* Of the first of several hosts: log.dirs, all empty, become those of a new cluster with this controller as its voter.
- */
-NODISCARD int datadir_found(const struct config *c, struct datadir_identity *ret_identity, char **ret_error);
 
 /* ------------------------------------------------------------------------------------------------------- initial.c
  * The log directories, all empty, become those of a voter of a new cluster, whose voters the list names:
  * ID@HOST:PORT:DIRECTORY,... 0, or -errno with *ret_error. */
-NODISCARD int initial_format(const struct config *c, const char *list, const char *cluster_id, char **ret_error);
+NODISCARD int initial_format(const struct config *c, const char *list, const char *cluster_id,
+                             struct datadir_identity *ret_identity, char **ret_error);
 
 /* ------------------------------------------------------------------------------------------------------- effective.c
  */

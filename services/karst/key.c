@@ -1,6 +1,5 @@
 /* key.c - `karst key`: a host's pair of keys for the bus (libs/bus/trust.h). */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "libs/bus/trust.h"
 #include "services/karst/karst.h"
@@ -9,11 +8,8 @@ int key_main(const char *path)
 {
     char public_key[TRUST_KEY_CHARS + 1], *error = NULL;
 
-    if (trust_make_key(path, public_key, &error) != 0) {
-        fprintf(stderr, "karst: %s\n", error);
-        free(error);
-        return STATUS_FAILED;
-    }
+    if (trust_make_key(path, public_key, &error) != 0)
+        return fail(STATUS_FAILED, error);
     puts(public_key);
     return 0;
 }

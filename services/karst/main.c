@@ -136,6 +136,12 @@ static int parse(int argc, char **argv, const char *allowed, struct arguments *r
         return wrong_usage("needs --data DIR", NULL);
     if (ret->up.node_count > 0 && ret->up.nodes.controllers + ret->up.nodes.storage > 0)
         return wrong_usage("--node says how many controllers and storage nodes there are", NULL);
+    if (ret->up.node_count > 0)
+        ret->up.nodes.controllers = ret->up.nodes.storage = 1 + ret->up.node_count;
+    if (ret->up.first && ret->up.initial_controllers != NULL)
+        return wrong_usage("--first is for one controller, and --initial-controllers for several", NULL);
+    if (ret->up.initial_controllers == NULL && ret->up.cluster_id != NULL)
+        return wrong_usage("--cluster-id is for --initial-controllers alone", NULL);
     return 0;
 }
 

@@ -9,6 +9,7 @@
 
 #include "libs/config/meta_properties.h"
 #include "libs/kraft/format.h"
+#include "libs/service/service.h"
 #include "services/karst/karst.h"
 
 /* What belongs to a role that keeps a folder a node: DATA.FOLDERS/ID. */
@@ -109,8 +110,6 @@ void nodes_count(const struct config *c, const char *data, struct nodes *n)
 {
     int node = config_int(c, "node.id");
     bool is_broker = effective_has_role(c, "broker");
-    if (files_count(n) > 0)
-        n->controllers = n->storage = 1 + files_count(n);
     if (n->controllers == 0)
         n->controllers = effective_has_role(c, "controller") ? count_folders(&controllers, data, node) : 0;
     if (n->storage == 0)
@@ -173,32 +172,38 @@ static char *shifted_line(const struct config *c, const char *key, bool of_contr
     return line;
 }
 
-/* A key that says HOST:PORT, as a line for the place-th node or front end of this host: each has PORTS_A_NODE ports of
- * the bus. */
+/* A key that says HOST:PORT, as a line for the place-th node or front end of this host: each has ports of its own. */
 static char *bus_line(const struct config *c, const char *key, int place)
 {
-    enum { PORTS_A_NODE = 16 };
     char host[256];
     uint16_t port;
     if (config_is_null(c, key) || config_endpoint(config_string(c, key), host, &port) != 0)
         return xstrdup("");
-    return xasprintf(strchr(host, ':') ? "%s=[%s]:%d\n" : "%s=%s:%d\n", key, host, port + place * PORTS_A_NODE);
+    return xasprintf(strchr(host, ':') ? "%s=[%s]:%d\n" : "%s=%s:%d\n", key, host, port + place * SERVICE_PORTS_A_NODE);
+}
+
+/* Where the place-th node or front end of this host listens, and says that it does. The caller frees. */
+static char *listening_lines(const struct config *c, bool of_controllers, int shift, int place)
+{
+    char *listeners = shifted_line(c, "listeners", of_controllers, shift),
+         *advertised = shifted_line(c, "advertised.listeners", of_controllers, shift),
+         *bus = bus_line(c, "karst.bus.listen", place), *bus_advertised = bus_line(c, "karst.bus.advertised", place);
+    char *lines = xasprintf("%s%s%s%s", listeners, advertised, bus, bus_advertised);
+    free(bus_advertised);
+    free(bus);
+    free(advertised);
+    free(listeners);
+    return lines;
 }
 
 static int write_node(const struct kind *k, const struct config *c, const char *data, const char *run_dir, int id)
 {
     int place = id - config_int(c, "node.id"), shift = k == &controllers ? place : 0;
-    char *dir = folder(k, data, id), *listeners = shifted_line(c, "listeners", true, shift),
-         *advertised = shifted_line(c, "advertised.listeners", true, shift),
-         *bus = bus_line(c, "karst.bus.listen", place), *bus_advertised = bus_line(c, "karst.bus.advertised", place);
-    char *own = xasprintf("node.id=%d\nlog.dirs=%s\nmetadata.log.dir=%s\n%s%s%s%s%s", id, dir, dir, k->settings, bus,
-                          bus_advertised, listeners, advertised);
+    char *dir = folder(k, data, id), *listening = listening_lines(c, true, shift, place);
+    char *own = xasprintf("node.id=%d\nlog.dirs=%s\nmetadata.log.dir=%s\n%s%s", id, dir, dir, k->settings, listening);
     int r = write_one(c, c, run_dir, k->role, id, own);
     free(own);
-    free(bus_advertised);
-    free(bus);
-    free(advertised);
-    free(listeners);
+    free(listening);
     free(dir);
     return r;
 }
@@ -215,17 +220,9 @@ static int write_own(const struct config *c, const struct node_files *f, const c
 
 static int write_frontend(const struct config *c, const char *run_dir, int place)
 {
-    int id = nodes_first_id(c, "frontend") + place;
-    char *listeners = shifted_line(c, "listeners", false, ports_shift(place)),
-         *advertised = shifted_line(c, "advertised.listeners", false, ports_shift(place)),
-         *bus = bus_line(c, "karst.bus.listen", place), *bus_advertised = bus_line(c, "karst.bus.advertised", place);
-    char *own = xasprintf("%s%s%s%s", listeners, advertised, bus, bus_advertised);
-    int r = write_one(c, c, run_dir, "frontend", id, own);
+    char *own = listening_lines(c, false, ports_shift(place), place);
+    int r = write_one(c, c, run_dir, "frontend", nodes_first_id(c, "frontend") + place, own);
     free(own);
-    free(bus_advertised);
-    free(bus);
-    free(advertised);
-    free(listeners);
     return r;
 }
 

@@ -22,10 +22,9 @@ static uint64_t now_ms(void)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-static int fail(const char *label, const char *why)
+static int cannot(const char *label, const char *why)
 {
-    fprintf(stderr, "karst: %s: %s\n", label, why);
-    return STATUS_FAILED;
+    return fail(STATUS_FAILED, xasprintf("%s: %s", label, why));
 }
 
 /* ---- the supervisor ---- */
@@ -71,17 +70,17 @@ static int restart_process(const char *run_dir, const struct state_process *p, c
     char line[8192];
     int fd = open_control(run_dir);
     if (fd < 0)
-        return fail(label, strerror(-fd));
+        return cannot(label, strerror(-fd));
     char *request = xasprintf("restart %s %d %s\n", p->role, p->id, bin);
     int r = ask_control(fd, request, line, sizeof line);
     free(request);
     close(fd);
     if (r == -ETIMEDOUT)
-        return fail(label, strcmp(p->role, "storage") == 0 ? "it does not serve yet, or is not in sync again"
-                                                           : "it does not serve yet");
+        return cannot(label, strcmp(p->role, "storage") == 0 ? "it does not serve yet, or is not in sync again"
+                                                             : "it does not serve yet");
     if (r != 0)
-        return fail(label, strerror(-r));
-    return strcmp(line, "ok") == 0 ? 0 : fail(label, line);
+        return cannot(label, strerror(-r));
+    return strcmp(line, "ok") == 0 ? 0 : cannot(label, line);
 }
 
 /* ---- which, and in which order ---- */
@@ -155,11 +154,11 @@ int restart_main(const char *data, const char *process, const char *bin)
         fprintf(stderr, "karst: nothing runs on %s\n", data);
         status = STATUS_NOT_RUNNING;
     } else if (r != 0) {
-        status = fail(data, strerror(-r));
+        status = cannot(data, strerror(-r));
     } else if (folder == NULL) {
-        status = fail(bin, "there is no such folder");
+        status = cannot(bin, "there is no such folder");
     } else if (process != NULL && p == NULL) {
-        status = fail(process, "there is no such process, or several: karst status shows ROLE and ID, for ROLE-ID");
+        status = cannot(process, "there is no such process, or several: karst status shows ROLE and ID, for ROLE-ID");
     } else {
         status = p ? one(run_dir, p, folder) : all(&s, run_dir, folder);
     }

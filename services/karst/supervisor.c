@@ -220,16 +220,16 @@ static void on_slow_start(uv_timer_t *timer)
 {
     struct supervisor *s = timer->data;
     bool networked = network_is_used(s->options->config);
-    if (networked || !s->options->detached)
-        supervisor_say(s, LOG_WARN, "no answer yet after %d s; waiting on%s", SLOW_START_MS / 1000,
-                       networked ? ", for a majority of the controllers and the other hosts" : "");
-    if (networked && s->options->detached) /* theirs is the next step, and ours may be wanted for it */
+    if (s->options->detached && !networked) {
+        supervisor_say(s, LOG_ERROR, "no answer after %d s: giving up", SLOW_START_MS / 1000);
+        stop(s, STATUS_FAILED);
+        return;
+    }
+    supervisor_say(s, LOG_WARN, "no answer yet after %d s; waiting on%s", SLOW_START_MS / 1000,
+                   networked ? ", for a majority of the controllers and the other hosts" : "");
+    if (s->options->detached) /* the next step is the other hosts', and ours may be wanted for it */
         is_ready(s,
                  "Karst runs, and does not answer yet: it needs a majority of the controllers on the other hosts.\n");
-    if (networked || !s->options->detached)
-        return;
-    supervisor_say(s, LOG_ERROR, "no answer after %d s: giving up", SLOW_START_MS / 1000);
-    stop(s, STATUS_FAILED);
 }
 
 static char *own_folder(void)

@@ -7,7 +7,7 @@
 
 #include "services/karst/karst.h"
 
-static int fail(int status, char *error)
+int fail(int status, char *error)
 {
     fprintf(stderr, "karst: %s\n", error ? error : "out of luck");
     free(error);
@@ -152,33 +152,48 @@ int up_main(const struct up_options *o)
     return status;
 }
 
+static int format_first(const struct config *c, struct datadir_identity *ret_identity, char **ret_error)
+{
+    if (network_is_used(c) && effective_has_role(c, "controller"))
+        return datadir_form(c, NULL, NULL, ret_identity, ret_error);
+    *ret_error = xstrdup("--first is for a controller on one of several hosts: karst.bus.listen and a controller in "
+                         "process.roles were expected");
+    return -EINVAL;
+}
+
+static int format(const struct up_options *o, const struct config *c, const char *data)
+{
+    struct datadir_identity identity;
+    char *error = NULL;
+    int r = o->first                 ? format_first(c, &identity, &error)
+            : o->initial_controllers ? initial_format(c, o->initial_controllers, o->cluster_id, &identity, &error)
+                                     : datadir_format(c, &error);
+    if (r < 0)
+        return fail(STATUS_FAILED, error);
+    if (o->first || o->initial_controllers)
+        printf("%s is of %s of cluster %s now\n", data,
+               o->first ? "the first controller" : "one of the first controllers", identity.cluster_id);
+    else
+        printf("%d of the directories formatted\n", r);
+    return 0;
+}
+
 int format_main(const struct up_options *o)
 {
     char *error = NULL, *data = NULL;
     struct config *c = NULL;
-    struct datadir_identity identity;
-    int status = 0;
+    int status;
     if (datadir_open(o->data, &data, &error) != 0)
         return fail(STATUS_FAILED, error);
-    int lock = datadir_lock(data), count = 0;
+    int lock = datadir_lock(data);
     if (lock == -EWOULDBLOCK)
         status = say_locked(data);
     else if (lock < 0)
         status = fail(STATUS_FAILED, xasprintf("cannot lock %s: %s", data, strerror(-lock)));
     else if (effective_load(o, data, &c, &error) != 0)
         status = fail(STATUS_CONFIG, error);
-    else if (o->initial_controllers != NULL && initial_format(c, o->initial_controllers, o->cluster_id, &error) == 0)
-        printf("%s is of one of the first controllers of cluster %s now\n", data, o->cluster_id);
-    else if (o->initial_controllers != NULL)
-        status = fail(STATUS_FAILED, error);
-    else if (o->first && datadir_found(c, &identity, &error) == 0)
-        printf("%s is of the first controller of cluster %s now\n", data, identity.cluster_id);
-    else if (o->first)
-        status = fail(STATUS_FAILED, error);
-    else if ((count = datadir_format(c, &error)) < 0)
-        status = fail(STATUS_FAILED, error);
     else
-        printf("%d of the directories formatted\n", count);
+        status = format(o, c, data);
     if (lock >= 0)
         close(lock);
     config_free(c);
