@@ -71,6 +71,8 @@ def test_three_controllers_are_formed_at_once(own_folder):
         refused = formatted(1, *cluster, controllers=wrong)
         assert refused.status == 1 and "--initial-controllers" in refused.err, str(refused)
     assert formatted(1).status == 1
+    assert formatted(1, *cluster, "--first").status == 64
+    assert harness.run([harness.KARST, "format", "--data", f"{own_folder}/1", "--config", files[1], *cluster]).status == 64
     for n in ids:
         outcome = formatted(n, *cluster)
         assert outcome.status == 0, str(outcome)
