@@ -133,7 +133,10 @@ class System:
         return self.ask_any("FindCoordinator", 2, {"Key": GROUP, "KeyType": 0})["NodeId"]
 
     def controller_leader(self):
-        return self.ask_any("DescribeQuorum", 2, harness.QUORUM)["Topics"][0]["Partitions"][0]["LeaderId"]
+        answer = self.ask_any("DescribeQuorum", 2, harness.QUORUM)
+        if answer["ErrorCode"] != 0:  # nobody leads, it says
+            raise OSError(f"DescribeQuorum: error {answer['ErrorCode']}")
+        return answer["Topics"][0]["Partitions"][0]["LeaderId"]
 
     def node_of(self, target, row):
         """The number of the node that plays this part now, of a partition with this row of Metadata."""
