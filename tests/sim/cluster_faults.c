@@ -123,11 +123,7 @@ void cluster_stall_one(struct cluster *c)
 
 static void empty_disk(void *ctx)
 {
-    cluster_empty_disk(ctx);
-}
-
-void cluster_empty_disk(struct node *n)
-{
+    struct node *n = ctx;
     sim_cancel(n->cluster->sim, n->empty_event);
     n->empty_event = 0;
     disk_set_capacity(n->disk, 0);
@@ -223,7 +219,7 @@ void cluster_heal(struct cluster *c)
     for (int i = 0; i < c->node_count; i++) {
         struct node *n = &c->nodes[i];
         if (n->empty_event)
-            cluster_empty_disk(n);
+            empty_disk(n);
         if (n->disk && n->hurt && n->process) /* an armed fault may be left */
             disk_fail_after(n->disk, 0, 0, EIO);
     }

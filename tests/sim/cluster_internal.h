@@ -37,6 +37,4 @@ struct cluster {
     bool healed;
 };
 
-void cluster_empty_disk(struct node *n);
-
 #endif

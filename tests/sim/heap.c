@@ -101,11 +101,6 @@ void heap_free_all(uint32_t owner)
     }
 }
 
-size_t heap_blocks(void)
-{
-    return used;
-}
-
 void *__wrap_malloc(size_t size)
 {
     return note(__real_malloc(size), current);

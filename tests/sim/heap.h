@@ -10,6 +10,5 @@
 uint32_t heap_enter(uint32_t owner);
 /* Frees all that owner still has. */
 void heap_free_all(uint32_t owner);
-size_t heap_blocks(void); /* that belong to any owner */
 
 #endif

@@ -115,11 +115,6 @@ bool kclient_connect(struct kclient *c, uint16_t port)
     return c->connection != NULL;
 }
 
-bool kclient_is_open(const struct kclient *c)
-{
-    return c->connection != NULL;
-}
-
 size_t kclient_waiting(const struct kclient *c)
 {
     size_t n = 0;
@@ -150,11 +145,6 @@ void kclient_ask(struct kclient *c, int16_t api_key, int16_t version, const void
     arm(c);
     tcp_write(c->connection, buf_slice(&out));
     buf_free(&out);
-}
-
-void kclient_close(struct kclient *c)
-{
-    end(c);
 }
 
 struct kclient *kclient_free(struct kclient *c)

@@ -16,11 +16,9 @@ struct kclient *kclient_free(struct kclient *c); /* requests that wait end witho
 
 /* Opens a connection when there is none: false while nobody listens. */
 bool kclient_connect(struct kclient *c, uint16_t port);
-bool kclient_is_open(const struct kclient *c);
 size_t kclient_waiting(const struct kclient *c);
 /* A connection must be open. It is closed when no response has come for REQUEST_MS. */
 enum { KCLIENT_REQUEST_MS = 12000 };
 void kclient_ask(struct kclient *c, int16_t api_key, int16_t version, const void *request, kclient_fn *fn, void *ctx);
-void kclient_close(struct kclient *c);
 
 #endif

@@ -178,20 +178,13 @@ static bool drop_cancelled(struct sim *s)
     return s->count > 0;
 }
 
-bool sim_turn(struct sim *s)
-{
-    if (!drop_cancelled(s))
-        return false;
-    struct slot does = s->slots[s->events[0].slot];
-    s->now_ms = pop(s).at_ms;
-    does.fn(does.ctx);
-    return true;
-}
-
 void sim_until(struct sim *s, uint64_t ms)
 {
-    while (drop_cancelled(s) && s->events[0].at_ms <= ms)
-        (void)sim_turn(s);
+    while (drop_cancelled(s) && s->events[0].at_ms <= ms) {
+        struct slot does = s->slots[s->events[0].slot];
+        s->now_ms = pop(s).at_ms;
+        does.fn(does.ctx);
+    }
     s->now_ms = MAX(s->now_ms, ms);
 }
 

@@ -36,8 +36,6 @@ void sim_pass(struct sim *s, uint64_t ms); /* without events: for worlds that ha
 /* fn runs delay_ms from now; events of one instant in the order they were made. Returns an id, never 0. */
 uint64_t sim_at(struct sim *s, uint64_t delay_ms, sim_fn *fn, void *ctx);
 void sim_cancel(struct sim *s, uint64_t id); /* 0 and ids that have run are ignored */
-/* Runs the next event; false when there is none. */
-bool sim_turn(struct sim *s);
 /* Runs all events up to that time, which it is then. */
 void sim_until(struct sim *s, uint64_t ms);
 
