@@ -101,10 +101,10 @@ static void note_ack(struct producer *p, struct unacked *u, int64_t base_offset)
 {
     if (p->ack_count == p->ack_room)
         p->acks = xrealloc(p->acks, (p->ack_room = p->ack_room * 2 + 64) * sizeof *p->acks);
-    if (base_offset >= 0)
+    if (base_offset >= 0) {
         p->acks[p->ack_count++] = (struct ack){u->first, u->count, base_offset};
-    if (base_offset >= 0)
         clients_check_committed(p->clients, producer_partition(p->index), base_offset + u->count - 1, "acknowledged");
+    }
     p->stuck = 0;
     DL_DELETE(p->unacked, u);
     free(u);

@@ -5,7 +5,6 @@
 #include "kafka/alter_partition_reassignments.h"
 #include "kafka/assign_replicas_to_dirs.h"
 #include "kafka/create_partitions.h"
-#include "kafka/incremental_alter_configs.h"
 
 static const struct uuid dirs[3] = {{{77, 1}}, {{77, 2}}, {{77, 3}}};
 static struct help h;

@@ -5,7 +5,6 @@
 #include "kafka/alter_client_quotas.h"
 #include "kafka/alter_user_scram_credentials.h"
 #include "kafka/client_quota_record.h"
-#include "kafka/incremental_alter_configs.h"
 #include "kafka/update_features.h"
 #include "kafka/user_scram_credential_record.h"
 #include "tests/unit/controller/help.h"

@@ -1,8 +1,6 @@
 /* test_fetch.c - Fetch from the client's bytes to the Reads that it makes, and back: sessions, several nodes, leaders
  * that change, files. */
 #include "kafka/apis.h"
-#include "libs/base/bytes.h"
-#include "libs/records/records.h"
 #include "tests/unit/frontend/fetches.h"
 
 #include <criterion/criterion.h>

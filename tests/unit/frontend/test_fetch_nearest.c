@@ -1,6 +1,5 @@
 /* test_fetch_nearest.c - Fetches of consumers in their rack (KIP-392): the leader names the replica, and the client is
  * read for there. */
-#include "libs/base/bytes.h"
 #include "tests/unit/frontend/fetches.h"
 
 #include <criterion/criterion.h>

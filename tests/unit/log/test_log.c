@@ -1,6 +1,5 @@
 /* test_log.c - a log's life on the real file system. */
 #include "help.h"
-#include "libs/base/bytes.h"
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <sys/stat.h>
