@@ -139,9 +139,9 @@ static void stop_cleanly(struct world *w)
     }
 }
 
-static void check_replicas(struct world *w)
+/* All are in sync again; of a log that is cleaned each has its own bytes. */
+static void check_replicas(struct world *w, bool compacted)
 {
-    replicawatch_check(w->replicas);
     for (int32_t i = 0; i < CLIENTS_PARTITIONS; i++) {
         char folder[32];
         snprintf(folder, sizeof folder, CLIENTS_TOPIC "-%d", i);
@@ -149,7 +149,8 @@ static void check_replicas(struct world *w)
         if (p->moving || p->isr_count < p->replica_count)
             sim_fail(w->sim, "of %d replicas of %s %d are in sync%s, and nothing fails", p->replica_count, folder,
                      p->isr_count, p->moving ? ", it is being moved" : "");
-        cluster_check_replicas(w->cluster, folder, p, replicawatch_start(w->replicas, folder));
+        if (!compacted)
+            cluster_check_replicas(w->cluster, folder, p, replicawatch_start(w->replicas, folder));
     }
 }
 
@@ -168,8 +169,8 @@ static void end(struct world *w)
     sim_until(w->sim, sim_now_ms(w->sim) + QUIET_MS);
     replicawatch_check(w->replicas);
     cluster_check(w->cluster);
-    if (cluster_count(w->cluster, CLUSTER_STORAGE) > 1 && !compacted)
-        check_replicas(w);
+    if (cluster_count(w->cluster, CLUSTER_STORAGE) > 1)
+        check_replicas(w, compacted);
 }
 
 /* ---- a run ---- */
