@@ -127,8 +127,8 @@ static void allocated(struct admin *a, const struct kafka_allocate_producer_ids_
     if (metawatch_next_producer_id(a->watch) < r->producer_id_start + r->producer_id_len)
         sim_fail(a->sim, "producer ids from %" PRId64 " are answered, and nobody has them committed",
                  r->producer_id_start);
-    if (a->block_count < BLOCKS_MAX)
-        a->blocks[a->block_count++] = r->producer_id_start;
+    ASSERT(a->block_count < BLOCKS_MAX);
+    a->blocks[a->block_count++] = r->producer_id_start;
 }
 
 /* Nobody knows: it may be done later, or never. */

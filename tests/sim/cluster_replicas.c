@@ -17,8 +17,10 @@ static void on_name(void *arg, const char *name)
 {
     struct segments *s = arg;
     size_t n = strlen(name);
-    if (n == 24 && strcmp(name + 20, ".log") == 0 && s->count < SEGMENTS_MAX)
-        snprintf(s->name[s->count++], sizeof s->name[0], "%s", name);
+    if (n != 24 || strcmp(name + 20, ".log") != 0)
+        return;
+    ASSERT(s->count < SEGMENTS_MAX);
+    snprintf(s->name[s->count++], sizeof s->name[0], "%s", name);
 }
 
 static int by_name(const void *a, const void *b)

@@ -26,7 +26,7 @@ struct watch {
     struct process *process;
     struct bus *bus;
     struct image *kept, *fresh;    /* fresh NULL: it is not read at present */
-    int64_t compared;              /* the offset at which both were the same; -1: never */
+    bool compared;                 /* both were the same somewhere */
     int64_t high_watermark;        /* the highest that a controller told */
     int64_t told[CONTROLLERS_MAX]; /* the last by each of them: that of an only one never goes back */
     int32_t controllers, asks;
@@ -55,8 +55,8 @@ static void check_owner(struct watch *w, const Karst__Bus__AppendPartition *p, c
             sim_fail(w->sim, "two owners act in epoch %d of coordinator partition %d", now.epoch, now.partition);
         return;
     }
-    if (w->owner_count < OWNERS_MAX)
-        w->owners[w->owner_count++] = now;
+    ASSERT(w->owner_count < OWNERS_MAX);
+    w->owners[w->owner_count++] = now;
 }
 
 static void on_call(void *ctx, struct process *p, const struct rpc *rpc)
@@ -93,7 +93,7 @@ static void compare(struct watch *w)
     if (!image_equal(w->fresh, w->kept))
         sim_fail(w->sim, "replaying the metadata log to offset %lld gives another image",
                  (long long)image_offset(w->kept));
-    w->compared = image_offset(w->kept);
+    w->compared = true;
     sim_cover("the metadata log was replayed to the same image");
     w->fresh = image_release(w->fresh);
 }
@@ -161,7 +161,6 @@ struct watch *watch_new(struct machine *m, int controllers)
         .role = KARST__BUS__ROLE__ROLE_FRONTEND, .id = 1000, .incarnation = 1, .cluster_id = PLATFORM_CLUSTER_ID};
     w->machine = m;
     w->sim = machine_sim(m);
-    w->compared = -1;
     w->controllers = controllers;
     w->asks = 1;
     w->kept = image_empty(PLATFORM_CLUSTER_ID);
@@ -201,7 +200,7 @@ struct watch *watch_free(struct watch *w)
 
 bool watch_is_done(const struct watch *w)
 {
-    return w->compared >= 0;
+    return w->compared;
 }
 
 void watch_check(struct watch *w)
