@@ -28,7 +28,7 @@ def test_several_at_a_time(own_folder):
 
 @pytest.mark.parametrize("kinds", ["kill,stop,disk", pytest.param("cut,oneway", marks=needs_hosts)])
 def test_one_at_a_time(own_folder, kinds):
-    run(own_folder, "kills/kills.py", "--each", "1", "--only", kinds, "--stop-s", "1", "--peers", "karst")
+    run(own_folder, "kills/kills.py", "--each", "5", "--only", kinds, "--stop-s", "1", "--peers", "karst")
 
 
 def test_a_run_that_does_nothing_proves_nothing(own_folder):

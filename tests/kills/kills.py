@@ -4,10 +4,12 @@ how long nothing moved.
 
   scripts/kills [--each 50] [--only kill,stop] [--targets leader,follower,...] [--peers karst,kafka] [--seed S] [--config KEY=VALUE]
                 [--rate 240] [--chunk 20] [--stop-s 1-30] [--client-ms 2000] [--set KEY=VALUE] [--out FOLDER]
+  scripts/kills --join FOLDER,FOLDER...    the table of several runs together
 
 Each fault begins when everything is whole: all processes run, all replicas are in sync, every partition moves. Prints a table, fault by
 target, and leaves in FOLDER (build/kills/SEED) results.json, and of each chunk the history and the servers' log.
 Exit status: 0; 1 an anomaly, or something that did not come back; 64 wrong usage, or nothing to do, as all was left out."""
+import itertools
 import json
 import os
 import random
@@ -43,10 +45,11 @@ def span(text):
 
 def parse(arguments):
     p = usage.Parser("kills", __doc__, rate=240)
-    p.add_argument("--each", type=int, default=50, help="of each fault on each target (%(default)s)")
+    p.add_argument("--each", type=int, default=50, help="of each kind of fault, its targets in turns (%(default)s)")
     p.add_argument("--only", default=",".join(faults.KINDS), help="kinds of faults: %(default)s")
     p.add_argument("--targets", default=",".join(systems.KarstSystem.targets), help="%(default)s")
     p.add_argument("--peers", default="karst,kafka", help="%(default)s")
+    p.add_argument("--join", metavar="FOLDERS", help="do nothing, and print what runs into these folders found")
     p.add_argument("--chunk", type=int, default=20, help="faults between fresh clusters (%(default)s)")
     p.add_argument("--stop-s", type=span, default="1-30", help="how long a stopped process is stopped, or a cut or a full disk lasts (%(default)s)")
     p.add_argument("--client-ms", type=int, default=2000, help="socket.timeout.ms of the clients (%(default)s)")
@@ -67,14 +70,18 @@ def leave_out(o):
                 o.kinds = [k for k in o.kinds if k not in kinds]
 
 
+def targets(o, kind):
+    """Those asked for that a fault of this kind can have."""
+    return [t for t in o.aims if kind in CUTS or t in systems.KarstSystem.aims(kind)]
+
+
 def plan(o):
     """[[(kind, target, seconds, topic, partition)]]: chunks of all faults in an order that the seed decides. Cuts need hosts, and so have
     chunks of their own."""
     rng, chunks = random.Random(o.seed), []
     for cuts in (False, True):
         rows = [(kind, target, round(rng.uniform(*o.stop_s), 1), rng.choice(TOPICS), rng.randrange(PARTITIONS))
-                for kind in o.kinds if (kind in CUTS) == cuts for target in o.aims if cuts or target in systems.KarstSystem.aims(kind)
-                for _ in range(o.each)]
+                for kind in o.kinds if (kind in CUTS) == cuts for target in itertools.islice(itertools.cycle(targets(o, kind)), o.each)]
         rng.shuffle(rows)
         chunks += [rows[i:i + o.chunk] for i in range(0, len(rows), o.chunk)]
     return chunks
@@ -171,40 +178,71 @@ def table(o, results):
     yield f"{'':20}" + "".join(f" | {name + ' ' + what:^20}" for name in o.names for what in ("produce", "deliver"))
     yield f"{'fault, target':20}" + f" | {'n':>4} {'median':>7} {'worst':>7}" * (2 * len(o.names))
     for kind in o.kinds:
-        for target in o.aims:
-            rows = {n: [r for r in results[n] if (r["kind"], r["target"]) == (kind, target)] for n in o.names}
+        for target in [*o.aims, "all"]:
+            rows = {n: [r for r in results[n] if r["kind"] == kind and target in (r["target"], "all")] for n in o.names}
             if any(rows.values()):
                 yield f"{kind + ' ' + target:20}" + "".join(
                     f" | {cell([r[what] for r in rows[n]])}" for n in o.names for what in ("produce_ms", "deliver_ms"))
 
 
+class Found:
+    """What came of a run, or of several: rows of faults and counts of values by peer, and problems."""
+
+    def __init__(self, names):
+        self.results, self.counts, self.problems = {n: [] for n in names}, {n: {} for n in names}, []
+
+    def add(self, peer, rows, counts):
+        self.results.setdefault(peer, []).extend(rows)
+        mine = self.counts.setdefault(peer, {})
+        for name, n in counts.items():
+            mine[name] = mine.get(name, 0) + n
+
+    def write(self, o):
+        with open(os.path.join(o.out, "results.json"), "w", encoding="utf-8") as f:
+            json.dump({"options": vars(o), **vars(self)}, f, indent=1)
+
+    def conclude(self):
+        """The exit status."""
+        for peer, counts in self.counts.items():
+            print(f"{peer}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+        print("nothing lost, doubled or out of order" if not self.problems else f"{len(self.problems)} PROBLEMS")
+        return 1 if self.problems else 0
+
+
+def join(o):
+    found = Found(o.names)
+    for folder in o.join.split(","):
+        with open(os.path.join(folder, "results.json"), encoding="utf-8") as f:
+            one = json.load(f)
+        for peer, rows in one["results"].items():
+            found.add(peer, rows, one["counts"][peer])
+        found.problems += one["problems"]
+    print("\n".join([*table(o, found.results), *found.problems]))
+    return found.conclude()
+
+
 def main(arguments):
     o = parse(arguments)
+    if o.join:
+        return join(o)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which ends the servers, too
     os.makedirs(o.out, exist_ok=True)
-    chunks, results, problems = plan(o), {n: [] for n in o.names}, []
+    chunks, found = plan(o), Found(o.names)
     if not chunks:
         print("there is nothing to do")
         return 64
-    counts = {n: {} for n in o.names}
     print(f"seed {o.seed}: {sum(map(len, chunks))} faults in {len(chunks)} chunks on {', '.join(o.names)}; {o.out}", flush=True)
     for number, rows in enumerate(chunks):
         for peer in o.names:
-            (found, counted), wrong = chunk(o, peer, number, rows)
-            results[peer] += found
-            problems += wrong
-            for name, n in counted.items():
-                counts[peer][name] = counts[peer].get(name, 0) + n
-            with open(os.path.join(o.out, "results.json"), "w", encoding="utf-8") as f:
-                json.dump({"options": vars(o), "results": results, "counts": counts, "problems": problems}, f, indent=1)
+            (rows_of, counted), wrong = chunk(o, peer, number, rows)
+            found.add(peer, rows_of, counted)
+            found.problems += wrong
+            found.write(o)
             for problem in wrong:
                 print(problem, flush=True)
         print(f"chunk {number + 1} of {len(chunks)}", flush=True)
-        print("\n".join(table(o, results)), flush=True)
-    for peer in o.names:
-        print(f"{peer}: " + ", ".join(f"{n} {name}" for name, n in counts[peer].items()))
-    print("nothing lost, doubled or out of order" if not problems else f"{len(problems)} PROBLEMS")
-    return 1 if problems else 0
+        print("\n".join(table(o, found.results)), flush=True)
+    return found.conclude()
 
 
 if __name__ == "__main__":
