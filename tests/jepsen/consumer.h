@@ -28,8 +28,8 @@ unsigned poll_once(struct consumer *c, int wait_ms);
 
 /* Whether each key was read to its end. */
 bool is_at_ends(const int64_t *at, const int64_t *ends);
-/* Completes the operation f, which was to bring that about: ok, or fail and the keys that are not. Returns which. */
-bool complete_reading(unsigned process, uint64_t op, const char *f, const int64_t *at, const int64_t *ends);
+/* Completes the operation f, which was to bring that about: ok, or fail and the keys that are not. */
+void complete_reading(unsigned process, uint64_t op, const char *f, const int64_t *at, const int64_t *ends);
 
 /* As [key,...], or [[key,offset],...] with -1 for none. */
 void write_partitions(struct line *l, const rd_kafka_topic_partition_list_t *list, bool with_offsets);

@@ -101,9 +101,9 @@ void history_open(void);
 void history_flush(void);
 void history_close(void);
 
-/* What the harness asks for while it runs: how far each key is. */
+/* What the harness asks for while it runs: when something of each key last got through. */
 struct marks {
-    atomic_ullong sent, acked, acked_ns, delivered, delivered_ns; /* delivered: to members of groups */
+    atomic_ullong acked_ns, delivered_ns; /* delivered: to members of groups */
 };
 extern struct marks marks[KEYS_MAX];
 
@@ -121,7 +121,8 @@ void *member_run(void *number); /* by subscribe, all in one group */
 
 /* Ends of all keys as the server has them; INT64_MAX, which nobody reaches, of those that are not to be had in time. */
 void ends_of_keys(rd_kafka_t *rk, int64_t *ret_ends, uint64_t deadline_ns);
-bool group_drain(void); /* after the producers' end: until the members have read everything; false: out of time */
-bool final_read(void);  /* one new consumer reads everything from the beginning */
+void group_drain(
+    void); /* after the producers' end: until the members have read everything, or options.final_s are over */
+void final_read(void); /* one new consumer reads everything from the beginning, for as long */
 
 #endif

@@ -41,7 +41,6 @@ static void take(struct found *f, const rd_kafka_message_t *m, struct consumer *
     raise_to(&known_end[key], m->offset + 1);
     if (c->in_group) {
         raise_to(&group_end[key], m->offset + 1);
-        atomic_fetch_add(&marks[key].delivered, 1);
         atomic_store(&marks[key].delivered_ns, now_ns());
     }
 }
@@ -129,7 +128,7 @@ bool is_at_ends(const int64_t *at, const int64_t *ends)
     return true;
 }
 
-bool complete_reading(unsigned process, uint64_t op, const char *f, const int64_t *at, const int64_t *ends)
+void complete_reading(unsigned process, uint64_t op, const char *f, const int64_t *at, const int64_t *ends)
 {
     bool whole = is_at_ends(at, ends), first = true;
     struct line l;
@@ -143,7 +142,6 @@ bool complete_reading(unsigned process, uint64_t op, const char *f, const int64_
     }
     fputc(']', l.out);
     line_end(&l);
-    return whole;
 }
 
 void write_partitions(struct line *l, const rd_kafka_topic_partition_list_t *list, bool with_offsets)

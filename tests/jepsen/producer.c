@@ -72,7 +72,6 @@ static void value_done(struct send *s, unsigned i, const rd_kafka_message_t *m)
     if (m->err == 0) {
         s->value[i].status = ACKED;
         s->value[i].offset = m->offset;
-        atomic_fetch_add(&marks[s->value[i].key].acked, 1);
         atomic_store(&marks[s->value[i].key].acked_ns, now_ns());
         return;
     }
@@ -107,7 +106,6 @@ static void send_begin(struct producer *p)
         s->value[i].key = key;
         s->value[i].number = atomic_fetch_add(&next_value[key], 1);
         fprintf(l.out, "%c[%u,%lu]", i == 0 ? '[' : ',', key, s->value[i].number);
-        atomic_fetch_add(&marks[key].sent, 1);
     }
     fputc(']', l.out);
     line_end(&l);

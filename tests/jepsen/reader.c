@@ -72,7 +72,7 @@ void *reader_run(void *number)
     return NULL;
 }
 
-bool final_read(void)
+void final_read(void)
 {
     struct consumer c = {0};
     int64_t from[KEYS_MAX] = {0}, ends[KEYS_MAX];
@@ -83,7 +83,6 @@ bool final_read(void)
     assign(&c, from);
     while (!is_at_ends(c.position, ends) && now_ns() < deadline)
         poll_once(&c, 200);
-    bool whole = complete_reading(c.process, op, "final", c.position, ends);
+    complete_reading(c.process, op, "final", c.position, ends);
     end(&c);
-    return whole;
 }
