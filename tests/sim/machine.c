@@ -2,14 +2,13 @@
 #include "tests/sim/machine.h"
 #include "tests/sim/heap.h"
 #include "tests/sim/kernel.h"
+#include "tests/sim/stack.h"
 
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <ucontext.h>
 #include <utlist.h>
 
-enum { STACK_BYTES = 2 << 20, ARGUMENTS_MAX = 8 };
+enum { ARGUMENTS_MAX = 8 };
 
 struct process {
     struct machine *machine;
@@ -25,8 +24,7 @@ struct process {
     int (*program)(int argc, char **argv);
     int argc, status;
     char *argv[ARGUMENTS_MAX + 1];
-    void *stack;
-    ucontext_t inside, outside;
+    struct stack *stack;
     bool is_inside, leaves_loop; /* its coroutine runs; its loop has stopped */
     sim_fn *call;                /* what process_run wants of it */
     void *call_ctx;
@@ -177,8 +175,7 @@ struct process *process_free(struct process *p)
     heap_free_all(p->number);
     for (int i = 0; i < p->argc; i++)
         free(p->argv[i]);
-    if (p->stack)
-        munmap(p->stack, STACK_BYTES);
+    stack_free(p->stack);
     DL_DELETE(p->machine->processes, p);
     free(p);
     return NULL;
@@ -281,7 +278,7 @@ static void resume(struct process *p)
 {
     struct process *before = process_enter(p);
     p->is_inside = true;
-    swapcontext(&p->outside, &p->inside);
+    stack_enter(p->stack);
     process_leave(before);
 }
 
@@ -327,7 +324,7 @@ static void wait_inside(struct process *p, uint64_t ms)
     struct process *before = process_enter(NULL);
     stall_until(p, sim_now_ms(p->machine->sim) + ms);
     process_leave(before);
-    swapcontext(&p->inside, &p->outside);
+    stack_leave(p->stack);
 }
 
 static void stall_inside(struct process *p)
@@ -368,15 +365,15 @@ void process_turn_ended(struct process *p)
 /* ---- real programs ---- */
 
 /* The coroutine's first function; a process that was killed never comes back into it. */
-static void run_program(void)
+static void run_program(void *ctx)
 {
-    struct process *p = current;
+    struct process *p = ctx;
     p->status = p->program(p->argc, p->argv);
     if (!p->ghost) {
         sim_note(p->machine->sim, "%s ends with status %d", p->name, p->status);
         end(p);
     }
-    swapcontext(&p->inside, &p->outside);
+    stack_leave(p->stack);
     BUG("a process that has ended goes on");
 }
 
@@ -384,7 +381,7 @@ void process_wait(struct process *p)
 {
     while (!p->leaves_loop) {
         p->is_inside = false;
-        swapcontext(&p->inside, &p->outside);
+        stack_leave(p->stack);
         if (p->call == NULL)
             continue;
         sim_fn *call = p->call;
@@ -419,13 +416,7 @@ void process_exec(struct process *p, int (*program)(int argc, char **argv), int 
     p->argc = argc;
     for (int i = 0; i < argc; i++)
         p->argv[i] = xstrdup(argv[i]);
-    p->stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p->stack == MAP_FAILED || getcontext(&p->inside) != 0)
-        BUG("no stack for a simulated process");
-    p->inside.uc_stack.ss_sp = p->stack;
-    p->inside.uc_stack.ss_size = STACK_BYTES;
-    p->inside.uc_link = NULL;
-    makecontext(&p->inside, run_program, 0);
+    p->stack = stack_new(run_program, p);
     resume(p);
 }
 

@@ -2,9 +2,10 @@
  *
  *   sim [--world NAME] [--seed N] [--steps N] [--verbose]   one run of each world (or of NAME)
  *   sim --minutes M [--world NAME]                          new seeds until the time is over; the first one is printed
+ *   sim --runs N [--world NAME] [--seed N] [--steps N]      so many seeds from the one given on
  *   sim --check [--seeds FILE]                              the seeds of FILE and 20 fixed ones, each twice: equal
  * traces
- *   --jobs N    in so many processes, as many as there are processors by default; for the last two
+ *   --jobs N    in so many processes, as many as there are processors by default; for the last three
  *
  * Exit status: 0, 1 a broken promise (the seed is printed), 64 wrong usage. */
 #include "tests/sim/parts.h"
@@ -68,7 +69,7 @@ static int run_seed(const char *world, uint64_t seed, uint64_t steps, bool verbo
 struct request {
     const char *world, *seeds;
     double minutes;
-    uint64_t seed, steps;
+    uint64_t seed, runs, steps;
 };
 
 static int run_until(void *ctx)
@@ -76,7 +77,7 @@ static int run_until(void *ctx)
     const struct request *r = ctx;
     time_t end = time(NULL) + (time_t)(r->minutes * 60);
 
-    for (uint64_t seed = r->seed; time(NULL) < end; seed++) {
+    for (uint64_t seed = r->seed; r->runs ? seed < r->seed + r->runs : time(NULL) < end; seed++) {
         for (size_t i = 0; i < COUNTOF(worlds); i++) {
             if (wanted(worlds[i], r->world) && parts_is_mine())
                 run_one(worlds[i], seed, r->steps, false);
@@ -85,7 +86,7 @@ static int run_until(void *ctx)
     return 0;
 }
 
-static int run_minutes(struct request *r, int jobs)
+static int run_many(struct request *r, int jobs)
 {
     printf("first seed %llu\n", (unsigned long long)r->seed);
     int failed = parts_run(jobs, run_until, r);
@@ -167,9 +168,9 @@ static void keep_heap(void)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"world", 1, NULL, 'w'},   {"seed", 1, NULL, 's'},    {"steps", 1, NULL, 'n'},
-        {"check", 0, NULL, 'c'},   {"minutes", 1, NULL, 'm'}, {"jobs", 1, NULL, 'j'},
-        {"verbose", 0, NULL, 'v'}, {"seeds", 1, NULL, 'f'},   {NULL, 0, NULL, 0}};
+        {"world", 1, NULL, 'w'},   {"seed", 1, NULL, 's'}, {"steps", 1, NULL, 'n'},   {"check", 0, NULL, 'c'},
+        {"minutes", 1, NULL, 'm'}, {"jobs", 1, NULL, 'j'}, {"verbose", 0, NULL, 'v'}, {"seeds", 1, NULL, 'f'},
+        {"runs", 1, NULL, 'r'},    {NULL, 0, NULL, 0}};
     struct request r = {.seed = (uint64_t)time(NULL), .steps = STEPS};
     int jobs = (int)sysconf(_SC_NPROCESSORS_ONLN);
     bool check = false, verbose = false;
@@ -181,6 +182,7 @@ int main(int argc, char **argv)
         case 'n': r.steps = strtoull(optarg, NULL, 0); break;
         case 'm': r.minutes = strtod(optarg, NULL); break;
         case 'f': r.seeds = optarg; break;
+        case 'r': r.runs = strtoull(optarg, NULL, 0); break;
         case 'j': jobs = atoi(optarg); break;
         case 'c': check = true; break;
         case 'v': verbose = true; break;
@@ -190,5 +192,5 @@ int main(int argc, char **argv)
     keep_heap();
     if (check)
         return run_check(&r, jobs);
-    return r.minutes > 0 ? run_minutes(&r, jobs) : run_seed(r.world, r.seed, r.steps, verbose);
+    return r.minutes > 0 || r.runs > 0 ? run_many(&r, jobs) : run_seed(r.world, r.seed, r.steps, verbose);
 }
