@@ -126,7 +126,8 @@ static int open_bus(struct service *s)
 
     if (status != 0)
         return status;
-    s->address = arena_printf(s->arena, "ipc://%s/%s-%" PRId32, s->run_dir, service_role_name(s->options.role), s->id);
+    s->address =
+        arena_printf(s->arena, "ipc://%s/%s-%" PRId32, s->run_dir, service_role_name((int32_t)s->options.role), s->id);
     struct bus_options o = {.role = s->options.role,
                             .id = s->id,
                             .incarnation = s->incarnation,
