@@ -52,7 +52,7 @@ static void do_connect(struct bus *b, const struct link_action *a)
 
     if (may_share && local_connect(b, a->conn, a->address, a->lane))
         return;
-    if (bus_socket_connect(b, a->conn, a->address, a->lane) == NULL)
+    if (bus_socket_connect(b, a) == NULL)
         link_lost(b->core, a->conn);
 }
 
@@ -288,6 +288,8 @@ int bus_new(struct loop *loop, const struct bus_options *options, struct bus **r
                              .heartbeat_ms = options->heartbeat_ms};
     if (options->share)
         o.sharing = (struct link_sharing){b, local_shares, local_pass_file, local_resolve};
+    if (options->trust != NULL)
+        o.trust = (struct link_trust){b, bus_tcp_refuses};
     b->core = link_new(&o, loop_now_ms(loop));
     b->timer_at_ms = UINT64_MAX;
     b->timer = loop_timer_start(loop, 0, 0, on_timer, b);

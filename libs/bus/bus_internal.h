@@ -46,6 +46,7 @@ struct door {
     void *zap;
     struct loop_poll *poll;
     bool due;
+    char why[320]; /* somebody was refused last */
 };
 
 /* Numbers of connections served over tcp differ from those of the ipc addresses, and from local ones. */
@@ -61,7 +62,7 @@ struct bus {
     struct sock *routers[LINK_LANES], *tcp_routers[LINK_LANES];
     struct door door;
     bool unencrypted;
-    struct quiet refusals, failures;
+    struct quiet refusals, failures, impostors;
     struct leavers callers_left, called_left;
     unsigned last_monitor;
     struct locals *locals; /* NULL: everything goes over ZeroMQ */
@@ -70,13 +71,14 @@ struct bus {
     uint64_t timer_at_ms;
     bool tick_due, turn_ends, pumping, is_shut;
     int64_t payload_max;
+    void *receiving;    /* frame 0 of the message that the core is given just now, a zmq_msg_t; NULL: none */
     struct ref *frames; /* of the message that is being read */
     size_t frame_capacity;
 };
 
 /* Both open nothing when the address is wrong. The new socket is in b->socks, touched. */
 NODISCARD int bus_socket_listen(struct bus *b, const char *address, Karst__Bus__Lane lane); /* 0 or -errno */
-NODISCARD struct sock *bus_socket_connect(struct bus *b, uint64_t conn, const char *address, Karst__Bus__Lane lane);
+NODISCARD struct sock *bus_socket_connect(struct bus *b, const struct link_action *a);
 void bus_socket_close(struct sock *s, int linger_ms); /* it stays in the list until bus_sockets_sweep */
 void bus_sockets_sweep(struct bus *b);
 struct sock *bus_socket_find(struct bus *b, uint64_t conn); /* NULL: closed, or never there */
@@ -97,9 +99,11 @@ int bus_zmq_fd(void *zmq);
 void bus_door_open(struct bus *b, struct trust *trust);
 void bus_door_close(struct bus *b);
 void bus_door_answer(struct bus *b); /* in each turn: says who may come in */
-/* Before zmq_bind or zmq_connect. 0; -EPERM: tcp is not allowed; -ENOKEY: the list has no key for the host, which is
- * logged. */
-NODISCARD int bus_tcp_prepare(struct sock *s, const char *address, bool listens);
+/* Before zmq_bind, or zmq_connect for a LINK_CONNECT. 0; -EPERM: tcp is not allowed; -ENOKEY: the list has no key for
+ * the host, or not for whom we look for there, which is logged. */
+NODISCARD int bus_tcp_prepare(struct sock *s, const char *address, const struct link_action *connect);
+/* link_trust: of a connection over tcp the key says which host calls, and the list which nodes are there. */
+const char *bus_tcp_refuses(void *ctx, uint64_t conn, const Karst__Bus__Peer *from);
 void bus_tcp_events(struct sock *s); /* in each turn: what became of its connections */
 void bus_tcp_close(struct sock *s);
 

@@ -6,13 +6,6 @@
 #include "libs/bus/link_internal.h"
 #include "libs/bus/version.h"
 
-static const char *role_name(Karst__Bus__Role role)
-{
-    const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(&karst__bus__role__descriptor, (int)role);
-
-    return v ? v->name + sizeof "ROLE_" - 1 : "?";
-}
-
 static void stage(struct link_core *l, struct caller *c)
 {
     if (c->staged)
@@ -149,6 +142,8 @@ static void begin_connect(struct link_core *l, struct caller *c)
     HASH_ADD(hh, l->callers_by_conn, conn, sizeof c->conn, c);
     s->action.conn = c->conn;
     s->action.lane = c->lane;
+    s->action.role = c->peer->role;
+    s->action.id = c->peer->id;
     s->text = xstrdup(c->peer->address);
     s->action.address = s->text;
     link_wake_by(l, l->now_ms + connect_ms(c));
@@ -407,7 +402,7 @@ void link_caller_flush(struct link_core *l, struct caller *c)
 
 void link_caller_rubbish(struct link_core *l, struct caller *c)
 {
-    link_report(l, "%s %" PRId32 " sent a message that is no Batch; its session ends", role_name(c->peer->role),
+    link_report(l, "%s %" PRId32 " sent a message that is no Batch; its session ends", link_role_name(c->peer->role),
                 c->peer->id);
     link_caller_end(l, c, next_backoff(c));
 }
@@ -431,10 +426,10 @@ static void on_refusal(struct link_core *l, struct caller *c, const Karst__Bus__
         protobuf_c_enum_descriptor_get_value(&karst__bus__refusal__reason__descriptor, (int)r->reason);
     bool hard = r->reason == KARST__BUS__REFUSAL__REASON__CLUSTER ||
                 r->reason == KARST__BUS__REFUSAL__REASON__VERSION || r->reason == KARST__BUS__REFUSAL__REASON__ROLE ||
-                r->reason == KARST__BUS__REFUSAL__REASON__LANE;
+                r->reason == KARST__BUS__REFUSAL__REASON__LANE || r->reason == KARST__BUS__REFUSAL__REASON__HOST;
 
     if (is_news(c, r->reason))
-        link_report(l, "%s %" PRId32 " at %s refuses us: %s, %.200s", role_name(c->peer->role), c->peer->id,
+        link_report(l, "%s %" PRId32 " at %s refuses us: %s, %.200s", link_role_name(c->peer->role), c->peer->id,
                     c->peer->address ? c->peer->address : "?", v ? v->name : "?", r->detail);
     link_caller_end(l, c, hard ? LINK_BACKOFF_REFUSED_MS : c->state >= CALLER_UP ? 0 : next_backoff(c));
     if (hard)
@@ -517,14 +512,15 @@ void link_caller_receive(struct link_core *l, struct caller *c, struct message *
         return;
     }
     if (c->state < CALLER_HELLO || !is_ours(l, c, b)) {
-        link_report(l, "%s %" PRId32 " sent a message that is not for us; its session ends", role_name(c->peer->role),
-                    c->peer->id);
+        link_report(l, "%s %" PRId32 " sent a message that is not for us; its session ends",
+                    link_role_name(c->peer->role), c->peer->id);
         link_caller_end(l, c, next_backoff(c));
         return;
     }
     c->received_ms = l->now_ms;
     if (!on_batch(l, c, m)) {
-        link_report(l, "%s %" PRId32 " broke the rules of the session; it ends", role_name(c->peer->role), c->peer->id);
+        link_report(l, "%s %" PRId32 " broke the rules of the session; it ends", link_role_name(c->peer->role),
+                    c->peer->id);
         link_caller_end(l, c, next_backoff(c));
     }
 }
@@ -537,7 +533,7 @@ static uint64_t tick_open(struct link_core *l, struct caller *c)
     uint64_t heartbeat = l->options.heartbeat_ms, silent = link_silent_ms(l);
 
     if (l->now_ms >= c->received_ms + silent) {
-        link_report(l, "%s %" PRId32 " has been silent for %u ms; its session ends", role_name(c->peer->role),
+        link_report(l, "%s %" PRId32 " has been silent for %u ms; its session ends", link_role_name(c->peer->role),
                     c->peer->id, link_silent_ms(l));
         link_caller_end(l, c, next_backoff(c));
         return c->retry_at_ms;

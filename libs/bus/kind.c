@@ -98,3 +98,10 @@ enum bus_retry bus_kind_retry(Karst__Bus__Call__BodyCase kind, int32_t api_key)
 
     return k ? k->retry : BUS_RETRY_NEVER;
 }
+
+const char *link_role_name(Karst__Bus__Role role)
+{
+    const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(&karst__bus__role__descriptor, (int)role);
+
+    return v ? v->name + sizeof "ROLE_" - 1 : "?";
+}

@@ -22,4 +22,6 @@ const struct kind *link_kind_of(Karst__Bus__Call__BodyCase kind, int32_t api_key
 /* Bits 1 << Lane: the lanes on which a role is called. */
 uint32_t link_kind_lanes_served(Karst__Bus__Role role);
 
+const char *link_role_name(Karst__Bus__Role role); /* "STORAGE"; "?": it is none */
+
 #endif

@@ -452,6 +452,15 @@ void link_cancel(struct link_core *l, uint64_t call_id)
 
 /* ---- peers, connections, messages ---- */
 
+const char *link_peer_address(const struct link_core *l, Karst__Bus__Role role, int32_t id)
+{
+    uint64_t key = peer_key(role, id);
+    struct peer *p;
+
+    HASH_FIND(hh, l->peers, &key, sizeof key, p);
+    return p != NULL ? p->address : NULL;
+}
+
 void link_set_peer(struct link_core *l, Karst__Bus__Role role, int32_t id, uint64_t incarnation, const char *address)
 {
     struct peer *p = get_peer(l, role, id);

@@ -62,6 +62,14 @@ struct link_sharing {
     int (*resolve)(void *ctx, uint64_t conn, const Karst__Bus__Payload *p, struct ref *ret_ref);
 };
 
+/* What the adapter knows of who is at the other end, beside what he says; NULL: nothing, all are believed. */
+struct link_trust {
+    void *ctx;
+    /* Why the other end of conn, which others opened, is not who it says it is: a sentence, valid until the next call.
+     * NULL: it may be. */
+    const char *(*refuses)(void *ctx, uint64_t conn, const Karst__Bus__Peer *from);
+};
+
 struct link_options {
     Karst__Bus__Role role;
     int32_t id;
@@ -72,6 +80,7 @@ struct link_options {
     uint32_t heartbeat_ms;             /* 0: 500 */
     uint32_t version_min, version_max; /* 0: what this build speaks (version.h) */
     struct link_sharing sharing;
+    struct link_trust trust;
 };
 
 NODISCARD struct link_core *link_new(const struct link_options *options, uint64_t now_ms);
@@ -86,6 +95,8 @@ void link_tick(struct link_core *l);
 uint64_t link_wake_ms(const struct link_core *l);
 
 void link_set_peer(struct link_core *l, Karst__Bus__Role role, int32_t id, uint64_t incarnation, const char *address);
+/* NULL: not known. */
+const char *link_peer_address(const struct link_core *l, Karst__Bus__Role role, int32_t id);
 void link_set_metadata_offset(struct link_core *l, int64_t offset);
 /* The version of the bus that all of the cluster speak, as far as is known; never below version_min, which it is at
  * first. Calls of kinds that came later end as OUTCOME_UNSUPPORTED, also where the one peer would know them. */
@@ -118,7 +129,7 @@ void link_receive(struct link_core *l, uint64_t conn, struct slice frame0, struc
 /* ---- actions ---- */
 
 enum link_action_kind {
-    LINK_CONNECT, /* open conn to address and lane; link_connected or link_lost follows */
+    LINK_CONNECT, /* open conn to address and lane, where role and id is; link_connected or link_lost follows */
     LINK_CLOSE,   /* conn, of either end: close it and forget what it still brings */
     LINK_SEND,    /* head and tail are frame 0 in two pieces; frames go behind it. If it cannot leave: link_lost */
     LINK_HOLD,    /* keep counts of frames until conn's peer has hung up; none if it has. Comes before LINK_CLOSE */
@@ -132,6 +143,8 @@ struct link_action {
     enum link_action_kind kind;
     uint64_t conn;
     Karst__Bus__Lane lane;
+    Karst__Bus__Role role;
+    int32_t id;
     const char *address;
     struct slice head, tail;
     const struct ref *frames;
@@ -152,6 +165,7 @@ NODISCARD bool link_next(struct link_core *l, struct link_action *ret_action);
 struct link_counts {
     size_t calls, calls_in_flight, calls_queued; /* calls: not yet freed, ended ones that hold credit included */
     size_t served, rpcs;
+    uint64_t impostors; /* Hellos that link_trust refused */
     uint64_t rpc_bytes;
 };
 struct link_counts link_counts(const struct link_core *l);

@@ -5,7 +5,7 @@
 
 struct link_counts link_counts(const struct link_core *l)
 {
-    struct link_counts n = {.served = HASH_COUNT(l->served), .rpcs = l->rpc_total};
+    struct link_counts n = {.served = HASH_COUNT(l->served), .rpcs = l->rpc_total, .impostors = l->impostors};
     const struct served *s;
     const struct caller *c;
 

@@ -242,6 +242,7 @@ struct link_core {
     struct message *message_pool;
     struct outgoing *outgoing_pool;
     size_t rpc_pooled, arena_pooled, message_pooled, outgoing_pooled, rpc_total;
+    uint64_t impostors;
     uint64_t refused[16]; /* connections that were told lately that they have no session */
     size_t refused_at;
 };

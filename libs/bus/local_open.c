@@ -315,7 +315,8 @@ static void go_over_zmq(struct local *l)
 {
     struct bus *b = l->bus;
 
-    if (bus_socket_connect(b, l->conn, l->address, l->lane) == NULL)
+    struct link_action to = {.conn = l->conn, .address = l->address, .lane = l->lane};
+    if (bus_socket_connect(b, &to) == NULL)
         link_lost(b->core, l->conn);
     l->state = LOCAL_CLOSED;
 }

@@ -130,6 +130,19 @@ static void refuse_version(struct link_core *l, uint64_t conn, const Karst__Bus_
     refuse(l, conn, b, KARST__BUS__REFUSAL__REASON__VERSION, text);
 }
 
+/* True: he is not who he says he is, and is told so. */
+static bool is_impostor(struct link_core *l, uint64_t conn, const Karst__Bus__Batch *b)
+{
+    const struct link_trust *t = &l->options.trust;
+    const char *why = t->refuses != NULL ? t->refuses(t->ctx, conn, b->from) : NULL;
+
+    if (why == NULL)
+        return false;
+    l->impostors++;
+    refuse(l, conn, b, KARST__BUS__REFUSAL__REASON__HOST, why);
+    return true;
+}
+
 static bool check_hello(struct link_core *l, uint64_t conn, const Karst__Bus__Batch *b)
 {
     const Karst__Bus__Hello *h = b->hello;
@@ -142,6 +155,8 @@ static bool check_hello(struct link_core *l, uint64_t conn, const Karst__Bus__Ba
     else if (b->from == NULL || b->from->incarnation == 0 || b->to == NULL || b->to->role != o->role ||
              b->to->id != o->id)
         refuse(l, conn, b, KARST__BUS__REFUSAL__REASON__ROLE, "another role or id listens here");
+    else if (is_impostor(l, conn, b))
+        return false;
     else if (b->to->incarnation != 0 && b->to->incarnation != o->incarnation)
         refuse(l, conn, b, KARST__BUS__REFUSAL__REASON__INCARNATION, "replaced by a later life");
     else if (h->lane != link_conn_lane(conn))

@@ -155,17 +155,17 @@ struct sock *bus_socket_find(struct bus *b, uint64_t conn)
     return NULL;
 }
 
-struct sock *bus_socket_connect(struct bus *b, uint64_t conn, const char *address, Karst__Bus__Lane lane)
+struct sock *bus_socket_connect(struct bus *b, const struct link_action *a)
 {
     char at[ADDRESS_MAX];
     struct sock *s = NULL;
 
-    if (lane_address(address, lane, at, sizeof at) && (!is_ipc(at) || ipc_is_alive(at)))
-        s = socket_new(b, ZMQ_DEALER, lane);
+    if (lane_address(a->address, a->lane, at, sizeof at) && (!is_ipc(at) || ipc_is_alive(at)))
+        s = socket_new(b, ZMQ_DEALER, a->lane);
     if (s == NULL)
         return NULL;
-    s->conn = conn;
-    if ((is_ipc(at) || bus_tcp_prepare(s, at, false) == 0) && zmq_connect(s->zmq, at) == 0) {
+    s->conn = a->conn;
+    if ((is_ipc(at) || bus_tcp_prepare(s, at, a) == 0) && zmq_connect(s->zmq, at) == 0) {
         socket_watch(s);
         return s;
     }
@@ -184,7 +184,7 @@ int bus_socket_listen(struct bus *b, const char *address, Karst__Bus__Lane lane)
     struct sock *s = socket_new(b, ZMQ_ROUTER, lane);
     if (s == NULL)
         return -EMFILE;
-    int failed = is_ipc(at) ? 0 : bus_tcp_prepare(s, at, true);
+    int failed = is_ipc(at) ? 0 : bus_tcp_prepare(s, at, NULL);
     if (failed != 0)
         return failed;
     if (zmq_bind(s->zmq, at) != 0)
@@ -279,7 +279,9 @@ static bool receive_one(struct sock *s)
     size_t count = read_frames(s, zmq_msg_more(&msg));
     if (conn != 0) {
         struct slice frame0 = {zmq_msg_data(&msg), zmq_msg_size(&msg)};
+        s->bus->receiving = &msg;
         link_receive(s->bus->core, conn, frame0, s->bus->frames, count);
+        s->bus->receiving = NULL;
     } else {
         for (size_t i = 0; i < count; i++)
             ref_release(&s->bus->frames[i]);

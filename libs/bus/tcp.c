@@ -3,11 +3,13 @@
  * CURVE tells each end the other's public key. A caller gives ZeroMQ the key that it expects of the host; a served end
  * is asked by ZeroMQ for each key that comes (ZAP, a request to inproc://zeromq.zap.01). We answer in our loop. Without
  * anybody to ask ZeroMQ lets everybody in: so the socket that is asked is bound before any other is made, and closed
- * behind the last.
+ * behind the last. What we answer, the name of the host, comes with each message of the connection (User-Id): the Hello
+ * of a peer is held against it.
  *
  * Nobody tells of a connection that fails over tcp but a monitor of the socket: each has one. A cable that is pulled
  * out makes no sound at all: the link core gives the caller's end up after six heartbeats, ZeroMQ's own and
  * TCP_USER_TIMEOUT then end what the served end still has of the connection. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <zmq.h>
@@ -15,6 +17,7 @@
 #include "libs/base/bytes.h"
 #include "libs/base/log.h"
 #include "libs/bus/bus_internal.h"
+#include "libs/bus/kind.h"
 #include "libs/bus/trust.h"
 
 enum {
@@ -31,7 +34,7 @@ enum {
              ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_CLOSED | ZMQ_EVENT_DISCONNECTED,
 };
 
-static const char zap_address[] = "inproc://zeromq.zap.01", zap_domain[] = "karst";
+static const char zap_address[] = "inproc://zeromq.zap.01", zap_domain[] = "karst", tcp_scheme[] = "tcp://";
 
 static void set_text(void *zmq, int option, const char *value, size_t size)
 {
@@ -172,12 +175,12 @@ void bus_door_answer(struct bus *b)
     loop_again(b->loop);
 }
 
-/* ---- sockets ---- */
+/* ---- who is who ---- */
 
 /* "tcp://HOST:PORT", "tcp://[::1]:PORT" */
 static void host_in(const char *address, char host[TRUST_HOST_MAX + 1])
 {
-    const char *from = address + sizeof "tcp://" - 1, *to = strrchr(from, ':');
+    const char *from = address + sizeof tcp_scheme - 1, *to = strrchr(from, ':');
     size_t n = to ? (size_t)(to - from) : strlen(from);
 
     if (n >= 2 && from[0] == '[' && from[n - 1] == ']') {
@@ -187,13 +190,67 @@ static void host_in(const char *address, char host[TRUST_HOST_MAX + 1])
     snprintf(host, TRUST_HOST_MAX + 1, "%.*s", (int)MIN(n, (size_t)TRUST_HOST_MAX), from);
 }
 
-static int set_keys(struct sock *s, bool listens)
+/* The node that a process is of. */
+static int32_t node_of(Karst__Bus__Role role, int32_t id)
+{
+    return role == KARST__BUS__ROLE__ROLE_FRONTEND ? id / TRUST_FRONTENDS_A_NODE : id;
+}
+
+/* The list may name no nodes; where controllers are our configuration always says. Those of our own host, which it
+ * gives by their unix sockets, do not come over tcp. */
+static bool is_controllers_host(const struct bus *b, const char *host, int32_t id)
+{
+    const char *address = link_peer_address(b->core, KARST__BUS__ROLE__ROLE_CONTROLLER, id);
+    char its[TRUST_HOST_MAX + 1];
+
+    if (address == NULL || strncmp(address, tcp_scheme, sizeof tcp_scheme - 1) != 0)
+        return false;
+    host_in(address, its);
+    return trust_is_same_host(b->door.trust, host, its);
+}
+
+/* Why a process of this host is not role and id, until the next call; NULL: it may be. */
+static const char *mistaken(struct bus *b, const char *host, Karst__Bus__Role role, int32_t id)
+{
+    const struct trust *t = b->door.trust;
+    int32_t node = node_of(role, id);
+    const char *at = trust_host_with(t, node);
+
+    if (role == KARST__BUS__ROLE__ROLE_CONTROLLER && !is_controllers_host(b, host, id))
+        snprintf(b->door.why, sizeof b->door.why, "karst.controllers does not have controller %" PRId32 " there", id);
+    else if (trust_carries(t, host, node))
+        return NULL;
+    else if (at != NULL)
+        snprintf(b->door.why, sizeof b->door.why, "the list of hosts has node %" PRId32 " at %s", node, at);
+    else
+        snprintf(b->door.why, sizeof b->door.why, "the list of hosts does not have node %" PRId32 " there", node);
+    return b->door.why;
+}
+
+const char *bus_tcp_refuses(void *ctx, uint64_t conn, const Karst__Bus__Peer *from)
+{
+    struct bus *b = ctx;
+    char more[MORE];
+
+    if (!(conn & TCP_CONN) || b->door.trust == NULL)
+        return NULL;
+    const char *host = zmq_msg_gets(b->receiving, "User-Id");
+    const char *why = host != NULL ? mistaken(b, host, from->role, from->id) : "its key is not known";
+    if (why != NULL && may_say(b, &b->impostors, more))
+        log_warn("bus: a peer at %s is refused, it says that it is %s %" PRId32 ": %s%s", host ? host : "?",
+                 link_role_name(from->role), from->id, why, more);
+    return why;
+}
+
+/* ---- sockets ---- */
+
+static int set_keys(struct sock *s, const struct link_action *connect)
 {
     struct trust *t = s->bus->door.trust;
     char host[TRUST_HOST_MAX + 1], more[MORE], *error = NULL;
 
     set_text(s->zmq, ZMQ_CURVE_SECRETKEY, trust_secret_key(t), TRUST_KEY_CHARS + 1);
-    if (listens) {
+    if (connect == NULL) {
         bus_zmq_set(s->zmq, ZMQ_CURVE_SERVER, 1);
         set_text(s->zmq, ZMQ_ZAP_DOMAIN, zap_domain, sizeof zap_domain - 1);
         return 0;
@@ -206,6 +263,13 @@ static int set_keys(struct sock *s, bool listens)
     if (key == NULL) {
         if (may_say(s->bus, &s->bus->failures, more))
             log_warn("bus: no connection to %s: the list of hosts has no key of %s%s", s->address, host, more);
+        return -ENOKEY;
+    }
+    const char *why = mistaken(s->bus, host, connect->role, connect->id);
+    if (why != NULL) {
+        if (may_say(s->bus, &s->bus->failures, more))
+            log_warn("bus: no connection to %s %" PRId32 " at %s: %s%s", link_role_name(connect->role), connect->id,
+                     s->address, why, more);
         return -ENOKEY;
     }
     set_text(s->zmq, ZMQ_CURVE_PUBLICKEY, trust_public_key(t), TRUST_KEY_CHARS + 1);
@@ -242,7 +306,7 @@ static void watch(struct sock *s)
     s->monitor_due = true;
 }
 
-int bus_tcp_prepare(struct sock *s, const char *address, bool listens)
+int bus_tcp_prepare(struct sock *s, const char *address, const struct link_action *connect)
 {
     char more[MORE];
 
@@ -259,7 +323,7 @@ int bus_tcp_prepare(struct sock *s, const char *address, bool listens)
     bus_zmq_set(s->zmq, ZMQ_HEARTBEAT_TIMEOUT, ZMTP_SILENCE_MS);
     bus_zmq_set(s->zmq, ZMQ_TCP_MAXRT, UNACKNOWLEDGED_MS);
     bus_zmq_set(s->zmq, ZMQ_TCP_KEEPALIVE, 1);
-    int failed = s->bus->door.trust != NULL ? set_keys(s, listens) : 0;
+    int failed = s->bus->door.trust != NULL ? set_keys(s, connect) : 0;
     if (failed == 0)
         watch(s);
     return failed;

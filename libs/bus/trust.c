@@ -9,8 +9,16 @@
 #include <unistd.h>
 #include <zmq.h>
 
+/* A line of the list. */
 struct host {
     char name[TRUST_HOST_MAX + 1], key[TRUST_KEY_CHARS + 1];
+    size_t machine; /* the same for all lines of one host: the number of one of them */
+};
+
+/* Ids of nodes that a line names, both ends included. */
+struct range {
+    size_t line;
+    int32_t first, last;
 };
 
 struct trust {
@@ -18,7 +26,8 @@ struct trust {
     char *path; /* of the list */
     struct stat seen;
     struct host *hosts;
-    size_t count;
+    struct range *ranges;
+    size_t count, range_count;
 };
 
 /* ---- reading ---- */
@@ -115,6 +124,55 @@ static int read_key(struct trust *t, const char *path, char **ret_error)
     return r;
 }
 
+/* An id at *at, which goes behind it; false: there is none. */
+static bool read_id(char **at, int32_t *ret_id)
+{
+    char *end = *at;
+    long id = isdigit((unsigned char)**at) ? strtol(*at, &end, 10) : -1;
+
+    if (id < 0 || id > INT32_MAX)
+        return false;
+    *at = end;
+    *ret_id = (int32_t)id;
+    return true;
+}
+
+/* "3,7-9", of the line that comes next; false: it is no such thing. */
+static bool add_nodes(struct trust *t, char *text)
+{
+    struct range r = {.line = t->count};
+
+    do {
+        if (!read_id(&text, &r.first))
+            return false;
+        r.last = r.first;
+        if (*text == '-') {
+            text++;
+            if (!read_id(&text, &r.last) || r.last < r.first)
+                return false;
+        }
+        if (t->range_count == TRUST_RANGES_MAX)
+            return false;
+        t->ranges[t->range_count++] = r;
+    } while (*text++ == ',');
+    return text[-1] == 0;
+}
+
+/* The last line is of the host of each earlier one that has its name or its key. */
+static void join_machines(struct trust *t)
+{
+    struct host *h = &t->hosts[t->count - 1];
+
+    for (size_t i = 0; i + 1 < t->count; i++) {
+        size_t other = t->hosts[i].machine;
+        if (other == h->machine || (strcmp(t->hosts[i].name, h->name) != 0 && strcmp(t->hosts[i].key, h->key) != 0))
+            continue;
+        for (size_t k = 0; k < t->count; k++)
+            if (t->hosts[k].machine == other)
+                t->hosts[k].machine = h->machine;
+    }
+}
+
 /* A line of the list; false: it is none. */
 static bool add_host(struct trust *t, char *line)
 {
@@ -122,19 +180,22 @@ static bool add_host(struct trust *t, char *line)
 
     if (host == NULL)
         return true;
-    char *key = next_word(&line);
+    char *key = next_word(&line), *nodes = next_word(&line);
     if (key == NULL || next_word(&line) != NULL || strlen(host) > TRUST_HOST_MAX || !is_key(key) ||
-        t->count == TRUST_HOSTS_MAX)
+        t->count == TRUST_HOSTS_MAX || (nodes != NULL && !add_nodes(t, nodes)))
         return false;
-    struct host *h = &t->hosts[t->count++];
+    struct host *h = &t->hosts[t->count];
     strcpy(h->name, host);
     strcpy(h->key, key);
+    h->machine = t->count++;
+    join_machines(t);
     return true;
 }
 
 static int read_hosts(struct trust *t, char **ret_error)
 {
-    struct trust fresh = {.hosts = xcalloc(TRUST_HOSTS_MAX, sizeof(struct host))};
+    struct trust fresh = {.hosts = xcalloc(TRUST_HOSTS_MAX, sizeof(struct host)),
+                          .ranges = xcalloc(TRUST_RANGES_MAX, sizeof(struct range))};
     char *text = NULL, *line;
     int number = 0, r = read_text(t->path, &text, &t->seen, ret_error);
 
@@ -146,17 +207,23 @@ static int read_hosts(struct trust *t, char **ret_error)
         number++;
         if (line[strspn(line, " \t")] == '#' || add_host(&fresh, line)) /* keys have that character, too */
             continue;
-        *ret_error = xasprintf("%s:%d: HOST KEY was expected, a key of %d characters, at most %d lines", t->path,
-                               number, TRUST_KEY_CHARS, TRUST_HOSTS_MAX);
+        *ret_error =
+            xasprintf("%s:%d: HOST KEY [NODES] was expected, a key of %d characters, nodes like 3 or 3,7-9, at "
+                      "most %d lines",
+                      t->path, number, TRUST_KEY_CHARS, TRUST_HOSTS_MAX);
         r = -EBADMSG;
     }
     free(text);
     if (r == 0) {
         free(t->hosts);
+        free(t->ranges);
         t->hosts = fresh.hosts;
+        t->ranges = fresh.ranges;
         t->count = fresh.count;
+        t->range_count = fresh.range_count;
     } else {
         free(fresh.hosts);
+        free(fresh.ranges);
     }
     return r;
 }
@@ -187,6 +254,7 @@ struct trust *trust_free(struct trust *t)
         return NULL;
     explicit_bzero(t->secret_key, sizeof t->secret_key);
     free(t->hosts);
+    free(t->ranges);
     free(t->path);
     free(t);
     return NULL;
@@ -233,6 +301,58 @@ const char *trust_host_of(const struct trust *t, const char *key)
 {
     for (size_t i = 0; i < t->count; i++)
         if (strcmp(t->hosts[i].key, key) == 0)
+            return t->hosts[i].name;
+    return NULL;
+}
+
+/* The number of a line of the host; t->count: it is not on the list. */
+static size_t machine_of(const struct trust *t, const char *host)
+{
+    for (size_t i = 0; i < t->count; i++)
+        if (strcmp(t->hosts[i].name, host) == 0)
+            return t->hosts[i].machine;
+    return t->count;
+}
+
+bool trust_is_same_host(const struct trust *t, const char *a, const char *b)
+{
+    size_t machine = machine_of(t, a);
+
+    return machine < t->count && machine == machine_of(t, b);
+}
+
+static bool has_nodes(const struct trust *t, size_t machine)
+{
+    for (size_t i = 0; i < t->range_count; i++)
+        if (t->hosts[t->ranges[i].line].machine == machine)
+            return true;
+    return false;
+}
+
+bool trust_carries(const struct trust *t, const char *host, int32_t node)
+{
+    size_t machine = machine_of(t, host);
+
+    for (size_t i = 0; i < t->range_count; i++) {
+        const struct range *r = &t->ranges[i];
+        if (r->first <= node && node <= r->last && t->hosts[r->line].machine == machine)
+            return true;
+    }
+    return machine < t->count && !has_nodes(t, machine) && trust_host_with(t, node) == NULL;
+}
+
+const char *trust_host_with(const struct trust *t, int32_t node)
+{
+    for (size_t i = 0; i < t->range_count; i++)
+        if (t->ranges[i].first <= node && node <= t->ranges[i].last)
+            return t->hosts[t->ranges[i].line].name;
+    return NULL;
+}
+
+const char *trust_host_without_nodes(const struct trust *t)
+{
+    for (size_t i = 0; i < t->count; i++)
+        if (!has_nodes(t, t->hosts[i].machine))
             return t->hosts[i].name;
     return NULL;
 }

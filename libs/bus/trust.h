@@ -3,14 +3,15 @@
  *
  *   key file    one line, the secret key: 40 characters of Z85, as zmq_curve_keypair gives it. Nobody but its owner may
  *               read it
- *   hosts file  a line a host, HOST KEY: as the others name it in addresses, and its public key. The same file on all
- *               hosts. A line that begins with '#' is a comment; a host may have several lines, while it changes its
- *               key. One that everybody can write is refused
+ *   hosts file  a line a host, HOST KEY [NODES]: as the others name it in addresses, its public key, and the ids of the
+ *               nodes that run there, "3" or "3,7-9". The same file on all hosts. A line that begins with '#' is a
+ *               comment. Lines of one name, or of one key, are of one host: while it changes its key, say. One that
+ *               everybody can write is refused
  *
  * A caller connects to HOST only with a key that its own list has for HOST, whatever the metadata says; a served end
- * takes every key on its list. Who has one of these keys is believed to be the process that it says it is: a host of
- * the list can pass for any other. The list is read again when its file has changed; one that cannot be read leaves the
- * former in force.
+ * takes every key on its list. Either believes the other to be a process of a node that its host carries
+ * (trust_carries), and of no other: a host cannot pass for another. The list is read again when its file has changed;
+ * one that cannot be read leaves the former in force.
  *
  * Does blocking I/O on two small files. Threading: the loop's thread only. */
 #ifndef KARST_BUS_TRUST_H
@@ -23,7 +24,9 @@ enum {
     TRUST_KEY_BYTES = 32,
     TRUST_HOST_MAX = 255,
     TRUST_HOSTS_MAX = 1024,         /* lines; a longer list is refused */
+    TRUST_RANGES_MAX = 4096,        /* of node ids, in the whole list */
     TRUST_FILE_BYTES_MAX = 1 << 18, /* of either file */
+    TRUST_FRONTENDS_A_NODE = 100,   /* front ends of node N have the ids from 100 N on, all other processes N */
 };
 
 struct trust;
@@ -43,6 +46,14 @@ NODISCARD int trust_refresh(struct trust *t, char **ret_error);
 const char *trust_key_of(const struct trust *t, const char *host);
 /* The host that has this public key (TRUST_KEY_CHARS); NULL: nobody. */
 const char *trust_host_of(const struct trust *t, const char *key);
+/* Whether two names are of one host of the list. */
+bool trust_is_same_host(const struct trust *t, const char *a, const char *b);
+/* Whether the node may run on the host: the list names it there, or names no node there and this one nowhere. */
+bool trust_carries(const struct trust *t, const char *host, int32_t node);
+/* A host for which the list names the node; NULL: none. */
+const char *trust_host_with(const struct trust *t, int32_t node);
+/* A host for which the list names no node; NULL: none. */
+const char *trust_host_without_nodes(const struct trust *t);
 
 /* ---- for the command line ---- */
 

@@ -20,8 +20,13 @@ void heartbeat_on_call(void *ctx, struct rpc *rpc)
     struct quorum *q = ctx;
     if (quorum_refuses(q, rpc))
         return;
-    watching_heard(q, rpc);
     const Karst__Bus__HeartbeatRequest *m = rpc_call(rpc)->heartbeat;
+    const Karst__Bus__Peer *from = rpc_from(rpc);
+    if ((int32_t)from->role != m->role || from->id != m->id || from->incarnation != m->incarnation) {
+        rpc_fail(rpc, KARST__BUS__OUTCOME__OUTCOME_MALFORMED);
+        return;
+    }
+    watching_heard(q, rpc);
     struct controller_heartbeat h = {
         .role = m->role,
         .id = m->id,

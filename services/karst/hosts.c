@@ -1,5 +1,5 @@
 /* hosts.c - `karst hosts`: what a new constellation on several hosts needs, a folder a host to be copied there: its
- * secret key, the list of all keys, and a server.properties. */
+ * secret key, the list of all keys and nodes, and a server.properties. */
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,7 +50,7 @@ static int write_hosts(const struct plan *p, int at, char **ret_error)
 {
     struct buf b CLEANUP(buf_free) = {0};
     for (int i = 0; i < p->count; i++)
-        buf_printf(&b, "%s %s\n", p->hosts[i], p->keys[i]);
+        buf_printf(&b, "%s %s %d\n", p->hosts[i], p->keys[i], i + 1);
     return write_file(p, at, "hosts", &b, ret_error);
 }
 

@@ -3,6 +3,7 @@
  * it is so. */
 #include <stdlib.h>
 
+#include "libs/base/log.h"
 #include "libs/bus/trust.h"
 #include "libs/service/service.h"
 #include "services/karst/karst.h"
@@ -123,6 +124,9 @@ int network_apply(struct config *c, const char *file, char **ret_error)
     int r = network_is_used(c) ? check_host(c, ret_error) : 0;
     if (r == 0) /* also where the host is alone: its services read the files all the same */
         r = service_open_trust(c, &trust, ret_error);
+    if (trust != NULL && trust_host_without_nodes(trust) != NULL)
+        log_warn("%s does not say which nodes are on %s: it is believed to be any that the list has nowhere else",
+                 config_string(c, "karst.bus.hosts.file"), trust_host_without_nodes(trust));
     trust_free(trust);
     return r;
 }

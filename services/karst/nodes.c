@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "libs/bus/trust.h"
 #include "libs/config/meta_properties.h"
 #include "libs/kraft/format.h"
 #include "libs/service/service.h"
@@ -97,13 +98,12 @@ static int count_folders(const struct kind *k, const char *data, int node)
 
 int nodes_first_id(const struct config *c, const char *role)
 {
-    enum { FRONTENDS_A_NODE = 100 };
     int node = config_int(c, "node.id");
     if (strcmp(role, controllers.role) == 0 || strcmp(role, storage.role) == 0)
         return node;
     if (!network_is_used(c))
         return 1;
-    return strcmp(role, "frontend") == 0 ? node * FRONTENDS_A_NODE + 1 : node;
+    return strcmp(role, "frontend") == 0 ? node * TRUST_FRONTENDS_A_NODE + 1 : node;
 }
 
 void nodes_count(const struct config *c, const char *data, struct nodes *n)

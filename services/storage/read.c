@@ -170,7 +170,8 @@ void read_on_call(void *ctx, struct rpc *rpc)
 {
     struct storage *s = ctx;
     const Karst__Bus__ReadRequest *q = read_request_of(rpc);
-    if (is_of_follower(rpc) != (q->replica_id >= 0) || (q->replica_id >= 0 && q->set_id == 0)) {
+    bool follows = q->replica_id >= 0;
+    if (is_of_follower(rpc) != follows || (follows && (q->set_id == 0 || q->replica_id != rpc_from(rpc)->id))) {
         rpc_fail(rpc, KARST__BUS__OUTCOME__OUTCOME_MALFORMED);
         return;
     }

@@ -31,9 +31,9 @@ class Spread:
         return harness.ran([harness.KARST, "key", self.path(n, name)]).strip()
 
     def write_hosts(self, n, keys):
-        """The list of host n: keys by number."""
+        """The list of host n: keys by number; each carries the node of that number."""
         with open(self.path(n, "hosts.new"), "w", encoding="utf-8") as f:
-            f.write("".join(f"{self.hosts.address(k)} {key}\n" for k, key in keys.items()))
+            f.write("".join(f"{self.hosts.address(k)} {key} {k}\n" for k, key in keys.items()))
         os.rename(self.path(n, "hosts.new"), self.path(n, "hosts"))
 
     def settings(self, n):

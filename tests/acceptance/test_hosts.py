@@ -192,8 +192,7 @@ def test_an_empty_disk_joins_and_founds_nothing(over):
 def newcomer(over, number, **config):
     """A broker on the clients' host that has not been there before: its files."""
     shutil.rmtree(over.path(CLIENT, "data"), ignore_errors=True)
-    with open(over.path(CLIENT, "hosts"), "w", encoding="utf-8") as f:
-        f.write("".join(f"{over.hosts.address(n)} {key}\n" for n, key in over.keys.items()))
+    over.write_hosts(CLIENT, over.keys)
     key = over.make_key(CLIENT, f"key-{number}")
     over.write_config(CLIENT, **{"process.roles": "broker", "node.id": number, "karst.bus.key.file": f"key-{number}", **config})
     return key
@@ -222,6 +221,34 @@ def test_a_host_that_is_not_on_the_list_stays_outside_until_it_is(over):
             over.write_hosts(n, over.keys)
     outcome = over.tool(1, "cluster", "unregister", "--id", "4")
     assert outcome.status == 0, str(outcome)
+
+
+@needs_hosts
+def test_a_host_of_the_list_cannot_pass_for_another(over):
+    """An intruder has one host, with its key: it can be no node but its own, and no controller that the others are not configured with."""
+    at = over.hosts.address(CLIENT)
+    with written(over, "impostors") as writer:
+        key = newcomer(over, 3, **{
+            "process.roles": "broker,controller", "listeners": f"PLAINTEXT://{at}:{spread.CLIENTS},CONTROLLER://{at}:{spread.CLIENTS - 1}",
+            "karst.controllers": ",".join(f"{n}@tcp://{over.hosts.address(n if n != 3 else CLIENT)}:{spread.BUS}" for n in over.nodes)})
+        try:
+            with open(over.path(CLIENT, "hosts"), "a", encoding="utf-8") as f:
+                f.write(f"{at} {key} 3\n")  # its own list says what it likes
+            for n in over.nodes:
+                over.write_hosts(n, {**over.keys, CLIENT: key})
+            over.up(CLIENT)
+            said = f"a peer at {at} is refused, it says that it is "
+            words = {"CONTROLLER 3": "karst.controllers does not have controller 3 there", "": "the list of hosts has node 3 at "}
+            for who, why in words.items():
+                harness.wait_until(lambda who=who, why=why: any(said + who in line and why in line for n in over.nodes
+                                                                for line in over.whole_log(n).splitlines()), 60, f"{who} {why}")
+            harness.wait_until(lambda: "refuses us: HOST" in over.whole_log(CLIENT), 30, "word of it")
+            writer.goes_on("beside an impostor")
+            assert over.is_whole() and all(not at + ":" in address for address in over.brokers().values())
+        finally:
+            forget(over)
+            for n in over.nodes:
+                over.write_hosts(n, over.keys)
 
 
 @needs_hosts

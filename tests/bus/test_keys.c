@@ -173,6 +173,40 @@ Test(keys, a_host_with_another_key_than_the_list_has_is_not_talked_to)
     kill_peer(peer);
 }
 
+/* Front ends of node N have the ids from 100 N on. */
+Test(keys, a_host_is_believed_to_be_its_own_nodes_alone)
+{
+    char with_nodes[2][TRUST_KEY_CHARS + 8];
+    const char *const list[][2] = {{"127.0.0.1", with_nodes[0]}, {"caller", with_nodes[1]}};
+    struct trust *known = calling_trust;
+    pid_t peer = serve(1, NULL);
+
+    snprintf(with_nodes[0], sizeof with_nodes[0], "%s 1", public_keys[SERVED]);
+    snprintf(with_nodes[1], sizeof with_nodes[1], "%s 2,4-5", public_keys[CALLING]);
+    write_list("served-list", list, 2);
+    write_list("calling-list", list, 2);
+    static const struct {
+        int32_t id;
+        bool is_its_own;
+    } of[] = {{201, true}, {508, true}, {101, false}, {301, false}, {2, false}};
+    for (size_t i = 0; i < COUNTOF(of); i++) {
+        caller_id = of[i].id;
+        struct caller *c = caller_with(known);
+        (of[i].is_its_own ? is_answered : is_refused)(c);
+        caller_free(c);
+    }
+    caller_id = 201;
+    snprintf(with_nodes[0], sizeof with_nodes[0], "%s 7", public_keys[SERVED]);
+    write_list("calling-list", list, 2);
+    struct caller *c = caller_with(known);
+    is_refused(c); /* by the caller itself: node 1 is not there */
+    snprintf(with_nodes[0], sizeof with_nodes[0], "%s 1,7", public_keys[SERVED]);
+    write_list("calling-list", list, 2);
+    is_answered(c);
+    caller_free(c);
+    kill_peer(peer);
+}
+
 Test(keys, a_plain_peer_is_refused_on_either_side)
 {
     struct trust *served = served_trust, *calling = calling_trust;

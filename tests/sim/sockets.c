@@ -87,13 +87,13 @@ int bus_socket_listen(struct bus *b, const char *address, Karst__Bus__Lane lane)
     return 0;
 }
 
-struct sock *bus_socket_connect(struct bus *b, uint64_t conn, const char *address, Karst__Bus__Lane lane)
+struct sock *bus_socket_connect(struct bus *b, const struct link_action *a)
 {
-    struct sim_sock *s = sock_new(b, conn, lane);
+    struct sim_sock *s = sock_new(b, a->conn, a->lane);
     if (!process_acts(process_of_loop(b->loop)))
         return &s->sock;
     struct process *before = process_enter(NULL);
-    net_connect(net_of(b), b, conn, address, lane);
+    net_connect(net_of(b), b, a->conn, a->address, a->lane);
     process_leave(before);
     return &s->sock;
 }

@@ -77,6 +77,35 @@ Test(link, death_in_mid_request_is_an_unknown_outcome)
     net_free(&net);
 }
 
+static const char *refuses_front_ends(void *ctx, uint64_t conn, const Karst__Bus__Peer *from)
+{
+    (void)conn;
+    return *(const bool *)ctx && from->role == KARST__BUS__ROLE__ROLE_FRONTEND ? "it is another" : NULL;
+}
+
+/* Nothing of it is executed, it is told why, and tries again later: the list may have changed. */
+Test(link, who_is_not_who_he_says_he_is_is_refused)
+{
+    static bool refuses = true;
+    struct link_options served = {.trust = {&refuses, refuses_front_ends}};
+
+    net_begin(&net, NULL, &served);
+    size_t c = net_call(&net, APPEND, 5000, 10);
+    net_settle(&net);
+    net_ended(&net, c, IS(NOT_SENT));
+    cr_assert_eq(link_counts(net.core[1]).impostors, 1);
+    cr_assert_eq(link_counts(net.core[1]).served, 0);
+    cr_assert_eq(net.reports, 1);
+    refuses = false;
+    c = net_call(&net, APPEND, 5000, 10);
+    net_pass(&net, LINK_BACKOFF_REFUSED_MS);
+    net_answer_all(&net);
+    net_settle(&net);
+    net_ended(&net, c, IS(OK));
+    cr_assert_eq(net.calls[c].executed, 1);
+    net_free(&net);
+}
+
 Test(link, a_call_is_only_for_the_life_that_is_known)
 {
     net_begin(&net, NULL, NULL);

@@ -84,6 +84,57 @@ Test(trust, hosts_and_keys_are_found_either_way)
     trust_free(t);
 }
 
+#define OTHER "0000000000000000000000000000000000000000"
+
+Test(trust, a_host_carries_the_nodes_that_the_list_names_there)
+{
+    write_list("a %s 1,7-9\nb " OTHER " 2\n", public_key);
+    struct trust *t = opened();
+    static const int32_t of_a[] = {1, 7, 8, 9}, of_none[] = {0, 3, 6, 10, -1, INT32_MAX};
+
+    for (size_t i = 0; i < COUNTOF(of_a); i++) {
+        cr_expect(trust_carries(t, "a", of_a[i]) && !trust_carries(t, "b", of_a[i]), "%d", of_a[i]);
+        cr_expect_str_eq(trust_host_with(t, of_a[i]), "a");
+    }
+    cr_expect(trust_carries(t, "b", 2) && !trust_carries(t, "a", 2));
+    for (size_t i = 0; i < COUNTOF(of_none); i++)
+        cr_expect(!trust_carries(t, "a", of_none[i]) && !trust_carries(t, "b", of_none[i]), "%d", of_none[i]);
+    cr_expect(!trust_carries(t, "c", 1), "who is not on the list");
+    cr_expect_null(trust_host_with(t, 3));
+    cr_expect_null(trust_host_without_nodes(t));
+    trust_free(t);
+}
+
+Test(trust, a_host_without_nodes_carries_what_no_other_does)
+{
+    write_list("a %s\nb " OTHER " 2\n", public_key);
+    struct trust *t = opened();
+
+    cr_expect(trust_carries(t, "a", 1) && trust_carries(t, "a", 3));
+    cr_expect(!trust_carries(t, "a", 2) && !trust_carries(t, "b", 1));
+    cr_expect_str_eq(trust_host_without_nodes(t), "a");
+    trust_free(t);
+    write_list("a %s\nb " OTHER "\n", public_key); /* as the release before has it */
+    t = opened();
+    cr_expect(trust_carries(t, "a", 1) && trust_carries(t, "b", 1) && !trust_carries(t, "c", 1));
+    trust_free(t);
+}
+
+/* While it changes its key, or has two addresses; in any order, and over a line between. */
+Test(trust, lines_of_one_name_or_key_are_one_host)
+{
+    char text[512];
+
+    snprintf(text, sizeof text, "a %s\nb %s 2\nc " OTHER " 3\na %s 1\n", public_key, other_key, other_key);
+    write_file(list_path, text);
+    struct trust *t = opened();
+    cr_expect(trust_carries(t, "a", 1) && trust_carries(t, "a", 2) && trust_carries(t, "b", 1));
+    cr_expect(!trust_carries(t, "a", 3) && !trust_carries(t, "c", 1));
+    cr_expect(trust_is_same_host(t, "a", "b") && !trust_is_same_host(t, "a", "c"));
+    cr_expect(!trust_is_same_host(t, "d", "d"), "who is not on the list");
+    trust_free(t);
+}
+
 Test(trust, a_list_that_has_changed_is_read_again_and_a_bad_one_is_not_taken)
 {
     char *error = NULL;
@@ -150,7 +201,9 @@ Test(trust, a_list_that_everybody_can_write_is_refused)
 
 Test(trust, what_is_no_list_is_refused)
 {
-    static const char *const wrong[] = {"host", "host short", "host %s more", "%s"};
+    static const char *const wrong[] = {
+        "host",       "host short",  "host %s more", "%s",          "host %s 1 2",        "host %s ,", "host %s 1,",
+        "host %s -1", "host %s 2-1", "host %s 1-",   "host %s 1;2", "host %s 2147483648", "host %s +1"};
     char *large = xcalloc(1, TRUST_FILE_BYTES_MAX + 2);
 
     for (size_t i = 0; i < COUNTOF(wrong); i++) {
