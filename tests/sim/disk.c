@@ -9,9 +9,18 @@
 
 struct disk *disks[DISKS_MAX];
 
-static uint64_t next_random(struct disk *d)
+static const uint64_t RANDOM_STEP = 0x9e3779b97f4a7c15u;
+
+uint64_t disk_draw(struct disk *d, uint64_t count)
 {
-    uint64_t z = (d->random += 0x9e3779b97f4a7c15u);
+    uint64_t before = d->random;
+    d->random += count * RANDOM_STEP;
+    return before;
+}
+
+uint64_t disk_drawn(uint64_t draw, uint64_t i)
+{
+    uint64_t z = draw + (i + 1) * RANDOM_STEP;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);
@@ -19,7 +28,7 @@ static uint64_t next_random(struct disk *d)
 
 uint64_t disk_below(struct disk *d, uint64_t n)
 {
-    return n ? next_random(d) % n : 0;
+    return n ? disk_drawn(disk_draw(d, 1), 0) % n : 0;
 }
 
 struct node *disk_new_node(struct disk *d, bool is_dir)
@@ -64,21 +73,28 @@ static int open_node(struct disk *d, struct node *n)
     return -EMFILE;
 }
 
+static void note_changed(struct node *n, uint64_t from, uint64_t to)
+{
+    bool none = n->changed_from == n->changed_to;
+    n->changed_from = none ? from : MIN(n->changed_from, from);
+    n->changed_to = none ? to : MAX(n->changed_to, to);
+}
+
+void disk_resize_bytes(struct node *f, uint64_t size)
+{
+    if (size < f->now.size)
+        note_changed(f, size / PAGE, content_pages(f->now.size));
+    content_resize(&f->now, size);
+}
+
 static int resize(struct disk *d, struct node *n, uint64_t size)
 {
-    if (size > n->now_size && d->capacity && d->used + (size - n->now_size) > d->capacity)
+    if (size > n->now.size && d->capacity && d->used + (size - n->now.size) > d->capacity)
         return -ENOSPC;
-    if (size > n->now_room) {
-        uint64_t room = MAX(size, n->now_room * 2);
-        n->now = xrealloc(n->now, room);
-        n->now_room = room;
-    }
-    if (size > n->now_size)
-        memset(n->now + n->now_size, 0, size - n->now_size);
     for (uint64_t s = size / SECTOR; s < n->lost_count; s++)
         n->lost[s] = 0;
-    d->used += size - n->now_size;
-    n->now_size = size;
+    d->used += size - n->now.size;
+    disk_resize_bytes(n, size);
     n->mtime_ms = ++d->clock_ms;
     return 0;
 }
@@ -130,10 +146,10 @@ int disk_close(void *ctx, int fd)
 
 ssize_t disk_read_node(const struct node *f, void *p, size_t n, uint64_t at)
 {
-    if (at >= f->now_size)
+    if (at >= f->now.size)
         return 0;
-    size_t k = (size_t)MIN((uint64_t)n, f->now_size - at);
-    memcpy(p, f->now + at, k);
+    uint64_t k = MIN((uint64_t)n, f->now.size - at);
+    content_read(&f->now, at, p, k);
     return (ssize_t)k;
 }
 
@@ -160,69 +176,67 @@ static ssize_t disk_pwritev(void *ctx, int fd, const struct iovec *iov, int coun
     for (int i = 0; i < count; i++)
         want += iov[i].iov_len;
     cut = is_short ? disk_below(d, want) : want;
-    if (at + cut > f->now_size && resize(d, f, at + cut)) {
+    if (at + cut > f->now.size && resize(d, f, at + cut)) {
         uint64_t room = d->used < d->capacity ? d->capacity - d->used : 0;
-        cut = at < f->now_size + room ? f->now_size + room - at : 0;
+        cut = at < f->now.size + room ? f->now.size + room - at : 0;
         if (cut == 0 || resize(d, f, at + cut))
             return -ENOSPC;
     }
     uint64_t done = 0;
     for (int i = 0; i < count && done < cut; i++) {
-        size_t k = (size_t)MIN((uint64_t)iov[i].iov_len, cut - done);
-        memcpy(f->now + at + done, iov[i].iov_base, k);
+        uint64_t k = MIN((uint64_t)iov[i].iov_len, cut - done);
+        content_write(&f->now, at + done, iov[i].iov_base, k);
         done += k;
     }
+    if (done > 0)
+        note_changed(f, at / PAGE, content_pages(at + done));
     for (uint64_t s = at / SECTOR; done > 0 && s < MIN(f->lost_count, (at + done - 1) / SECTOR + 1); s++)
         f->lost[s] = 0;
     f->mtime_ms = ++d->clock_ms;
     return (ssize_t)done;
 }
 
-/* The bytes of sector s in a view of the file, zeroes behind its end. */
-static void sector_of(const uint8_t *bytes, uint64_t size, uint64_t s, uint8_t to[SECTOR])
-{
-    uint64_t at = s * SECTOR;
-    memset(to, 0, SECTOR);
-    if (at < size)
-        memcpy(to, bytes + at, (size_t)MIN((uint64_t)SECTOR, size - at));
-}
-
+/* What differs from the durable bytes will not become durable. */
 static void lose_unsynced(struct node *f)
 {
-    uint64_t count = (f->now_size + SECTOR - 1) / SECTOR;
+    uint64_t count = (f->now.size + SECTOR - 1) / SECTOR;
     if (count > f->lost_count) {
         f->lost = xrealloc(f->lost, count);
         memset(f->lost + f->lost_count, 0, count - f->lost_count);
         f->lost_count = count;
     }
-    for (uint64_t s = 0; s < count; s++) {
+    for (uint64_t s = f->changed_from * PAGE_SECTORS; s < MIN(count, f->changed_to * PAGE_SECTORS); s++) {
         uint8_t now[SECTOR], synced[SECTOR];
-        sector_of(f->now, f->now_size, s, now);
-        sector_of(f->synced, f->synced_size, s, synced);
+        content_read(&f->now, s * SECTOR, now, SECTOR);
+        content_read(&f->synced, s * SECTOR, synced, SECTOR);
         f->lost[s] = f->lost[s] || memcmp(now, synced, SECTOR) != 0;
     }
 }
 
-void disk_take_lost(const struct node *f, uint8_t *to, uint64_t size)
+uint32_t disk_lost_in(const struct node *f, uint64_t page)
 {
-    for (uint64_t s = 0; s < f->lost_count && s * SECTOR < size; s++) {
-        uint8_t old[SECTOR];
-        if (!f->lost[s])
-            continue;
-        sector_of(f->synced, f->synced_size, s, old);
-        memcpy(to + s * SECTOR, old, (size_t)MIN((uint64_t)SECTOR, size - s * SECTOR));
-    }
+    uint32_t sectors = 0;
+    for (uint64_t s = page * PAGE_SECTORS; s < MIN(f->lost_count, (page + 1) * PAGE_SECTORS); s++)
+        sectors |= (uint32_t)f->lost[s] << s % PAGE_SECTORS;
+    return sectors;
 }
 
+/* The old bytes stay where a failed flush lost the new ones. */
 void disk_sync_bytes(struct node *f)
 {
-    uint8_t *bytes = xmalloc(f->now_size + 1);
-    if (f->now_size)
-        memcpy(bytes, f->now, f->now_size);
-    disk_take_lost(f, bytes, f->now_size);
-    free(f->synced);
-    f->synced = bytes;
-    f->synced_size = f->now_size;
+    const uint32_t all = (1u << PAGE_SECTORS) - 1;
+    uint32_t lost = 0;
+    content_resize(&f->synced, f->now.size);
+    for (uint64_t i = f->changed_from; i < MIN(f->changed_to, content_pages(f->now.size)); i++) {
+        uint32_t lost_here = disk_lost_in(f, i);
+        lost |= lost_here;
+        if (lost_here == 0)
+            content_share(&f->synced, &f->now, i);
+        else
+            content_mix(&f->synced, &f->now, i, all & ~lost_here);
+    }
+    if (lost == 0)
+        f->changed_from = f->changed_to = 0;
 }
 
 static int disk_fdatasync(void *ctx, int fd)
@@ -276,7 +290,7 @@ static int disk_ftruncate(void *ctx, int fd, uint64_t size)
 
 static int stat_node(const struct node *f, struct file_stat *s)
 {
-    *s = (struct file_stat){.size_bytes = f->now_size, .mtime_ms = f->mtime_ms, .is_dir = f->is_dir};
+    *s = (struct file_stat){.size_bytes = f->now.size, .mtime_ms = f->mtime_ms, .is_dir = f->is_dir};
     return 0;
 }
 
@@ -356,8 +370,8 @@ struct disk *disk_free(struct disk *d)
     }
     LL_FOREACH_SAFE(d->nodes, f, next_node)
     {
-        free(f->now);
-        free(f->synced);
+        content_free(&f->now);
+        content_free(&f->synced);
         free(f->lost);
         free(f);
     }
@@ -442,7 +456,14 @@ uint64_t disk_hash(const struct disk *d)
 
     for (const struct name *n = d->names; n != NULL; n = n->hh.next) {
         uint64_t h = mix(0xcbf29ce484222325u, n->path, strlen(n->path));
-        sum += mix(h, n->node->now ? n->node->now : (const uint8_t *)"", n->node->now_size);
+        const struct content *now = &n->node->now;
+        for (uint64_t at = 0; at < now->size; at += PAGE) {
+            uint8_t bytes[PAGE];
+            uint64_t k = MIN((uint64_t)PAGE, now->size - at);
+            content_read(now, at, bytes, k);
+            h = mix(h, bytes, k);
+        }
+        sum += h;
     }
     return sum;
 }

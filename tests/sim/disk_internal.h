@@ -7,16 +7,17 @@
 
 #include "libs/base/slice.h"
 #include "tests/sim/disk.h"
+#include "tests/sim/disk_content.h"
 
-enum { SECTOR = 512, PAGE = 4096, OPEN_MAX_FILES = 4096, PATH_MAX_BYTES = 512, DISKS_MAX = 16, PASSED_MAX = 4096 };
+enum { OPEN_MAX_FILES = 4096, PATH_MAX_BYTES = 512, DISKS_MAX = 16, PASSED_MAX = 4096 };
 
 /* A file or folder. It lives while a name of either view, an open descriptor or an undo step may need it: until
  * disk_free. */
 struct node {
     struct node *next;
     bool is_dir;
-    uint8_t *now, *synced;
-    uint64_t now_size, synced_size, now_room;
+    struct content now, synced;
+    uint64_t changed_from, changed_to; /* pages outside of these are the same in both */
     uint8_t *lost; /* by sector: 1 where a flush failed and nothing was written since: no flush writes it any more */
     uint64_t lost_count;
     int64_t mtime_ms;
@@ -31,6 +32,7 @@ struct name {
 /* One unsynced change of the names in a folder: path had before (NULL: nothing) and has after. */
 struct change {
     struct change *prev, *next;
+    unsigned folder_hash;
     char folder[PATH_MAX_BYTES], path[PATH_MAX_BYTES];
     struct node *before;
     uint32_t step; /* the two halves of a rename share it, and what is in a folder that is renamed */
@@ -59,6 +61,9 @@ enum { FD_PASSED = DISK_FD_FIRST + DISKS_MAX * OPEN_MAX_FILES };
 extern struct disk *disks[DISKS_MAX];
 
 uint64_t disk_below(struct disk *d, uint64_t n);
+/* The next count random numbers at once, for disk_drawn, which gives the i-th. */
+uint64_t disk_draw(struct disk *d, uint64_t count);
+uint64_t disk_drawn(uint64_t draw, uint64_t i);
 
 /* What a call does, for the faults that are for some only. */
 enum call {
@@ -87,9 +92,10 @@ int disk_rmdir(void *ctx, const char *path);
 int disk_sync_dir(void *ctx, const char *path);
 int disk_list(void *ctx, const char *path, file_list_fn *fn, void *arg);
 
+void disk_resize_bytes(struct node *f, uint64_t size);
+/* The sectors of a page, bit i the i-th, of which a failed flush lost the new bytes. */
+uint32_t disk_lost_in(const struct node *f, uint64_t page);
 void disk_sync_bytes(struct node *f);
-/* Puts the old bytes where a failed flush lost the new ones. */
-void disk_take_lost(const struct node *f, uint8_t *to, uint64_t size);
 ssize_t disk_read_node(const struct node *f, void *p, size_t n, uint64_t at);
 struct node *disk_node_of(struct disk *d, int fd);
 int disk_close(void *ctx, int fd);

@@ -20,6 +20,13 @@ static void folder_of(const char *path, char folder[PATH_MAX_BYTES])
     folder[n] = '\0';
 }
 
+static unsigned hash_of(const char *path)
+{
+    unsigned hash;
+    HASH_VALUE(path, strlen(path), hash);
+    return hash;
+}
+
 void disk_set_name(struct disk *d, const char *path, struct node *node)
 {
     struct name *n = disk_find(d, path);
@@ -40,13 +47,16 @@ void disk_set_name(struct disk *d, const char *path, struct node *node)
 
 void disk_change_name(struct disk *d, const char *path, struct node *node)
 {
-    struct change *c = xcalloc(1, sizeof *c);
+    struct change *c = xmalloc(sizeof *c);
     struct name *n = disk_find(d, path);
 
     memcpy(c->path, path, strlen(path) + 1);
     folder_of(path, c->folder);
+    c->folder_hash = hash_of(c->folder);
     c->before = n ? n->node : NULL;
     c->step = d->step;
+    c->first = NULL;
+    c->decided = c->lost = false;
     DL_APPEND(d->changes_undone, c);
     disk_set_name(d, path, node);
 }
@@ -59,21 +69,20 @@ bool disk_parent_exists(const struct disk *d, const char *path)
     return folder[0] == '\0' || (n != NULL && n->node->is_dir);
 }
 
+/* The changes of a step follow each other, and go together. */
 void disk_forget_changes(struct disk *d, const char *folder)
 {
-    struct change *c, *next;
+    unsigned hash = hash_of(folder);
 
-    for (c = d->changes_undone; c != NULL; c = c->next) {
-        if (strcmp(c->folder, folder) != 0)
-            continue;
-        for (struct change *other = d->changes_undone; other != NULL; other = other->next) {
-            if (other->step == c->step)
-                memcpy(other->folder, folder, strlen(folder) + 1);
-        }
-    }
-    DL_FOREACH_SAFE(d->changes_undone, c, next)
-    {
-        if (strcmp(c->folder, folder) == 0) {
+    for (struct change *c = d->changes_undone, *next; c != NULL;) {
+        bool durable = false;
+        struct change *end = c;
+        for (; end != NULL && end->step == c->step; end = end->next)
+            durable = durable || (end->folder_hash == hash && strcmp(end->folder, folder) == 0);
+        for (; c != end; c = next) {
+            next = c->next;
+            if (!durable)
+                continue;
             DL_DELETE(d->changes_undone, c);
             free(c);
         }
@@ -156,7 +165,7 @@ int disk_unlink(void *ctx, const char *path)
     if (n->node->is_dir)
         return -EISDIR;
     d->step++;
-    d->used -= n->node->now_size;
+    d->used -= n->node->now.size;
     disk_change_name(d, path, NULL);
     return 0;
 }

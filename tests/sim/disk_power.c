@@ -4,28 +4,33 @@
 #include <stdlib.h>
 #include <utlist.h>
 
+/* The sectors of a page that keep their old bytes. */
+static uint32_t old_sectors(const struct node *f, uint64_t page, uint64_t grain, uint64_t draw)
+{
+    uint32_t old = disk_lost_in(f, page);
+    for (uint64_t i = 0; i < PAGE_SECTORS; i++) {
+        uint64_t number = (page * PAGE + i * SECTOR) / grain;
+        if (disk_drawn(draw, number) % 2 == 0)
+            old |= 1u << i;
+    }
+    return old;
+}
+
 /* Old or new bytes, grain by grain, and a size between the two. */
 static void tear(struct disk *d, struct node *f)
 {
-    uint64_t low = MIN(f->synced_size, f->now_size), high = MAX(f->synced_size, f->now_size);
-    uint64_t size = high == low || disk_below(d, 3) == 0 ? f->now_size : low + disk_below(d, high - low + 1);
+    uint64_t low = MIN(f->synced.size, f->now.size), high = MAX(f->synced.size, f->now.size);
+    uint64_t size = high == low || disk_below(d, 3) == 0 ? f->now.size : low + disk_below(d, high - low + 1);
     uint64_t grain = disk_below(d, 2) ? SECTOR : PAGE;
-    uint8_t *bytes = xcalloc(1, size);
+    uint64_t draw = disk_draw(d, (size + grain - 1) / grain);
 
-    for (uint64_t at = 0; at < size; at += grain) {
-        bool is_new = disk_below(d, 2);
-        const uint8_t *from = is_new ? f->now : f->synced;
-        uint64_t have = is_new ? f->now_size : f->synced_size;
-        if (at < have) {
-            uint64_t left = MIN(grain, size - at);
-            memcpy(bytes + at, from + at, (size_t)MIN(left, have - at));
-        }
-    }
-    disk_take_lost(f, bytes, size);
+    if (size > f->now.size)
+        disk_resize_bytes(f, size);
+    for (uint64_t i = f->changed_from; i < MIN(f->changed_to, content_pages(size)); i++)
+        if (!content_shares(&f->now, &f->synced, i))
+            content_mix(&f->now, &f->synced, i, old_sectors(f, i, grain, draw));
+    disk_resize_bytes(f, size);
     f->lost_count = 0;
-    free(f->now);
-    f->now = bytes;
-    f->now_size = f->now_room = size;
     disk_sync_bytes(f);
 }
 
@@ -101,6 +106,6 @@ void disk_power_cut(struct disk *d)
     }
     d->used = 0;
     for (const struct name *n = d->names; n != NULL; n = n->hh.next)
-        d->used += n->node->now_size;
+        d->used += n->node->now.size;
     disk_restart(d);
 }
