@@ -65,10 +65,13 @@ void client_value(struct buf *b, int32_t producer, uint64_t number)
     b->size = 0;
     buf_append(b, &s, sizeof s);
     uint8_t *p = buf_grow(b, size);
-    for (size_t i = 0; i < size; i += sizeof m) {
-        uint64_t word = filler(m, i);
-        memcpy(p + i, &word, MIN(sizeof word, size - i));
+    size_t i = 0;
+    for (uint64_t word; i + sizeof word <= size; i += sizeof word) {
+        word = filler(m, i);
+        memcpy(p + i, &word, sizeof word);
     }
+    uint64_t last = filler(m, i);
+    memcpy(p + i, &last, size - i);
 }
 
 bool client_read_value(struct slice value, struct seen *ret_seen)
@@ -80,11 +83,13 @@ bool client_read_value(struct slice value, struct seen *ret_seen)
     const uint8_t *p = value.data + sizeof *ret_seen;
     size_t size = value.size - sizeof *ret_seen;
     bool same = size == filler_size(m);
-    for (size_t i = 0; same && i < size; i += sizeof m) {
-        uint64_t word = filler(m, i);
-        same = memcmp(p + i, &word, MIN(sizeof word, size - i)) == 0;
+    size_t i = 0;
+    for (uint64_t word; same && i + sizeof word <= size; i += sizeof word) {
+        memcpy(&word, p + i, sizeof word);
+        same = word == filler(m, i);
     }
-    return same;
+    uint64_t last = filler(m, i);
+    return same && memcmp(p + i, &last, size - i) == 0;
 }
 
 /* ---- the topic ---- */

@@ -90,12 +90,19 @@ static const struct wanted {
     {"kraft: kill -9", "a snapshot is taken"},
 };
 
+/* Texts are constants, and few: where the last search for a pointer ended is remembered. */
 static struct counted *find(const char *what)
 {
+    enum { REMEMBERED = 1021 };
+    static size_t last[REMEMBERED];
+    size_t *at = &last[(uintptr_t)what % REMEMBERED];
+    if (seen->cover[*at].what == what)
+        return &seen->cover[*at];
     for (size_t i = 0; i < COVER_MAX; i++) {
         if (seen->cover[i].what != NULL && seen->cover[i].what != what && strcmp(seen->cover[i].what, what) != 0)
             continue;
         seen->cover[i].what = what;
+        *at = i;
         return &seen->cover[i];
     }
     BUG("COVER_MAX is too small");

@@ -17,6 +17,7 @@ struct descriptor {
     int fd;
     struct process *process;
     struct kfile *file;
+    struct descriptor *prev, *next; /* of the same file */
     UT_hash_handle hh;
 };
 
@@ -78,16 +79,15 @@ int kernel_open(struct process *p, struct kfile *f)
     struct descriptor *d = xcalloc(1, sizeof *d);
     *d = (struct descriptor){.fd = next_fd++, .process = p, .file = f};
     HASH_ADD_INT(descriptors, fd, d);
+    DL_APPEND(f->descriptors, d);
     return d->fd;
 }
 
 /* Whoever polls f has news. */
 static void tell(const struct kfile *f)
 {
-    struct descriptor *d, *next;
-    HASH_ITER (hh, descriptors, d, next) {
-        if (d->file != f)
-            continue;
+    const struct descriptor *d;
+    DL_FOREACH (f->descriptors, d) {
         struct sim *s = sim_of(d->process);
         uint64_t delay = sim_below(s, 2);
         if (sim_chance(s, faults.late)) {
@@ -154,6 +154,7 @@ static void close_descriptor(struct descriptor *d)
     struct kfile *f = d->file;
     poll_forget(d->fd);
     HASH_DEL(descriptors, d);
+    DL_DELETE(f->descriptors, d);
     free(d);
     kernel_file_release(f);
 }
@@ -426,11 +427,7 @@ int kernel_ready(int fd)
 
 static struct process *receiver_of(const struct kfile *f)
 {
-    struct descriptor *d, *next;
-    HASH_ITER (hh, descriptors, d, next)
-        if (d->file == f)
-            return d->process;
-    return NULL;
+    return f->descriptors != NULL ? f->descriptors->process : NULL;
 }
 
 static void put_descriptor(struct message *m, const struct kfile *to, int fd)

@@ -12,11 +12,13 @@ enum { KERNEL_FD_FIRST = 1 << 24 };
 enum kfile_kind { KFILE_SOCKET, KFILE_LISTENER, KFILE_EVENT, KFILE_MEMORY };
 
 struct message;
+struct descriptor;
 
 /* What a descriptor stands for; descriptors and messages under way have a count. */
 struct kfile {
     enum kfile_kind kind;
     size_t count;
+    struct descriptor *descriptors; /* those that stand for it */
     /* KFILE_SOCKET */
     struct kfile *peer; /* NULL: none, or closed */
     struct message *queue;

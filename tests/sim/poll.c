@@ -15,7 +15,14 @@ struct loop_poll {
     struct loop_poll *prev, *next;
 };
 
-static struct loop_poll *polls;
+enum { ROWS = 256 };
+
+static struct loop_poll *polls[ROWS]; /* by descriptor */
+
+static struct loop_poll **row_of(int fd)
+{
+    return &polls[fd % ROWS];
+}
 
 static int ready(int fd)
 {
@@ -25,7 +32,7 @@ static int ready(int fd)
 static struct loop_poll *find(int fd)
 {
     struct loop_poll *p;
-    DL_FOREACH (polls, p)
+    DL_FOREACH (*row_of(fd), p)
         if (p->fd == fd)
             return p;
     return NULL;
@@ -81,7 +88,7 @@ struct loop_poll *loop_poll_start(struct loop *l, int fd, int events, loop_poll_
     struct process *before = process_enter(NULL);
     struct loop_poll *p = xcalloc(1, sizeof *p);
     *p = (struct loop_poll){.loop = l, .fd = fd, .events = events, .fn = fn, .ctx = ctx};
-    DL_APPEND(polls, p);
+    DL_APPEND(*row_of(fd), p);
     poke(p, 0);
     process_leave(before);
     return p;
@@ -98,7 +105,7 @@ struct loop_poll *loop_poll_stop(struct loop_poll *p)
     if (p == NULL)
         return NULL;
     sim_cancel(sim_of(p), p->event);
-    DL_DELETE(polls, p);
+    DL_DELETE(*row_of(p->fd), p);
     free(p);
     return NULL;
 }

@@ -1,33 +1,16 @@
 #include "tests/sim/sim.h"
+#include "tests/sim/agenda.h"
 #include "tests/sim/heap.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-struct event {
-    uint64_t at_ms, number; /* in the order they were made */
-    uint32_t slot;
-};
-
-/* What an event does, where its id finds it: the slot, and above it how often that was used. */
-struct slot {
-    sim_fn *fn; /* NULL: cancelled */
-    void *ctx;
-    uint32_t use, next_free;
-};
-
-enum { NO_SLOT = UINT32_MAX };
-
 struct sim {
-    uint64_t seed, random, now_ms, hash, next_number;
+    uint64_t seed, random, now_ms, hash;
     const char *world;
     bool verbose;
-    struct event *events; /* a heap by time, then number */
-    size_t count, room;
-    struct slot *slots;
-    size_t slot_room;
-    uint32_t free_slot;
+    struct agenda *agenda;
 };
 
 struct sim *sim_new(uint64_t seed, bool verbose)
@@ -37,16 +20,14 @@ struct sim *sim_new(uint64_t seed, bool verbose)
     s->verbose = verbose;
     s->hash = 0xcbf29ce484222325u;
     s->world = "";
-    s->free_slot = NO_SLOT;
+    s->agenda = agenda_new();
     return s;
 }
 
 struct sim *sim_free(struct sim *s)
 {
-    if (s != NULL) {
-        free(s->events);
-        free(s->slots);
-    }
+    if (s != NULL)
+        agenda_free(s->agenda);
     free(s);
     return NULL;
 }
@@ -94,96 +75,25 @@ void sim_pass(struct sim *s, uint64_t ms)
     s->now_ms += ms;
 }
 
-static bool earlier(const struct event *a, const struct event *b)
-{
-    return a->at_ms != b->at_ms ? a->at_ms < b->at_ms : a->number < b->number;
-}
-
-static void swap(struct event *a, struct event *b)
-{
-    struct event t = *a;
-    *a = *b;
-    *b = t;
-}
-
-static void more_slots(struct sim *s)
-{
-    size_t room = s->slot_room * 2 + 64;
-    s->slots = xrealloc(s->slots, room * sizeof *s->slots);
-    for (size_t i = room; i > s->slot_room; i--) {
-        s->slots[i - 1] = (struct slot){.use = 1, .next_free = s->free_slot};
-        s->free_slot = (uint32_t)(i - 1);
-    }
-    s->slot_room = room;
-}
-
 uint64_t sim_at(struct sim *s, uint64_t delay_ms, sim_fn *fn, void *ctx)
 {
     uint32_t owner = heap_enter(0);
-    if (s->count == s->room)
-        s->events = xrealloc(s->events, (s->room = s->room * 2 + 64) * sizeof *s->events);
-    if (s->free_slot == NO_SLOT)
-        more_slots(s);
+    uint64_t id = agenda_add(s->agenda, &(struct agenda_entry){s->now_ms + delay_ms, fn, ctx});
     (void)heap_enter(owner);
-    uint32_t at = s->free_slot;
-    struct slot *slot = &s->slots[at];
-    s->free_slot = slot->next_free;
-    slot->fn = fn;
-    slot->ctx = ctx;
-    size_t i = s->count++;
-    s->events[i] = (struct event){.at_ms = s->now_ms + delay_ms, .number = ++s->next_number, .slot = at};
-    while (i > 0 && earlier(&s->events[i], &s->events[(i - 1) / 2])) {
-        swap(&s->events[i], &s->events[(i - 1) / 2]);
-        i = (i - 1) / 2;
-    }
-    return (uint64_t)slot->use << 32 | at;
+    return id;
 }
 
 void sim_cancel(struct sim *s, uint64_t id)
 {
-    uint32_t at = (uint32_t)id;
-    if (id != 0 && at < s->slot_room && s->slots[at].use == id >> 32)
-        s->slots[at].fn = NULL;
-}
-
-static struct event pop(struct sim *s)
-{
-    struct event first = s->events[0];
-    struct slot *slot = &s->slots[first.slot];
-    size_t i = 0;
-
-    slot->use++;
-    slot->next_free = s->free_slot;
-    s->free_slot = first.slot;
-
-    s->events[0] = s->events[--s->count];
-    for (;;) {
-        size_t least = i;
-        for (size_t child = 2 * i + 1; child <= 2 * i + 2 && child < s->count; child++) {
-            if (earlier(&s->events[child], &s->events[least]))
-                least = child;
-        }
-        if (least == i)
-            return first;
-        swap(&s->events[i], &s->events[least]);
-        i = least;
-    }
-}
-
-/* The heap's first event is one that runs; false: there is none. */
-static bool drop_cancelled(struct sim *s)
-{
-    while (s->count > 0 && s->slots[s->events[0].slot].fn == NULL)
-        (void)pop(s);
-    return s->count > 0;
+    agenda_cancel(s->agenda, id);
 }
 
 void sim_until(struct sim *s, uint64_t ms)
 {
-    while (drop_cancelled(s) && s->events[0].at_ms <= ms) {
-        struct slot does = s->slots[s->events[0].slot];
-        s->now_ms = pop(s).at_ms;
-        does.fn(does.ctx);
+    struct agenda_entry e;
+    while (agenda_take(s->agenda, ms, &e)) {
+        s->now_ms = e.at_ms;
+        e.fn(e.ctx);
     }
     s->now_ms = MAX(s->now_ms, ms);
 }
