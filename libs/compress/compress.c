@@ -88,9 +88,9 @@ int compress_reader_next(struct compress_reader *r, struct slice *ret_piece)
     return piece.size > 0;
 }
 
-int compress_decode(int codec, struct slice bytes, size_t limit_bytes, struct buf *out)
+int compress_reader_decode(struct compress_reader *r, int codec, struct slice bytes, size_t limit_bytes,
+                           struct buf *out)
 {
-    struct compress_reader *r = compress_reader_new();
     size_t start = out->size;
     struct slice piece;
     int err = compress_reader_begin(r, codec, bytes, limit_bytes);
@@ -102,6 +102,13 @@ int compress_decode(int codec, struct slice bytes, size_t limit_bytes, struct bu
     }
     if (err < 0)
         out->size = start;
+    return err;
+}
+
+int compress_decode(int codec, struct slice bytes, size_t limit_bytes, struct buf *out)
+{
+    struct compress_reader *r = compress_reader_new();
+    int err = compress_reader_decode(r, codec, bytes, limit_bytes, out);
     compress_reader_free(r);
     return err;
 }
@@ -153,9 +160,8 @@ int compress_writer_end(struct compress_writer *w)
     return w->writing != NULL ? w->writing->end(&w->sink) : 0;
 }
 
-int compress_encode(int codec, struct slice bytes, struct buf *out)
+int compress_writer_encode(struct compress_writer *w, int codec, struct slice bytes, struct buf *out)
 {
-    struct compress_writer *w = compress_writer_new();
     size_t start = out->size;
     int err = compress_writer_begin(w, codec, COMPRESS_LEVEL_DEFAULT, out);
     if (err == 0)
@@ -164,6 +170,13 @@ int compress_encode(int codec, struct slice bytes, struct buf *out)
         err = compress_writer_end(w);
     if (err < 0)
         out->size = start;
+    return err;
+}
+
+int compress_encode(int codec, struct slice bytes, struct buf *out)
+{
+    struct compress_writer *w = compress_writer_new();
+    int err = compress_writer_encode(w, codec, bytes, out);
     compress_writer_free(w);
     return err;
 }

@@ -47,6 +47,10 @@ NODISCARD int compress_reader_begin(struct compress_reader *r, int codec, struct
  * over. A piece has at most 64 KiB; of snappy it is a block, whose size the limit bounds. */
 NODISCARD int compress_reader_next(struct compress_reader *r, struct slice *ret_piece);
 
+/* compress_decode with the memory of r. */
+NODISCARD int compress_reader_decode(struct compress_reader *r, int codec, struct slice bytes, size_t limit_bytes,
+                                     struct buf *out);
+
 struct compress_writer;
 NODISCARD struct compress_writer *compress_writer_new(void);
 struct compress_writer *compress_writer_free(struct compress_writer *w); /* takes NULL; returns NULL */
@@ -55,5 +59,7 @@ struct compress_writer *compress_writer_free(struct compress_writer *w); /* take
 NODISCARD int compress_writer_begin(struct compress_writer *w, int codec, int level, struct buf *out);
 NODISCARD int compress_writer_write(struct compress_writer *w, struct slice bytes);
 NODISCARD int compress_writer_end(struct compress_writer *w);
+/* compress_encode with the memory of w. */
+NODISCARD int compress_writer_encode(struct compress_writer *w, int codec, struct slice bytes, struct buf *out);
 
 #endif

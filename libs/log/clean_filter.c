@@ -24,16 +24,25 @@ void clean_filter_free(struct clean_filter *f)
     buf_free(&f->txn_index);
     buf_free(&f->scratch);
     buf_free(&f->body);
+    f->reader = compress_reader_free(f->reader);
+    f->writer = compress_writer_free(f->writer);
     free(f->pieces);
     f->pieces = NULL;
 }
 
-int clean_control_type(const struct batch *b, struct slice bytes, struct buf *scratch, int *ret_type)
+int clean_records(struct clean_filter *f, const struct batch *b, struct slice bytes, struct record_iter *it)
+{
+    if (batch_codec(b) != COMPRESS_NONE && f->reader == NULL)
+        f->reader = compress_reader_new();
+    return record_iter_init_with(it, f->reader, b, bytes, &f->scratch, BODY_LIMIT);
+}
+
+int clean_control_type(struct clean_filter *f, const struct batch *b, struct slice bytes, int *ret_type)
 {
     struct record_iter it;
     struct record r;
     *ret_type = -1;
-    int err = record_iter_init(&it, b, bytes, scratch, BODY_LIMIT);
+    int err = clean_records(f, b, bytes, &it);
     if (err == 0)
         err = record_iter_next(&it, &r);
     if (err <= 0)
@@ -100,7 +109,7 @@ static int choose(struct clean_filter *f, const struct batch *b, struct slice by
     struct record_iter it;
     struct record r;
     struct kept k = {.all = true};
-    int err = record_iter_init(&it, b, bytes, &f->scratch, BODY_LIMIT), more = 0;
+    int err = clean_records(f, b, bytes, &it), more = 0;
     if (err < 0)
         return err == -ENOSPC ? -EFBIG : -EBADMSG;
     for (const uint8_t *from = it.at; (more = record_iter_next(&it, &r)) == 1; from = it.at) {
@@ -218,8 +227,10 @@ static int write_some(struct clean_filter *f, const struct batch *b, size_t coun
     f->body.size = 0;
     struct buf *body = codec == COMPRESS_NONE ? out : &f->body;
     fill_body(f, count, &w, !append_time && w.base_timestamp == b->base_timestamp, body);
+    if (codec != COMPRESS_NONE && f->writer == NULL)
+        f->writer = compress_writer_new();
     if (codec != COMPRESS_NONE)
-        err = compress_encode(codec, buf_slice(&f->body), out);
+        err = compress_writer_encode(f->writer, codec, buf_slice(&f->body), out);
     if (err == 0 && out->size - start > BATCH_SIZE_MAX)
         err = -EFBIG;
     if (err < 0) {
@@ -234,7 +245,7 @@ int clean_filter_batch(struct clean_filter *f, const struct batch *b, struct sli
                        struct batch *ret_kept)
 {
     bool control = batch_is_control(b), drop, must_stay = batch_next_offset(b) == f->round_end;
-    int type = -1, err = control ? clean_control_type(b, bytes, &f->scratch, &type) : 0;
+    int type = -1, err = control ? clean_control_type(f, b, bytes, &type) : 0;
     if (err < 0)
         return -EBADMSG;
     bool may_go = control ? clean_txns_on_control(f->txns, b, type, &f->txn_index) : clean_txns_on_batch(f->txns, b);

@@ -32,7 +32,9 @@ struct clean_filter {
     struct clean_txns *txns;
     struct buf txn_index; /* entries that are kept, of the present segment */
     struct buf scratch, body;
-    struct clean_piece *pieces; /* the records of one batch that stay */
+    struct compress_reader *reader; /* NULL: no batch was compressed so far */
+    struct compress_writer *writer; /* the same */
+    struct clean_piece *pieces;     /* the records of one batch that stay */
     size_t piece_capacity;
     uint64_t records_read, records_kept;
 };
@@ -44,7 +46,9 @@ void clean_filter_free(struct clean_filter *f); /* what it has allocated itself,
 NODISCARD int clean_filter_batch(struct clean_filter *f, const struct batch *b, struct slice bytes, struct buf *out,
                                  struct batch *ret_kept);
 
+/* Starts over the records of a batch, until the next call with f. 0, or the errors of record_iter_init. */
+NODISCARD int clean_records(struct clean_filter *f, const struct batch *b, struct slice bytes, struct record_iter *it);
 /* The type of a control batch; -1: it has no records; -EBADMSG. */
-NODISCARD int clean_control_type(const struct batch *b, struct slice bytes, struct buf *scratch, int *ret_type);
+NODISCARD int clean_control_type(struct clean_filter *f, const struct batch *b, struct slice bytes, int *ret_type);
 
 #endif

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BODY_LIMIT = 1 << 30, RECORD_LEAST = 7 };
+enum { RECORD_LEAST = 7 };
 
 int clean_refuse(struct log_clean *c, uint64_t position, int64_t offset, const char *what)
 {
@@ -130,7 +130,7 @@ static int map_batch(struct log_clean *c, const struct batch *b, struct slice by
 {
     struct record_iter it;
     struct record r;
-    int err = record_iter_init(&it, b, bytes, &c->filter.scratch, BODY_LIMIT), more = 0;
+    int err = clean_records(&c->filter, b, bytes, &it), more = 0;
     if (err < 0)
         return err == -ENOMEM ? err : clean_refuse(c, c->scan.at - b->size, b->base_offset, "it does not decompress");
     /* No record is shorter than RECORD_LEAST bytes, whatever the header says of their number. */
@@ -151,7 +151,7 @@ static int look_at_batch(struct log_clean *c, const struct batch *b, struct slic
 {
     int type, err = 0;
     if (batch_is_control(b)) {
-        err = clean_control_type(b, bytes, &c->filter.scratch, &type);
+        err = clean_control_type(&c->filter, b, bytes, &type);
         if (err < 0)
             return clean_refuse(c, c->scan.at - b->size, b->base_offset, "a control batch that cannot be read");
         (void)clean_txns_on_control(c->map_txns, b, type, NULL);

@@ -80,10 +80,13 @@ static int compress_body(struct batch_builder *b)
     if (b->options.codec == COMPRESS_NONE)
         return 0;
     struct buf packed = {0};
-    size_t body = b->start + BATCH_HEADER_SIZE;
-    int err = compress_encode(b->options.codec, slice_make(b->out->data + body, b->out->size - body), &packed);
+    size_t start = b->start + BATCH_HEADER_SIZE;
+    struct slice body = slice_make(b->out->data + start, b->out->size - start);
+    struct compress_writer *w = b->options.writer;
+    int codec = b->options.codec;
+    int err = w != NULL ? compress_writer_encode(w, codec, body, &packed) : compress_encode(codec, body, &packed);
     if (err == 0) {
-        b->out->size = body;
+        b->out->size = start;
         buf_append(b->out, packed.data, packed.size);
     }
     buf_free(&packed);

@@ -7,11 +7,18 @@
 int record_iter_init(struct record_iter *it, const struct batch *b, struct slice bytes, struct buf *scratch,
                      size_t limit_bytes)
 {
+    return record_iter_init_with(it, NULL, b, bytes, scratch, limit_bytes);
+}
+
+int record_iter_init_with(struct record_iter *it, struct compress_reader *reader, const struct batch *b,
+                          struct slice bytes, struct buf *scratch, size_t limit_bytes)
+{
     ASSERT(bytes.size >= b->size && b->size >= BATCH_HEADER_SIZE);
     struct slice body = slice_make(bytes.data + BATCH_HEADER_SIZE, b->size - BATCH_HEADER_SIZE);
     if (batch_codec(b) != COMPRESS_NONE) {
         scratch->size = 0;
-        int err = compress_decode(batch_codec(b), body, limit_bytes, scratch);
+        int err = reader != NULL ? compress_reader_decode(reader, batch_codec(b), body, limit_bytes, scratch)
+                                 : compress_decode(batch_codec(b), body, limit_bytes, scratch);
         if (err < 0)
             return err;
         body = buf_slice(scratch);

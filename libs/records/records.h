@@ -143,6 +143,9 @@ struct record_iter {
  * limit_bytes), which must live as long as the iteration. 0, or the errors of compress_decode. */
 NODISCARD int record_iter_init(struct record_iter *it, const struct batch *b, struct slice bytes, struct buf *scratch,
                                size_t limit_bytes);
+/* The same with a reader that is kept, for whoever reads many batches. */
+NODISCARD int record_iter_init_with(struct record_iter *it, struct compress_reader *reader, const struct batch *b,
+                                    struct slice bytes, struct buf *scratch, size_t limit_bytes);
 /* 1: *ret_record is the next, pointing into the batch or scratch. 0: no more. -EBADMSG: not a record, or bytes are left
  * over. */
 NODISCARD int record_iter_next(struct record_iter *it, struct record *ret_record);
@@ -194,6 +197,7 @@ struct batch_options {
     int32_t base_sequence;
     int16_t attributes; /* BATCH_ATTR_TRANSACTIONAL, BATCH_ATTR_CONTROL; the codec is added */
     int codec;
+    struct compress_writer *writer; /* whose memory is used; NULL: none is kept */
 };
 #define BATCH_OPTIONS                                                                                                  \
     ((struct batch_options){.leader_epoch = -1, .producer_id = -1, .producer_epoch = -1, .base_sequence = -1})

@@ -43,7 +43,7 @@ static size_t check_records(struct auditor *a, int32_t partition, struct slice r
     while ((got = batch_next(&records, &b, &whole)) == 1) {
         struct record_iter it;
         struct record record;
-        if (!batch_crc_holds(&b, whole) || record_iter_init(&it, &b, whole, &scratch, 1 << 20))
+        if (!batch_crc_holds(&b, whole) || record_iter_init_with(&it, a->clients->reader, &b, whole, &scratch, 1 << 20))
             sim_fail(a->sim, "partition %d: the batch at %lld, read again, is damaged", partition,
                      (long long)b.base_offset);
         if (next < 0 ? b.base_offset > a->asked || batch_next_offset(&b) <= a->asked : b.base_offset != next)

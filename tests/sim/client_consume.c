@@ -73,7 +73,7 @@ static void take_records(struct consumer *k, int32_t partition, struct slice rec
     while ((got = batch_next(&records, &b, &whole)) == 1) {
         struct record_iter it;
         struct record record;
-        if (!batch_crc_holds(&b, whole) || record_iter_init(&it, &b, whole, &scratch, 1 << 20))
+        if (!batch_crc_holds(&b, whole) || record_iter_init_with(&it, k->clients->reader, &b, whole, &scratch, 1 << 20))
             sim_fail(k->sim, "partition %d: the batch at %lld is damaged", partition, (long long)b.base_offset);
         while (record_iter_next(&it, &record) == 1)
             take_record(k, partition, &record);

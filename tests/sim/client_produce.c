@@ -146,6 +146,7 @@ static void send_batch(struct producer *p, struct unacked *u)
     o.producer_epoch = p->epoch;
     o.base_sequence = u->sequence;
     o.codec = (int)sim_below(p->sim, COMPRESS_ZSTD); /* old versions of Produce take no zstd */
+    o.writer = p->clients->writer;
     batch_begin(&b, &bytes, &o);
     struct buf value = {0};
     for (int32_t i = 0; i < u->count; i++) {

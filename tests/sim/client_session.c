@@ -78,7 +78,7 @@ static void take_records(struct session_client *k, int32_t partition, struct sli
     while (batch_next(&records, &b, &whole) == 1) {
         struct record_iter it;
         struct record record;
-        if (!batch_crc_holds(&b, whole) || record_iter_init(&it, &b, whole, &scratch, 1 << 20))
+        if (!batch_crc_holds(&b, whole) || record_iter_init_with(&it, k->clients->reader, &b, whole, &scratch, 1 << 20))
             sim_fail(k->sim, "wide-%d: the batch at %lld is damaged", partition, (long long)b.base_offset);
         while (record_iter_next(&it, &record) == 1)
             take_record(k, partition, &record);

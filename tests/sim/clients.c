@@ -4,6 +4,7 @@
 #include "kafka/apis.h"
 #include "kafka/create_topics.h"
 #include "libs/base/kafka_error.h"
+#include "libs/compress/compress.h"
 #include "tests/sim/cluster.h"
 
 #include <stdio.h>
@@ -150,6 +151,8 @@ struct clients *clients_new(struct sim *s, struct tcp *t, const struct clients_o
     c->replicas = o->replicas;
     c->committed = o->committed;
     c->compacted = sim_seed(s) % 2 == 0;
+    c->reader = compress_reader_new();
+    c->writer = compress_writer_new();
     c->admin = kclient_new(t, s, "admin");
     c->admin_event = sim_at(s, 0, admin_tick, c);
     for (int32_t i = 0; i < CLIENTS_PRODUCERS; i++)
@@ -179,6 +182,8 @@ struct clients *clients_free(struct clients *c)
         member_free(c->members[i]);
     mover_free(c->mover);
     generations_free(c->generations);
+    compress_reader_free(c->reader);
+    compress_writer_free(c->writer);
     free(c);
     return NULL;
 }

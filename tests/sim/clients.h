@@ -80,6 +80,8 @@ struct clients {
     bool compacted;   /* the topic is, and its segments are small */
     const struct replicawatch *committed;
     uint64_t admin_event;
+    struct compress_reader *reader; /* of all of them */
+    struct compress_writer *writer;
     struct producer *producers[CLIENTS_PRODUCERS];
     struct consumer *consumer;
     struct auditor *auditor;
