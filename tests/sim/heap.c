@@ -1,6 +1,8 @@
-/* heap.c - a hash table from block to owner, open addressing. Blocks that the table does not know are nobody's: those
- * of shared libraries, and the simulator's own. */
+/* heap.c - small blocks know their owner (slabs.h); of large ones a hash table does, open addressing. Blocks that
+ * neither knows are nobody's: those of shared libraries, and the simulator's own. */
 #include "tests/sim/heap.h"
+
+#include "tests/sim/slabs.h"
 
 #include <stdlib.h>
 
@@ -85,12 +87,15 @@ static uint32_t forget(const void *p)
 uint32_t heap_enter(uint32_t owner)
 {
     uint32_t before = current;
+    if (owner != before)
+        slabs_enter(owner);
     current = owner;
     return before;
 }
 
 void heap_free_all(uint32_t owner)
 {
+    slabs_give_back_all(owner);
     for (bool again = true; again;) {
         again = false;
         for (size_t i = 0; i < slot_count; i++)
@@ -103,25 +108,56 @@ void heap_free_all(uint32_t owner)
     }
 }
 
-void *__wrap_malloc(size_t size)
+static void *take_large(size_t size)
 {
     return note(__real_malloc(size), current);
 }
 
+void *__wrap_malloc(size_t size)
+{
+    void *p = slabs_take(size);
+    return p != NULL ? p : take_large(size);
+}
+
 void *__wrap_calloc(size_t count, size_t size)
 {
-    return note(__real_calloc(count, size), current);
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes))
+        return NULL;
+    void *p = slabs_take(bytes);
+    return p != NULL ? memset(p, 0, bytes) : note(__real_calloc(count, size), current);
+}
+
+/* What grows out of the slabs. */
+static void *move_out(void *p, size_t size)
+{
+    void *moved = note(__real_malloc(size), slabs_owner(p));
+    if (moved != NULL) {
+        memcpy(moved, p, slabs_size(p));
+        slabs_give_back(p);
+    }
+    return moved;
 }
 
 /* A block keeps its owner. */
 void *__wrap_realloc(void *p, size_t size)
 {
-    uint32_t owner = p ? forget(p) : current;
+    if (p == NULL)
+        return __wrap_malloc(size);
+    if (slabs_has(p)) {
+        void *resized = slabs_resize(p, size);
+        return resized != NULL ? resized : move_out(p, size);
+    }
+    uint32_t owner = forget(p);
     return note(__real_realloc(p, size), owner);
 }
 
 void __wrap_free(void *p)
 {
+    if (slabs_has(p)) {
+        slabs_give_back(p);
+        return;
+    }
     (void)forget(p);
     __real_free(p);
 }
