@@ -1,5 +1,4 @@
-/* slabs.h - small blocks of memory by owner: cheap to take and give back, and all of an owner's at once. Threading: one.
- */
+/* slabs.h - small blocks of memory by owner: cheap to take and give back, all of an owner's at once. Threading: one. */
 #ifndef KARST_TESTS_SIM_SLABS_H
 #define KARST_TESTS_SIM_SLABS_H
 
