@@ -194,10 +194,11 @@ static void receive_locals(struct bus *b)
 
     locals_accept(b);
     DL_FOREACH (b->locals->all, l) {
-        local_receive(l);
+        bool told = local_receive(l);
         if (b->tick_due)
             local_files_retire(l);
-        pump(b);
+        if (told || b->tick_due)
+            pump(b);
     }
 }
 

@@ -164,7 +164,9 @@ static bool is_wanted(const struct slot *s)
 
 bool link_next(struct link_core *l, struct link_action *ret_action)
 {
-    free_slot(l, &l->current);
+    if (l->has_current)
+        free_slot(l, &l->current);
+    l->has_current = false;
     if (next_gone(l, ret_action))
         return true;
     while (l->action_count > 0) {
@@ -174,6 +176,7 @@ bool link_next(struct link_core *l, struct link_action *ret_action)
         if (!is_wanted(&s))
             continue;
         l->current = s;
+        l->has_current = true;
         *ret_action = s.action;
         return true;
     }

@@ -236,7 +236,8 @@ struct link_core {
 
     struct slot *actions; /* a ring */
     size_t action_first, action_count, action_capacity;
-    struct slot current;
+    struct slot current; /* the action that was taken last */
+    bool has_current;
     struct rpc *all_rpcs, *gone, *rpc_pool;
     struct arena *arena_pool[16];
     struct message *message_pool;

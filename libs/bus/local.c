@@ -252,11 +252,12 @@ static void drain(struct local *l)
         local_files_dropped(l);
 }
 
-static void receive_open(struct local *l)
+static bool receive_open(struct local *l)
 {
     uint64_t there = 0;
+    bool has_notes = take_flag(&l->has_notes);
 
-    if (take_flag(&l->has_notes)) {
+    if (has_notes) {
         local_read_notes(l);
         local_files_dropped(l);
     }
@@ -275,28 +276,35 @@ static void receive_open(struct local *l)
         lost(l);
     else if (l->hung_up || l->ended) /* the core acts on what was read before it hears that this was all */
         loop_again(l->bus->loop);
+    return has_notes || there > 0 || is_over || l->wrong != NULL;
 }
 
-void local_receive(struct local *l)
+bool local_receive(struct local *l)
 {
+    bool has_notes = false;
+
     switch (l->state) {
     case LOCAL_ACCEPTED:
-        if (take_flag(&l->has_notes))
+        has_notes = take_flag(&l->has_notes);
+        if (has_notes)
             local_read_hello(l);
         break;
     case LOCAL_ASKED:
-        if (take_flag(&l->has_notes))
+        has_notes = take_flag(&l->has_notes);
+        if (has_notes)
             local_read_answer(l);
         break;
-    case LOCAL_OPEN: receive_open(l); break;
+    case LOCAL_OPEN: return receive_open(l);
     case LOCAL_ZOMBIE:
-        if (take_flag(&l->has_notes))
+        has_notes = take_flag(&l->has_notes);
+        if (has_notes)
             local_read_notes(l);
         if (l->hung_up)
             l->state = LOCAL_CLOSED;
         break;
     case LOCAL_CLOSED: break;
     }
+    return has_notes;
 }
 
 /* Whether the connection may sleep through a poll that blocks. It goes to sleep as soon as nothing is there: one more
