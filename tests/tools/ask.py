@@ -275,6 +275,7 @@ class Connection:
     def ask(self, api, version, body=None):
         answer, header_version = self.send(api, version, body)
         data = self.receive(struct.unpack(">i", self.receive(4))[0])
+        self.answered = time.monotonic()  # reading a long one takes a while
         header, data = Codec(self.headers["headerResponseHeader"], header_version).read(data)
         assert header["CorrelationId"] == self.correlation
         body, rest = answer.read(data)

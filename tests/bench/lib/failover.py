@@ -34,9 +34,9 @@ def propagation(system):
     return took
 
 
-def leaderless(system, names, node):
-    """How many partitions another node's clients are still sent to that node for, or to nobody."""
-    answer = system.metadata(names, system.others(node)[0])
+def leaderless(connection, names, node):
+    """How many partitions clients are still sent to that node for, or to nobody."""
+    answer = connection.ask("Metadata", 9, {"Topics": [{"Name": t} for t in names], "AllowAutoTopicCreation": False})
     return sum(p["LeaderId"] in (node, -1) for t in answer["Topics"] for p in t["Partitions"])
 
 
@@ -53,12 +53,13 @@ def failover(topics=10):
         figures["change_p50_ms"], figures["change_p99_ms"] = statistics.median(took), took[int(0.99 * len(took)) - 1]
         node = next(n for n in clusters.NODES if n != system.quorum_leader())
         with_cpu = systems.cpu_s(system.pids())
-        with system.frozen(node) as since:
-            while leaderless(system, names, node) > 0:
+        with system.frozen(node) as since, harness.ask.Connection("127.0.0.1", system.others(node)[0], 60) as asked:
+            # One topic first: to read an answer about all of them takes this program longer than what is measured here.
+            while leaderless(asked, names[-1:], node) > 0 or leaderless(asked, names, node) > 0:
                 if time.monotonic() - since > 120:
                     raise RuntimeError(f"{system.name}: partitions without a leader two minutes after a node stood still")
                 time.sleep(POLL_S)
-            figures["failover_s"] = time.monotonic() - since
+            figures["failover_s"] = asked.answered - since
         harness.wait_until(lambda: all(system.in_sync(n, run.many // topics) for n in names), 300, "all replicas in sync again")
         figures["healed_s"] = time.monotonic() - since - figures["failover_s"]
         figures["cpu_failover_s"] = systems.cpu_s(system.pids()) - with_cpu
