@@ -52,8 +52,7 @@ static void do_connect(struct bus *b, const struct link_action *a)
 
     if (may_share && local_connect(b, a->conn, a->address, a->lane))
         return;
-    if (bus_socket_connect(b, a) == NULL)
-        link_lost(b->core, a->conn);
+    bus_socket_connect(b, a);
 }
 
 static void do_close(struct bus *b, uint64_t conn)

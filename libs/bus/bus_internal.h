@@ -78,8 +78,8 @@ struct bus {
 
 /* Both open nothing when the address is wrong. The new socket is in b->socks, touched. */
 NODISCARD int bus_socket_listen(struct bus *b, const char *address, Karst__Bus__Lane lane); /* 0 or -errno */
-NODISCARD struct sock *bus_socket_connect(struct bus *b, const struct link_action *a);
-void bus_socket_close(struct sock *s, int linger_ms); /* it stays in the list until bus_sockets_sweep */
+void bus_socket_connect(struct bus *b, const struct link_action *a); /* or tells the core that it is lost */
+void bus_socket_close(struct sock *s, int linger_ms);                /* it stays in the list until bus_sockets_sweep */
 void bus_sockets_sweep(struct bus *b);
 struct sock *bus_socket_find(struct bus *b, uint64_t conn); /* NULL: closed, or never there */
 

@@ -30,11 +30,15 @@ struct bus_request {
     size_t payload_count;
     const Karst__Bus__Caller *caller; /* NULL: the process itself */
     uint32_t timeout_ms;              /* 1 .. 2^31-1 */
+    /* 0: timeout_ms. Else it ends as OUTCOME_NOT_SENT when it has not left within so many ms; once it has, its answer
+     * is waited for until timeout_ms. */
+    uint32_t send_ms;
 };
 
 /* What came back: valid until the done function returns; payloads may be kept with ref_retain. */
 struct bus_result {
     Karst__Bus__Outcome outcome;
+    bool nobody; /* OUTCOME_NOT_SENT, and when last tried nobody listened there: the process that would is gone */
     const Karst__Bus__Reply *reply; /* NULL unless OUTCOME_OK */
     const struct ref *payloads;
     size_t payload_count;

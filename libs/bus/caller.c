@@ -196,6 +196,7 @@ void link_caller_connected(struct link_core *l, struct caller *c)
     hello.lane = c->lane;
     b.hello = &hello;
     c->state = CALLER_HELLO;
+    c->absent = false;
     c->since_ms = c->received_ms = l->now_ms;
     send_batch(l, c, NULL, &b);
     link_wake_by(l, l->now_ms + link_silent_ms(l));
@@ -242,6 +243,7 @@ void link_caller_end(struct link_core *l, struct caller *c, uint32_t backoff_ms)
         forget_conn(l, c);
         link_close(l, conn);
     }
+    c->absent = false;
     c->retry_at_ms = l->now_ms + backoff_ms;
     stage(l, c);
 }
@@ -254,11 +256,12 @@ static uint32_t next_backoff(struct caller *c)
     return MIN(ms, (uint32_t)LINK_BACKOFF_MAX_MS);
 }
 
-void link_caller_lost(struct link_core *l, struct caller *c)
+void link_caller_lost(struct link_core *l, struct caller *c, bool absent)
 {
     bool was_up = c->state >= CALLER_UP;
 
     forget_conn(l, c);
+    c->absent = absent;
     c->retry_at_ms = l->now_ms + (was_up ? 0 : next_backoff(c));
     stage(l, c);
 }
@@ -335,7 +338,11 @@ static void add_call(struct link_core *l, struct caller *c, struct outgoing *o, 
     credit_take(&c->used, call);
     DL_APPEND(c->sent, call);
     call->state = CALL_SENT;
-    link_outgoing_call(o, call->id, (uint32_t)(call->deadline.at_ms - l->now_ms), call->packed, call->payloads,
+    if (call->deadline.at_ms != call->until_ms) {
+        link_deadline_clear(l, &call->deadline);
+        link_deadline_set(l, &call->deadline, call->until_ms);
+    }
+    link_outgoing_call(o, call->id, (uint32_t)(call->until_ms - l->now_ms), call->packed, call->payloads,
                        call->payload_count, in_arena);
     keep_in_arena(call, in_arena);
 }

@@ -213,6 +213,7 @@ void link_done(struct link_core *l, const struct call *c, Karst__Bus__Outcome ou
     s->action.done = c->done;
     s->action.ctx = c->ctx;
     s->action.result.outcome = outcome;
+    s->action.result.nobody = outcome == KARST__BUS__OUTCOME__OUTCOME_NOT_SENT && c->link->absent;
 }
 
 /* The reply's kind is that of the call: their numbers in the two oneofs are the same. */
@@ -247,7 +248,10 @@ void link_done_reply(struct link_core *l, const struct call *c, struct message *
     s->payloads = payloads;
     s->action.done = c->done;
     s->action.ctx = c->ctx;
-    s->action.result = (struct bus_result){KARST__BUS__OUTCOME__OUTCOME_OK, reply, payloads, reply->n_payloads};
+    s->action.result = (struct bus_result){.outcome = KARST__BUS__OUTCOME__OUTCOME_OK,
+                                           .reply = reply,
+                                           .payloads = payloads,
+                                           .payload_count = reply->n_payloads};
 }
 
 void link_send(struct link_core *l, uint64_t conn, struct outgoing *o, const Karst__Bus__Batch *head)
@@ -440,7 +444,9 @@ uint64_t link_call(struct link_core *l, Karst__Bus__Role role, int32_t id, const
     uint64_t call_id = c->id;
     c->done = done;
     c->ctx = ctx;
-    link_deadline_set(l, &c->deadline, l->now_ms + request->timeout_ms);
+    c->until_ms = l->now_ms + request->timeout_ms;
+    link_deadline_set(l, &c->deadline,
+                      request->send_ms > 0 ? MIN(l->now_ms + request->send_ms, c->until_ms) : c->until_ms);
     link_caller_call(l, get_peer(l, role, id), c, kind);
     return call_id;
 }
@@ -516,7 +522,17 @@ void link_lost(struct link_core *l, uint64_t conn)
     if (conn & LINK_CONN_SERVED)
         link_served_lost(l, conn);
     else if (c != NULL)
-        link_caller_lost(l, c);
+        link_caller_lost(l, c, false);
+}
+
+void link_absent(struct link_core *l, uint64_t conn)
+{
+    struct caller *c = find_conn(l, conn);
+
+    if (c != NULL && c->state == CALLER_CONNECTING)
+        link_caller_lost(l, c, true);
+    else
+        link_lost(l, conn);
 }
 
 void link_receive(struct link_core *l, uint64_t conn, struct slice frame0, struct ref *frames, size_t frame_count)

@@ -123,13 +123,16 @@ static inline Karst__Bus__Lane link_conn_lane(uint64_t served_conn)
 }
 void link_connected(struct link_core *l, uint64_t conn);
 void link_lost(struct link_core *l, uint64_t conn); /* ended by itself; no LINK_CLOSE follows */
+/* The same; where it never came about nobody listens at the address. */
+void link_absent(struct link_core *l, uint64_t conn);
 /* A message arrived. Frames are those behind frame 0; their counts are taken over, also when the message is rubbish. */
 void link_receive(struct link_core *l, uint64_t conn, struct slice frame0, struct ref *frames, size_t frame_count);
 
 /* ---- actions ---- */
 
 enum link_action_kind {
-    LINK_CONNECT, /* open conn to address and lane, where role and id is; link_connected or link_lost follows */
+    LINK_CONNECT, /* open conn to address and lane, where role and id is; link_connected, link_lost or link_absent
+                     follows */
     LINK_CLOSE,   /* conn, of either end: close it and forget what it still brings */
     LINK_SEND,    /* head and tail are frame 0 in two pieces; frames go behind it. If it cannot leave: link_lost */
     LINK_HOLD,    /* keep counts of frames until conn's peer has hung up; none if it has. Comes before LINK_CLOSE */

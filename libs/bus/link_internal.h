@@ -78,7 +78,8 @@ struct call {
     bool parks, in_arena, reply_in_files;
     uint32_t first_version; /* of the bus, that has its kind */
     Karst__Bus__Call__BodyCase kind;
-    struct deadline deadline;
+    struct deadline deadline; /* of leaving, and then of the answer */
+    uint64_t until_ms;        /* of the answer */
     uint64_t cost;
     bus_done_fn *done;
     void *ctx;
@@ -116,6 +117,7 @@ struct caller {
     uint64_t since_ms, sent_ms, received_ms, heartbeat_ms, retry_at_ms;
     uint32_t attempts;
     bool heartbeat_due, staged, refusal_reported;
+    bool absent;       /* the last attempt to connect found nobody who listens */
     unsigned refusals; /* in a row */
     struct credit granted, used, queued_use;
     struct call *queued, *queued_parks, *sent;
@@ -132,7 +134,7 @@ void link_caller_flush(struct link_core *l, struct caller *c);
 void link_caller_connected(struct link_core *l, struct caller *c);
 void link_caller_receive(struct link_core *l, struct caller *c, struct message *m);
 void link_caller_rubbish(struct link_core *l, struct caller *c);
-void link_caller_lost(struct link_core *l, struct caller *c);
+void link_caller_lost(struct link_core *l, struct caller *c, bool absent);
 void link_caller_end(struct link_core *l, struct caller *c, uint32_t backoff_ms);
 void link_caller_reset_peer(struct link_core *l, struct peer *p, bool same_address); /* another life or address */
 void link_caller_shutdown(struct link_core *l, struct caller *c);

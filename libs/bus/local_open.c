@@ -316,8 +316,8 @@ static void go_over_zmq(struct local *l)
     struct bus *b = l->bus;
 
     struct link_action to = {.conn = l->conn, .address = l->address, .lane = l->lane};
-    if (bus_socket_connect(b, &to) == NULL)
-        link_lost(b->core, l->conn);
+
+    bus_socket_connect(b, &to);
     l->state = LOCAL_CLOSED;
 }
 

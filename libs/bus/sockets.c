@@ -155,22 +155,22 @@ struct sock *bus_socket_find(struct bus *b, uint64_t conn)
     return NULL;
 }
 
-struct sock *bus_socket_connect(struct bus *b, const struct link_action *a)
+void bus_socket_connect(struct bus *b, const struct link_action *a)
 {
     char at[ADDRESS_MAX];
-    struct sock *s = NULL;
+    bool good = lane_address(a->address, a->lane, at, sizeof at);
+    bool absent = good && is_ipc(at) && !ipc_is_alive(at);
+    struct sock *s = good && !absent ? socket_new(b, ZMQ_DEALER, a->lane) : NULL;
 
-    if (lane_address(a->address, a->lane, at, sizeof at) && (!is_ipc(at) || ipc_is_alive(at)))
-        s = socket_new(b, ZMQ_DEALER, a->lane);
-    if (s == NULL)
-        return NULL;
-    s->conn = a->conn;
-    if ((is_ipc(at) || bus_tcp_prepare(s, at, a) == 0) && zmq_connect(s->zmq, at) == 0) {
-        socket_watch(s);
-        return s;
+    if (s != NULL) {
+        s->conn = a->conn;
+        if ((is_ipc(at) || bus_tcp_prepare(s, at, a) == 0) && zmq_connect(s->zmq, at) == 0) {
+            socket_watch(s);
+            return;
+        }
+        bus_socket_close(s, 0);
     }
-    bus_socket_close(s, 0);
-    return NULL;
+    (absent ? link_absent : link_lost)(b->core, a->conn);
 }
 
 int bus_socket_listen(struct bus *b, const char *address, Karst__Bus__Lane lane)

@@ -391,18 +391,19 @@ void bus_tcp_events(struct sock *s)
     uint16_t event;
     uint32_t value;
     int n = 0;
-    bool ended = false;
+    bool ended = false, absent = true;
 
     s->monitor_due = false;
     while (n < TURN_EVENTS && read_event(s->monitor, &event, &value)) {
         n++;
         ended = ended || s->conn != 0;
+        absent = absent && event == ZMQ_EVENT_CLOSED; /* all others are of somebody who was there */
         say_failed(s, event, value);
     }
     if (ended && !s->connected) {
         uint64_t conn = s->conn;
         bus_socket_close(s, 0);
-        link_lost(s->bus->core, conn);
+        (absent ? link_absent : link_lost)(s->bus->core, conn);
     } else if (n == TURN_EVENTS) {
         s->monitor_due = true;
         loop_again(s->bus->loop);

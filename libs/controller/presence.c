@@ -9,6 +9,7 @@ enum { UNREACHABLE_TIMES = 2 };
 struct peer {
     struct presence_life life;
     bool named, asked;
+    bool hurried;    /* while it was asked */
     bool known;      /* it has answered an ask, and was not found gone since (I1) */
     bool gone, told; /* it was found gone, and gave no sign of life since; the owner knows */
     enum presence_why why;
@@ -105,8 +106,10 @@ void presence_tick(struct presence *w, uint64_t now_ms)
 void presence_hurry(struct presence *w)
 {
     struct peer *p;
-    DL_FOREACH (w->peers, p)
+    DL_FOREACH (w->peers, p) {
         p->rest_ms = 0;
+        p->hurried = p->asked;
+    }
 }
 
 void presence_tell_again(struct presence *w)
@@ -134,7 +137,8 @@ void presence_ended(struct presence *w, struct presence_life life, enum presence
     struct peer *p = find(w, life);
     if (p == NULL)
         return;
-    p->asked = false;
+    bool hurried = p->hurried;
+    p->asked = p->hurried = false;
     p->unreachable = end == PRESENCE_UNREACHABLE ? p->unreachable + 1 : 0;
     p->rest_ms = PRESENCE_TICK_MS; /* without an answer it is asked again soon */
     if (end == PRESENCE_MUTE)
@@ -144,7 +148,7 @@ void presence_ended(struct presence *w, struct presence_life life, enum presence
     p->known = true;
     p->gone = false;
     p->silent_ms = 0;
-    p->rest_ms = PRESENCE_EVERY_MS;
+    p->rest_ms = hurried ? 0 : PRESENCE_EVERY_MS;
 }
 
 void presence_heard(struct presence *w, struct presence_life life)

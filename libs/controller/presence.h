@@ -4,9 +4,12 @@
  * Every controller asks all it knows (PRESENCE_EVERY_MS), also while another leads: a controller that becomes the
  * leader knows from the first moment who was gone already. A life ends here when
  *
- *   unreachable  it answered just now, and twice in a row there was nobody to ask within PRESENCE_ANSWER_MS: its
- *                process is gone, as what listens belongs to it;
+ *   unreachable  it answered just now, and twice in a row there was nobody to ask within PRESENCE_SEND_MS: nobody
+ *                listens there, so its process is gone, as what listens belongs to it;
  *   silent       it answered once, and gave no sign of life for silence_ms.
+ *
+ * An ask that has left waits for its answer as long as silence_ms: over a slow way, or from a busy process, a late
+ * answer is a sign of life like any other.
  *
  * I1  who never answered an ask of this controller is never found gone: it may be out of our reach alone, or of a
  *     release that knows nothing of this. The same after it was found gone, until it answers again: one that we cannot
@@ -25,7 +28,7 @@ enum {
     PRESENCE_TICK_MS = 50,
     PRESENCE_COUNTED_MS = 250, /* of the time between two ticks, at most */
     PRESENCE_EVERY_MS = 200,   /* from an answer to the next ask */
-    PRESENCE_ANSWER_MS = 150,  /* for one ask */
+    PRESENCE_SEND_MS = 150,    /* for one ask to leave */
     PRESENCE_HEARD_MS = 1000,  /* a sign of life as recent as this shows that we are not cut off (I3) */
 };
 
@@ -38,7 +41,7 @@ struct presence_life {
 
 enum presence_end {
     PRESENCE_ANSWERED,
-    PRESENCE_UNANSWERED,  /* it may have been asked */
+    PRESENCE_UNANSWERED,  /* it may have been asked, or somebody is there who may be it */
     PRESENCE_UNREACHABLE, /* nobody was there to be asked */
     PRESENCE_MUTE,        /* it, or the cluster, is of a release that is not asked: like one who never answered */
 };
@@ -56,7 +59,7 @@ size_t presence_count(const struct presence *w);
 
 /* Time has passed. At least every PRESENCE_TICK_MS while there is anybody to watch. */
 void presence_tick(struct presence *w, uint64_t now_ms);
-/* All are asked now: there is news for them. */
+/* All are asked now, or as soon as the ask under way has ended: there is news for them. */
 void presence_hurry(struct presence *w);
 /* The next life that is to be asked now; presence_ended follows. */
 NODISCARD bool presence_next_ask(struct presence *w, struct presence_life *ret_life);

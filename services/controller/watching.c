@@ -20,11 +20,12 @@ struct ping {
     struct presence_life life;
 };
 
-/* Whatever else comes back was said by somebody who is alive. */
-static enum presence_end end_of(Karst__Bus__Outcome outcome)
+/* What could not leave, but not as nobody is there, waits for credit, or for a link over a slow way: it says nothing.
+ * Whatever else comes back was said by somebody who is alive. */
+static enum presence_end end_of(const struct bus_result *result)
 {
-    switch (outcome) {
-    case KARST__BUS__OUTCOME__OUTCOME_NOT_SENT: return PRESENCE_UNREACHABLE;
+    switch (result->outcome) {
+    case KARST__BUS__OUTCOME__OUTCOME_NOT_SENT: return result->nobody ? PRESENCE_UNREACHABLE : PRESENCE_UNANSWERED;
     case KARST__BUS__OUTCOME__OUTCOME_UNKNOWN:
     case KARST__BUS__OUTCOME__OUTCOME_TIMEOUT:
     case KARST__BUS__OUTCOME__OUTCOME_CANCELLED: return PRESENCE_UNANSWERED;
@@ -43,7 +44,7 @@ static void on_answer(void *ctx, const struct bus_result *result)
     struct ping *p = ctx;
     struct quorum *q = p->quorum;
     if (q->presence != NULL)
-        presence_ended(q->presence, p->life, end_of(result->outcome));
+        presence_ended(q->presence, p->life, end_of(result));
     free(p);
 }
 
@@ -54,7 +55,10 @@ static void ask(struct quorum *q, struct presence_life life)
     *p = (struct ping){q, life};
     body.leads = q->active;
     body.epoch = kraft_epoch(q->kraft);
-    struct bus_request request = {.kind = KARST__BUS__CALL__BODY_PING, .body = &body, .timeout_ms = PRESENCE_ANSWER_MS};
+    struct bus_request request = {.kind = KARST__BUS__CALL__BODY_PING,
+                                  .body = &body,
+                                  .timeout_ms = (uint32_t)config_int(q->config, "karst.session.silence.ms"),
+                                  .send_ms = PRESENCE_SEND_MS};
     (void)bus_call(q->bus, (Karst__Bus__Role)life.role, life.id, &request, on_answer, p);
 }
 

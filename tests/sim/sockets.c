@@ -87,15 +87,14 @@ int bus_socket_listen(struct bus *b, const char *address, Karst__Bus__Lane lane)
     return 0;
 }
 
-struct sock *bus_socket_connect(struct bus *b, const struct link_action *a)
+void bus_socket_connect(struct bus *b, const struct link_action *a)
 {
-    struct sim_sock *s = sock_new(b, a->conn, a->lane);
+    (void)sock_new(b, a->conn, a->lane);
     if (!process_acts(process_of_loop(b->loop)))
-        return &s->sock;
+        return;
     struct process *before = process_enter(NULL);
     net_connect(net_of(b), b, a->conn, a->address, a->lane);
     process_leave(before);
-    return &s->sock;
 }
 
 void bus_socket_close(struct sock *s, int linger_ms)
@@ -170,7 +169,7 @@ void bus_socket_drain(struct sock *s)
         case ARRIVAL_LOST:
             if (s->conn != 0)
                 bus_socket_close(s, 0);
-            link_lost(s->bus->core, a->conn);
+            link_absent(s->bus->core, a->conn); /* lost, where it had come about */
             break;
         }
         arrival_free(a);

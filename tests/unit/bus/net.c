@@ -179,6 +179,7 @@ static void on_done(void *ctx, const struct bus_result *result)
 
     c->ended++;
     c->outcome = result->outcome;
+    c->nobody = result->nobody;
     if (result->outcome != KARST__BUS__OUTCOME__OUTCOME_OK)
         return;
     if (result->reply->body_case == KARST__BUS__REPLY__BODY_APPEND && result->reply->append->n_results == 1)
@@ -205,8 +206,11 @@ size_t net_call(struct net *n, Karst__Bus__Call__BodyCase kind, uint32_t timeout
     Karst__Bus__KafkaRequest voters = KARST__BUS__KAFKA_REQUEST__INIT;
     struct ref payload =
         n->shares ? slice_of_arena(n, payload_bytes) : ref_take(xcalloc(1, payload_bytes), payload_bytes);
-    struct bus_request request = {
-        .kind = kind, .payloads = &payload, .payload_count = payload_bytes > 0, .timeout_ms = timeout_ms};
+    struct bus_request request = {.kind = kind,
+                                  .payloads = &payload,
+                                  .payload_count = payload_bytes > 0,
+                                  .timeout_ms = timeout_ms,
+                                  .send_ms = n->send_ms};
 
     ASSERT(n->call_count < CALLS);
     append.timeout_ms = read.max_bytes = (uint32_t)n->call_count;
@@ -290,7 +294,7 @@ void net_answer_all(struct net *n)
 static void connect_wire(struct net *n, const struct link_action *a)
 {
     if (n->core[1] == NULL) {
-        link_lost(n->core[0], a->conn);
+        link_absent(n->core[0], a->conn);
         return;
     }
     ASSERT(n->wire_count < WIRES);

@@ -32,6 +32,7 @@ struct seen_call {
     int ended, executed;
     uint64_t executed_by;
     Karst__Bus__Outcome outcome;
+    bool nobody;
     int64_t base_offset;
     struct buf payload;
     uint64_t file_bytes;
@@ -42,7 +43,8 @@ struct net {
     uint64_t now;
     struct link_options options[2];
     struct link_core *core[2];
-    uint64_t life; /* the incarnation of node 1; 0: dead */
+    uint64_t life;    /* the incarnation of node 1; 0: dead */
+    uint32_t send_ms; /* of calls from here on */
     struct wire wires[WIRES];
     size_t wire_count;
     struct packet *packets;

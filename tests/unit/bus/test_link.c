@@ -77,6 +77,87 @@ Test(link, death_in_mid_request_is_an_unknown_outcome)
     net_free(&net);
 }
 
+/* ---- a call that is to leave soon, and may be answered late ---- */
+
+enum { SEND_MS = 150 };
+
+Test(link, what_has_left_in_time_may_be_answered_late)
+{
+    net_begin(&net, NULL, NULL);
+    net.send_ms = SEND_MS;
+    size_t answered = net_call(&net, READ, 2000, 0), never = net_call(&net, READ, 2000, 0);
+    net_settle(&net);
+    net_pass(&net, 1900);
+    cr_assert_eq(net.calls[answered].ended + net.calls[never].ended, 0);
+    net_answer(&net, 0);
+    net_settle(&net);
+    net_ended(&net, answered, IS(OK));
+    net_pass(&net, 100);
+    net_ended(&net, never, IS(TIMEOUT));
+    net_answer_all(&net);
+    net_free(&net);
+}
+
+Test(link, where_nobody_listens_it_says_so)
+{
+    net_begin(&net, NULL, NULL);
+    net.send_ms = SEND_MS;
+    net_kill(&net);
+    size_t dead = net_call(&net, READ, 2000, 0);
+    net_pass(&net, SEND_MS - 1);
+    cr_assert_eq(net.calls[dead].ended, 0, "it may come back");
+    net_pass(&net, 1);
+    net_ended(&net, dead, IS(NOT_SENT));
+    cr_assert(net.calls[dead].nobody);
+    net_start(&net, 6);
+    net_pass(&net, 300);
+    size_t back = net_call(&net, READ, 2000, 0);
+    net_settle(&net);
+    net_kill(&net);
+    net_ended(&net, back, IS(UNKNOWN));
+    cr_assert_not(net.calls[back].nobody);
+    net_free(&net);
+}
+
+/* A way that takes longer than SEND_MS to shake hands, or a process that stands still behind its socket. */
+Test(link, where_somebody_listens_and_is_slow_it_does_not_say_that_nobody_is_there)
+{
+    net_begin(&net, NULL, NULL);
+    net.send_ms = SEND_MS;
+    net_break(&net);
+    net.stopped[1] = true;
+    size_t slow = net_call(&net, READ, 2000, 0);
+    net_pass(&net, SEND_MS);
+    net_ended(&net, slow, IS(NOT_SENT));
+    cr_assert_not(net.calls[slow].nobody);
+    net.stopped[1] = false;
+    net_settle(&net);
+    size_t next = net_call(&net, READ, 2000, 0);
+    net_settle(&net);
+    net_answer_all(&net);
+    net_settle(&net);
+    net_ended(&net, next, IS(OK));
+    net_free(&net);
+}
+
+Test(link, what_waits_for_credit_does_not_say_that_nobody_is_there)
+{
+    struct link_options few = {.credit_calls = 1};
+    net_begin(&net, NULL, &few);
+    size_t first = net_call(&net, APPEND, 5000, 0);
+    net_settle(&net);
+    net.send_ms = SEND_MS;
+    size_t waits = net_call(&net, APPEND, 2000, 0), more = net_call(&net, APPEND, 2000, 0);
+    net_pass(&net, SEND_MS);
+    net_ended(&net, waits, IS(NOT_SENT));
+    net_ended(&net, more, IS(NOT_SENT));
+    cr_assert_not(net.calls[waits].nobody || net.calls[more].nobody);
+    net_answer_all(&net);
+    net_settle(&net);
+    net_ended(&net, first, IS(OK));
+    net_free(&net);
+}
+
 static const char *refuses_front_ends(void *ctx, uint64_t conn, const Karst__Bus__Peer *from)
 {
     (void)conn;

@@ -195,10 +195,59 @@ Test(presence, one_ask_at_a_time)
     struct presence_life life;
     cr_assert(presence_next_ask(w, &life) && same(life, one));
     cr_assert(presence_next_ask(w, &life) && same(life, two));
-    presence_hurry(w);
     cr_assert_not(presence_next_ask(w, &life));
     presence_ended(w, two, PRESENCE_ANSWERED);
     cr_assert_not(presence_next_ask(w, &life));
     presence_hurry(w);
     cr_assert(presence_next_ask(w, &life) && same(life, two));
+    cr_assert_not(presence_next_ask(w, &life));
+}
+
+/* Who is being asked already is asked again as soon as that has ended. */
+Test(presence, news_waits_for_the_ask_under_way_alone)
+{
+    struct presence_life life;
+    cr_assert(presence_next_ask(w, &life) && presence_next_ask(w, &life));
+    presence_hurry(w);
+    cr_assert_not(presence_next_ask(w, &life));
+    presence_ended(w, two, PRESENCE_ANSWERED);
+    cr_assert(presence_next_ask(w, &life) && same(life, two));
+    presence_ended(w, two, PRESENCE_ANSWERED);
+    cr_assert_not(presence_next_ask(w, &life), "once");
+}
+
+/* The way to it takes a second and a half, or it is that busy: each answer is a sign of life. */
+Test(presence, a_late_answer_is_an_answer)
+{
+    enum { LATE_MS = 1500 };
+    struct presence_life life;
+    uint64_t asked_ms = 0;
+    ask_all(PRESENCE_ANSWERED);
+    for (uint64_t until = now + 60000; now < until;) {
+        now += PRESENCE_TICK_MS;
+        presence_tick(w, now);
+        cr_assert_not(presence_next_gone(w, &life, &why));
+        while (presence_next_ask(w, &life))
+            if (same(life, one))
+                asked_ms = now;
+            else
+                presence_ended(w, life, PRESENCE_ANSWERED);
+        if (now == asked_ms + LATE_MS)
+            presence_ended(w, one, PRESENCE_ANSWERED);
+    }
+}
+
+/* No credit, or a link that is not up yet: somebody is there, who may be it. It answers in between. */
+Test(presence, asks_that_did_not_leave_are_no_evidence_of_a_death)
+{
+    struct presence_life life;
+    ask_all(PRESENCE_ANSWERED);
+    for (int i = 0; i < 100; i++) {
+        now += PRESENCE_TICK_MS;
+        presence_tick(w, now);
+        ask_all(PRESENCE_UNANSWERED);
+        if (i % 30 == 29)
+            ask_all(PRESENCE_ANSWERED);
+        cr_assert_not(presence_next_gone(w, &life, &why));
+    }
 }
