@@ -215,8 +215,8 @@ void replication_take(struct replica *r, const struct image_partition *p)
                                         .isr = p->isr,
                                         .replica_count = p->replica_count,
                                         .isr_count = p->isr_count};
-    if (log_has_staged(r->log))
-        turn_commit(r->storage); /* it was taken under the leader of before */
+    if (r->touched)              /* by a batch that was there already, too, of which nothing is staged */
+        turn_commit(r->storage); /* what was taken under the leader of before is answered as such */
     if (p->replica_count == 1 && p->replicas[0] == service_id(r->storage->service)) {
         be_alone(r, p);
         return;

@@ -355,6 +355,9 @@ enum kafka_error __wrap_replica_acknowledge(const struct replica_core *core)
     struct watched_core *c = find(core);
     if (is_watched(c)) {
         uint32_t owner = heap_enter(0);
+        if (replica_role(core) != REPLICA_LEADER)
+            sim_fail(the_watch->sim, "%s, which does not lead %s in epoch %d, takes an append for committed",
+                     name_of(c), c->of->folder, replica_leader_epoch(core));
         (void)leads(c, replica_leader_epoch(core));
         (void)heap_enter(owner);
     }
