@@ -183,6 +183,8 @@ void read_on_call(void *ctx, struct rpc *rpc)
         interest_on_call(s, rpc);
         return;
     }
+    if (q->replica_id == REPLICA_COORDINATOR)
+        turn_commit(s); /* what the owner of before has staged in this turn is in the log that the new one loads */
     struct read_call *c = read_call_new(s, rpc, q, q->n_partitions);
     bool over = q->min_bytes == 0 || q->max_wait_ms == 0 || q->n_partitions == 0;
     for (size_t i = 0; i < c->count; i++) {
