@@ -91,7 +91,7 @@ static void stop(struct node *n)
     struct cluster *c = n->cluster;
     if (n->process == NULL || n->stopping || process_is_ghost(n->process))
         return;
-    n->stopping = true; /* a second signal would end this program: _exit */
+    n->stopping = true; /* a second signal would end it at once, and nothing went wrong */
     machine_fault(c->machine, n->process, "a program was told to stop");
     sim_note(c->sim, "%s is told to stop", n->name);
     process_terminate(n->process);

@@ -298,26 +298,16 @@ void loop_signal(struct loop *l, int signal_number, loop_fn *fn, void *ctx)
     LL_APPEND(l->watches, w);
 }
 
-struct raised {
-    struct loop *loop;
-    int number;
-};
-
-static void run_signal(void *ctx)
-{
-    struct raised r = *(struct raised *)ctx;
-    struct watch *w;
-    LL_FOREACH (r.loop->watches, w)
-        if (w->signal_number == r.number)
-            w->fn(w->ctx);
-    process_turn_ended(r.loop->process);
-    loop_ask_turn(r.loop);
-}
-
 void loop_raise(struct loop *l, int signal_number)
 {
-    uint64_t ms;
-    struct raised r = {l, signal_number};
-    if (!process_is_stalled(l->process, &ms))
-        process_run(l->process, run_signal, &r);
+    struct watch *w;
+    bool is_caught = false;
+    LL_FOREACH (l->watches, w) {
+        if (w->signal_number != signal_number)
+            continue;
+        is_caught = true;
+        loop_wake(l, w->fn, w->ctx);
+    }
+    if (!is_caught)
+        process_kill(l->process);
 }

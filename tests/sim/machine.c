@@ -364,17 +364,33 @@ void process_turn_ended(struct process *p)
 
 /* ---- real programs ---- */
 
-/* The coroutine's first function; a process that was killed never comes back into it. */
-static void run_program(void *ctx)
+/* Leaves p's stack for good. */
+static _Noreturn void leave(struct process *p, int status)
 {
-    struct process *p = ctx;
-    p->status = p->program(p->argc, p->argv);
+    p->status = status;
     if (!p->ghost) {
-        sim_note(p->machine->sim, "%s ends with status %d", p->name, p->status);
+        sim_note(p->machine->sim, "%s ends with status %d", p->name, status);
         end(p);
     }
     stack_leave(p->stack);
     BUG("a process that has ended goes on");
+}
+
+/* The coroutine's first function; a process that was killed never comes back into it. */
+static void run_program(void *ctx)
+{
+    struct process *p = ctx;
+    leave(p, p->program(p->argc, p->argv));
+}
+
+_Noreturn void __real__exit(int status);
+_Noreturn void __wrap__exit(int status);
+_Noreturn void __wrap__exit(int status)
+{
+    struct process *p = current;
+    if (p == NULL)
+        __real__exit(status);
+    leave(p, status);
 }
 
 void process_wait(struct process *p)
@@ -432,6 +448,8 @@ int process_status(const struct process *p)
 
 void process_terminate(struct process *p)
 {
-    if (!p->ghost)
+    if (!p->ghost && p->loop != NULL)
         loop_raise(p->loop, SIGTERM);
+    else
+        process_kill(p); /* its loop, and what caught signals, is gone already */
 }

@@ -56,12 +56,13 @@ NODISCARD struct process *process_new(struct machine *m, const char *name, struc
 struct process *process_free(struct process *p);
 
 /* Starts the real main() of a program on a stack of its own, up to its loop_run; its turns run from then on. When main
- * returns, on_death runs as for a death; process_status gives what it returned, -1 of a process that was killed.
+ * returns, or it calls _exit, on_death runs as for a death; process_status gives its status, -1 of a process that was
+ * killed.
  * Arguments are copied. */
 void process_exec(struct process *p, int (*program)(int argc, char **argv), int argc, const char *const *argv);
 int process_status(const struct process *p);
 bool process_was_killed(const struct process *p);
-/* SIGTERM, for what asked for it with loop_signal. */
+/* SIGTERM: loop_raise. */
 void process_terminate(struct process *p);
 
 struct loop *process_loop(struct process *p);
@@ -102,6 +103,8 @@ void process_leave(struct process *before);
 struct loop *loop_of_process(struct process *p);
 struct process *process_of_loop(const struct loop *l);
 void loop_ask_turn(struct loop *l);
+/* A signal that loop_signal asked for is heard by the next turn, however long the process stands still; of another one
+ * the process dies. */
 void loop_raise(struct loop *l, int signal_number);
 /* loop_run: the coroutine of p runs what process_run gives it, until p's loop has stopped. */
 void process_wait(struct process *p);
