@@ -389,6 +389,27 @@ int64_t replicawatch_committed(const struct replicawatch *w, const char *folder)
     return p ? p->end : -1;
 }
 
+static bool works_at(const struct replicawatch *w, const struct watched_partition *p, int32_t id)
+{
+    const struct watched_core *c;
+    LL_FOREACH (w->cores, c)
+        if (is_watched(c) && c->of == p && c->id == id)
+            return replica_role(c->core) != REPLICA_IDLE;
+    return false;
+}
+
+bool replicawatch_in_sync_now(const struct replicawatch *w)
+{
+    const struct watched_partition *p;
+    LL_FOREACH (w->partitions, p) {
+        const struct seen_partition *seen = metawatch_partition(w->meta, p->topic, p->partition);
+        for (int i = 0; seen != NULL && i < seen->isr_count; i++)
+            if (!works_at(w, p, seen->isr[i]))
+                return false;
+    }
+    return true;
+}
+
 struct replica_states replicawatch_states(struct replicawatch *w)
 {
     struct replica_states s = {.cuts = w->cuts};

@@ -34,6 +34,9 @@ int64_t replicawatch_committed(const struct replicawatch *w, const char *folder)
  * no replica has to have it, or the same of it. */
 int64_t replicawatch_start(const struct replicawatch *w, const char *folder);
 
+/* Each member of each ISR leads or follows in the life that is there: the image that says so knows of that life. */
+bool replicawatch_in_sync_now(const struct replicawatch *w);
+
 /* Which of them is doing what, for the states of a run. */
 struct replica_states {
     int followers_behind; /* that read, and lack something that is committed */

@@ -73,7 +73,8 @@ static void on_fault(void *ctx, const struct process *p, bool is_hit)
 /* ---- faults ---- */
 
 /* One of three replicas may lose all that it has not flushed, when the others have it and stay until it is registered
- * anew, and so is in no ISR (KIP-966). */
+ * anew, and so is in no ISR (KIP-966). One that has just begun a life that is not registered yet leaves the ISR with
+ * that registration, and what has lost its records would be all that is left in it. */
 static void lose(struct world *w)
 {
     int32_t id = w->shape->victim;
@@ -86,7 +87,7 @@ static void lose(struct world *w)
     }
     if (w->victim_epoch < 0 && sim_chance(w->sim, w->shape->losses) && b->registered &&
         metawatch_lacking(w->meta) == 0 && metawatch_leaderless(w->meta) == 0 &&
-        cluster_power_cut_victim(w->cluster, id)) {
+        replicawatch_in_sync_now(w->replicas) && cluster_power_cut_victim(w->cluster, id)) {
         w->victim_epoch = b->epoch;
         sim_cover("a replica lost what it had not flushed");
     }
