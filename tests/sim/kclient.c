@@ -115,6 +115,12 @@ bool kclient_connect(struct kclient *c, uint16_t port)
     return c->connection != NULL;
 }
 
+uint64_t kclient_life(const struct kclient *c)
+{
+    ASSERT(c->connection != NULL);
+    return tcp_life(c->connection);
+}
+
 size_t kclient_waiting(const struct kclient *c)
 {
     size_t n = 0;

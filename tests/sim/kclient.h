@@ -16,6 +16,8 @@ struct kclient *kclient_free(struct kclient *c); /* requests that wait end witho
 
 /* Opens a connection when there is none: false while nobody listens. */
 bool kclient_connect(struct kclient *c, uint16_t port);
+/* process_life of the front end that it is connected to. */
+uint64_t kclient_life(const struct kclient *c);
 size_t kclient_waiting(const struct kclient *c);
 /* A connection must be open. It is closed when no response has come for REQUEST_MS. */
 enum { KCLIENT_REQUEST_MS = 12000 };

@@ -31,6 +31,7 @@ struct sock {
 struct tcp_client {
     struct tcp *tcp;
     struct sock *server; /* NULL: gone, or not yet accepted */
+    uint64_t life;       /* process_life of whom it connected to */
     tcp_bytes_fn *on_bytes;
     sim_fn *on_closed;
     void *ctx;
@@ -412,11 +413,17 @@ struct tcp_client *tcp_connect(struct tcp *t, uint16_t port, tcp_bytes_fn *on_by
     if (l == NULL || l->accepting_count == COUNTOF(l->accepting))
         return NULL;
     struct tcp_client *c = xcalloc(1, sizeof *c);
-    *c = (struct tcp_client){.tcp = t, .on_bytes = on_bytes, .on_closed = on_closed, .ctx = ctx};
+    *c = (struct tcp_client){
+        .tcp = t, .life = process_life(l->process), .on_bytes = on_bytes, .on_closed = on_closed, .ctx = ctx};
     DL_APPEND(t->clients, c);
     l->accepting[l->accepting_count++] = c;
     poke(l, 0);
     return c;
+}
+
+uint64_t tcp_life(const struct tcp_client *c)
+{
+    return c->life;
 }
 
 static bool is_accepting(const struct tcp_client *c)

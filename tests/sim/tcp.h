@@ -20,6 +20,8 @@ typedef void tcp_bytes_fn(void *ctx, struct slice bytes);
 /* NULL: nobody listens there. on_closed runs at most once, never after tcp_close. */
 struct tcp_client *tcp_connect(struct tcp *t, uint16_t port, tcp_bytes_fn *on_bytes, sim_fn *on_closed, void *ctx);
 void tcp_write(struct tcp_client *c, struct slice bytes);
+/* process_life of the server that it connected to. */
+uint64_t tcp_life(const struct tcp_client *c);
 struct tcp_client *tcp_close(struct tcp_client *c); /* takes NULL; returns NULL */
 
 #endif
