@@ -166,6 +166,15 @@ struct kraft_message {
     const char *text; /* response: says more about an error; static; or NULL */
 };
 
+/* What the leader last answered to a request about ourselves as a voter: one that it refuses is sent again each second
+ * for as long. Zero at first. */
+struct kraft_told {
+    enum kraft_message_kind kind;
+    enum kafka_error error;
+};
+/* Notes such an answer; true: it is another than the last one. False for all other messages. */
+NODISCARD bool kraft_is_news(struct kraft_told *t, const struct kraft_message *answer);
+
 /* ---- actions ---- */
 
 enum kraft_action_kind {

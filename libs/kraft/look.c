@@ -102,3 +102,12 @@ size_t kraft_describe(const struct kraft *k, int64_t now_wall_ms, struct kraft_p
     }
     return n;
 }
+
+bool kraft_is_news(struct kraft_told *t, const struct kraft_message *answer)
+{
+    bool known = t->kind == answer->kind && t->error == answer->error;
+    if (answer->kind != KRAFT_ADD_VOTER && answer->kind != KRAFT_REMOVE_VOTER && answer->kind != KRAFT_UPDATE_VOTER)
+        return false;
+    *t = (struct kraft_told){answer->kind, answer->error};
+    return !known;
+}

@@ -51,7 +51,8 @@ struct quorum {
     uint64_t last_call;
     struct loop_timer *raft_timer;
     uint64_t raft_due;
-    bool noted_joined;     /* its directory says that it has been a voter */
+    bool noted_joined; /* its directory says that it has been a voter */
+    struct kraft_told told_answer;
     bool told, told_voter; /* what karst status shows, and the log */
     enum kraft_role told_role;
     int32_t told_epoch, told_leader;

@@ -134,6 +134,19 @@ struct asked {
     uint64_t id;
 };
 
+static void tell_answer(const struct kraft_message *m)
+{
+    const char *error = kafka_error_name((int)m->error);
+    if (m->kind == KRAFT_ADD_VOTER)
+        log_info("asked to become a voter: %s", error);
+    else if (m->kind == KRAFT_REMOVE_VOTER)
+        log_info("asked to remove the voter that had this id and another directory: %s", error);
+    else if (m->error != KERR_NONE)
+        log_warn("the leader does not change what the voters' record says of this controller: %s; it is asked each "
+                 "second",
+                 error);
+}
+
 static void on_answer(void *ctx, const struct bus_result *result)
 {
     struct asked *asked = ctx;
@@ -148,14 +161,8 @@ static void on_answer(void *ctx, const struct bus_result *result)
         e.message = &m;
         if (result->payload_count > 0)
             m.bytes = ref_bytes(&result->payloads[0]);
-        if (m.kind == KRAFT_ADD_VOTER)
-            log_info("asked to become a voter: %s", kafka_error_name((int)m.error));
-        if (m.kind == KRAFT_REMOVE_VOTER)
-            log_info("asked to remove the voter that had this id and another directory: %s",
-                     kafka_error_name((int)m.error));
-        if (m.kind == KRAFT_UPDATE_VOTER && m.error != KERR_NONE)
-            log_warn("the leader does not change what the voters' record says of this controller: %s",
-                     kafka_error_name((int)m.error));
+        if (kraft_is_news(&q->told_answer, &m))
+            tell_answer(&m);
     }
     if (!q->failed && !q->ended)
         quorum_step(q, &e);

@@ -335,3 +335,28 @@ Test(voters, a_leader_that_may_not_leaves_its_record, .fini = stop)
     cr_assert(kraft_role(k) == KRAFT_LEADER && kraft_high_watermark(k) == kraft_log_end(k));
     cr_expect_eq(kraft_voters(k)->voter[0].endpoints[0].port, 1234);
 }
+
+/* A leader of the release before refuses an update each second. */
+Test(voters, an_answer_is_news_when_it_is_another_than_the_last)
+{
+    static const struct {
+        enum kraft_message_kind kind;
+        enum kafka_error error;
+        bool is_news;
+    } of[] = {{KRAFT_FETCH, KERR_NONE, false},
+              {KRAFT_UPDATE_VOTER, KERR_UNSUPPORTED_VERSION, true},
+              {KRAFT_FETCH, KERR_NONE, false},
+              {KRAFT_UPDATE_VOTER, KERR_UNSUPPORTED_VERSION, false},
+              {KRAFT_UPDATE_VOTER, KERR_REQUEST_TIMED_OUT, true},
+              {KRAFT_UPDATE_VOTER, KERR_NONE, true},
+              {KRAFT_UPDATE_VOTER, KERR_REQUEST_TIMED_OUT, true},
+              {KRAFT_UPDATE_VOTER, KERR_REQUEST_TIMED_OUT, false},
+              {KRAFT_REMOVE_VOTER, KERR_NONE, true},
+              {KRAFT_ADD_VOTER, KERR_REQUEST_TIMED_OUT, true},
+              {KRAFT_ADD_VOTER, KERR_REQUEST_TIMED_OUT, false}};
+    struct kraft_told told = {0};
+    for (size_t i = 0; i < COUNTOF(of); i++) {
+        struct kraft_message m = {.kind = of[i].kind, .error = of[i].error};
+        cr_expect_eq(kraft_is_news(&told, &m), of[i].is_news, "answer %zu", i);
+    }
+}
