@@ -368,6 +368,11 @@ void bus_set_level(struct bus *b, uint32_t version)
     link_set_level(b->core, version);
 }
 
+uint32_t bus_level(const struct bus *b)
+{
+    return link_level(b->core);
+}
+
 uint64_t bus_call(struct bus *b, Karst__Bus__Role role, int32_t id, const struct bus_request *request,
                   bus_done_fn *done, void *ctx)
 {

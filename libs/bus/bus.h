@@ -64,6 +64,7 @@ void bus_set_peer(struct bus *b, Karst__Bus__Role role, int32_t id, uint64_t inc
 void bus_set_metadata_offset(struct bus *b, int64_t offset);
 /* The version of the bus that all of the cluster speak (image_bus_level): newer kinds end as OUTCOME_UNSUPPORTED. */
 void bus_set_level(struct bus *b, uint32_t version);
+uint32_t bus_level(const struct bus *b); /* the lowest that we speak, until one is set */
 
 /* ---- calling ---- */
 

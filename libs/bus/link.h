@@ -101,6 +101,7 @@ void link_set_metadata_offset(struct link_core *l, int64_t offset);
 /* The version of the bus that all of the cluster speak, as far as is known; never below version_min, which it is at
  * first. Calls of kinds that came later end as OUTCOME_UNSUPPORTED, also where the one peer would know them. */
 void link_set_level(struct link_core *l, uint32_t version);
+uint32_t link_level(const struct link_core *l);
 uint64_t link_call(struct link_core *l, Karst__Bus__Role role, int32_t id, const struct bus_request *request,
                    bus_done_fn *done, void *ctx);
 void link_cancel(struct link_core *l, uint64_t call_id);

@@ -3,6 +3,11 @@
 
 #include "libs/bus/link_internal.h"
 
+uint32_t link_level(const struct link_core *l)
+{
+    return l->level;
+}
+
 struct link_counts link_counts(const struct link_core *l)
 {
     struct link_counts n = {.served = HASH_COUNT(l->served), .rpcs = l->rpc_total, .impostors = l->impostors};

@@ -426,7 +426,7 @@ static void start(struct fetch *f)
     struct frontend *frontend = r->frontend;
 
     f->read_committed = q->isolation_level == 1;
-    if (frontend->rack_aware)
+    if (fetch_knows_racks(frontend))
         f->rack = arena_str(r->arena, q->rack_id);
     fetch_reserve_room(f, (uint64_t)MAX(MIN(q->max_bytes, frontend->fetch_max_bytes), 0));
     f->min_bytes = MIN((uint32_t)MAX(q->min_bytes, 0), f->max_bytes);

@@ -85,6 +85,8 @@ void fetch_release_room(struct fetch *f);
 
 /* ---- fetch_nearest.c ---- */
 
+/* Do consumers read in their racks (replica.selector.class) now? */
+bool fetch_knows_racks(const struct frontend *frontend);
 /* The node that p is read from: its leader, unless the client's rack has another replica that may be. */
 int32_t fetch_node(const struct fetch *f, const struct image *image, const struct image_partition *p);
 /* Does this process choose followers itself, as clients cannot tell brokers apart? Then it is for it to ask the leader

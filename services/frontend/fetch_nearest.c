@@ -8,7 +8,15 @@
  *
  * A client that asks a broker outside of its rack is none that was sent there, but one whose metadata is old: it reads
  * from the leader as ever. */
+#include "libs/bus/version.h"
 #include "services/frontend/fetch.h"
+
+/* A node of the release before sends who asks it as a follower to the leader, which would send him back: as long as
+ * there is one, all read from the leaders. */
+bool fetch_knows_racks(const struct frontend *frontend)
+{
+    return frontend->rack_aware && bus_level(frontend->bus) >= BUS_VERSION_FOLLOWER_READS;
+}
 
 static bool is_near(const struct fetch *f, const struct image *image, int32_t id)
 {

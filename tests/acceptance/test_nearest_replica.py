@@ -102,6 +102,19 @@ def test_the_leader_sends_to_the_rack(racked):
     assert [fetch(racked, 2, "sent", 0, "b", epoch=at)["ErrorCode"] for at in (-1, epoch, epoch + 1)] == [0, 0, UNKNOWN_LEADER_EPOCH]
 
 
+def test_a_node_of_the_release_before_keeps_consumers_with_the_leader(racked):
+    """It would send who was sent to it back to the leader, and so on, in circles."""
+    made(racked, "older")
+    before = os.path.join(harness.BIN, "before")
+    assert os.path.exists(os.path.join(before, "karst-storage")), f"there is no {before}: build the target before"
+    for folder, wanted in ((before, (0, -1, True)), (harness.BIN, (0, 2, False))):
+        outcome = harness.run([harness.KARST, "restart", "storage-3", "--data", racked.data, "--bin", folder], timeout=300)
+        assert outcome.status == 0, str(outcome)
+        wait_until(lambda w=wanted: seen(fetch(racked, 1, "older", 0, "b")) == w, 30, f"a consumer in rack b gets {wanted} with {folder}")
+        assert seen(fetch(racked, 2, "older", 0, "b")) == (0, -1, True)
+    in_sync(racked, "older")
+
+
 def test_a_follower_gives_what_is_committed_alone(racked):
     """Records that not all in sync have are in its log, and not for consumers; behind its log it is out of range."""
     made(racked, "held")

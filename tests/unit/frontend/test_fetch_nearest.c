@@ -4,6 +4,8 @@
 
 #include <criterion/criterion.h>
 
+#include "libs/bus/version.h"
+
 TestSuite(fetch_nearest, .init = world_open, .fini = world_close);
 
 static const struct kafka_fetch_response_partition_data *fetched_one(int16_t version, int32_t correlation)
@@ -57,6 +59,24 @@ Test(fetch_nearest, who_was_not_sent_reads_from_the_leader)
         (void)read_to(i, 1);
         reply_reads(i, 9, 1, "data");
         cr_assert_eq(fetched_one(12, (int32_t)i + 1)->error_code, KERR_NONE);
+    }
+}
+
+/* It would send back to the leader who was sent to it. */
+Test(fetch_nearest, with_a_process_of_the_release_before_all_read_from_the_leader)
+{
+    static const struct asked one[] = {{0, 5}};
+
+    world.rack_aware = true;
+    fetches_rack = "rack 2";
+    world_level = BUS_VERSION_FOLLOWER_READS - 1;
+    for (int32_t broker = 1; broker <= 2; broker++) {
+        world_come_by(broker);
+        send_fetch(12, broker, 0, -1, one, 1);
+        const Karst__Bus__ReadRequest *q = read_to((size_t)broker - 1, 1);
+        cr_assert(!q->of_follower && q->rack[0] == 0, "nobody is sent anywhere");
+        reply_reads((size_t)broker - 1, 9, 1, "data");
+        cr_assert(slice_eq_str(fetched_one(12, broker)->records, "data"));
     }
 }
 

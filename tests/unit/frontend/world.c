@@ -7,6 +7,7 @@
 #include "kafka/request_header.h"
 #include "kafka/topic_record.h"
 #include "libs/base/bytes.h"
+#include "libs/bus/version.h"
 #include "libs/metadata/metarecord.h"
 #include "libs/pipeline/decode.h"
 #include "libs/records/records.h"
@@ -18,6 +19,7 @@ struct frontend world;
 struct world_call world_calls[32];
 size_t world_call_count;
 uint64_t world_now = 1000;
+uint32_t world_level = BUS_VERSION;
 const struct uuid WORLD_TOPIC_A = {{0xaa, 1}};
 
 static struct buf output;
@@ -293,6 +295,11 @@ static struct world_call *add_call(Karst__Bus__Role role, int32_t id, uint32_t t
                              .ctx = ctx,
                              .kafka_key = -1};
     return c;
+}
+
+uint32_t bus_level(const struct bus *b UNUSED)
+{
+    return world_level;
 }
 
 void bus_set_arena(struct bus *b UNUSED, int fd UNUSED, uint64_t id UNUSED, size_t size UNUSED) {}
