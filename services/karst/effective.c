@@ -261,6 +261,25 @@ static int apply_data(struct config *c, const struct up_options *o, const char *
     return r;
 }
 
+/* karst.racks: one for each storage node, in the order of their ids; the first's is broker.rack from here on. */
+static int apply_racks(struct config *c, const struct nodes *n, bool has_files, char **ret_error)
+{
+    struct arena *a = arena_new(0);
+    struct config_list racks = config_list(c, "karst.racks", a);
+    if (racks.count > 0 && config_raw(c, "broker.rack") != NULL)
+        *ret_error = xstrdup("karst.racks and broker.rack are both set: one of them says where the nodes are");
+    else if (racks.count > 0 && has_files)
+        *ret_error = xstrdup("karst.racks: a node with a file of its own (--node) has its broker.rack there");
+    else if (racks.count > 0 && racks.count != (size_t)n->storage)
+        *ret_error = xasprintf("karst.racks names %zu racks for %d storage nodes: one each was expected, in the order "
+                               "of their ids",
+                               racks.count, n->storage);
+    else if (racks.count > 0)
+        config_set(c, "broker.rack", racks.items[0]);
+    arena_free(a);
+    return *ret_error != NULL ? -EINVAL : 0;
+}
+
 int effective_load(const struct up_options *o, const char *data, struct config **ret_config, char **ret_error)
 {
     struct config *c = config_new();
@@ -280,6 +299,9 @@ int effective_load(const struct up_options *o, const char *data, struct config *
     if (r == 0) {
         map_controller_listener(c);
         nodes_count(c, data, &n);
+        r = apply_racks(c, &n, o->node_count > 0, ret_error);
+    }
+    if (r == 0) {
         if (o->listen || config_raw(c, "listeners") == NULL)
             r = apply_listen(c, &n, o->node_count > 0, o->listen ? o->listen : "127.0.0.1:9092", ret_error);
     }

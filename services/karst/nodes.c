@@ -196,13 +196,26 @@ static char *listening_lines(const struct config *c, bool of_controllers, int sh
     return lines;
 }
 
+/* Of the place-th storage node, where each has its own. The caller frees. */
+static char *rack_line(const struct config *c, int place)
+{
+    struct arena *a = arena_new(0);
+    struct config_list racks = config_list(c, "karst.racks", a);
+    char *line = (size_t)place < racks.count ? xasprintf("broker.rack=%s\n", racks.items[place]) : xstrdup("");
+    arena_free(a);
+    return line;
+}
+
 static int write_node(const struct kind *k, const struct config *c, const char *data, const char *run_dir, int id)
 {
     int place = id - config_int(c, "node.id"), shift = k == &controllers ? place : 0;
     char *dir = folder(k, data, id), *listening = listening_lines(c, true, shift, place);
-    char *own = xasprintf("node.id=%d\nlog.dirs=%s\nmetadata.log.dir=%s\n%s%s", id, dir, dir, k->settings, listening);
+    char *rack = rack_line(c, place);
+    char *own =
+        xasprintf("node.id=%d\nlog.dirs=%s\nmetadata.log.dir=%s\n%s%s%s", id, dir, dir, k->settings, listening, rack);
     int r = write_one(c, c, run_dir, k->role, id, own);
     free(own);
+    free(rack);
     free(listening);
     free(dir);
     return r;

@@ -18,7 +18,7 @@ from test_reassignment import create
 from test_replication import partitions_of
 
 RACKS = {1: "a", 2: "b", 3: "c"}
-CONFIG = {"broker.rack": "a", "replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+CONFIG = {"karst.racks": "a,first b,first c", "replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector",
           "broker.session.timeout.ms": "6000", "broker.heartbeat.interval.ms": "500", "replica.lag.time.max.ms": "30000"}
 OUT_OF_RANGE, UNKNOWN_LEADER_EPOCH = 1, 75
 
@@ -28,8 +28,9 @@ def racks_of(cluster):
 
 
 def start_in_racks(cluster):
-    """All nodes of one `karst up` are in one rack: two get one of their own, and a new life that reads it."""
+    """Two nodes get a rack of their own once more, a retention, and a new life that reads them."""
     cluster.start()
+    assert racks_of(cluster) == dict(zip(RACKS, CONFIG["karst.racks"].split(",")))
     for node in (2, 3):
         with open(os.path.join(cluster.run_dir(), f"storage-{node}.properties"), "a", encoding="utf-8") as f:
             f.write(f"\nbroker.rack={RACKS[node]}\nlog.retention.check.interval.ms=1000\n")
@@ -84,6 +85,16 @@ def fetch(cluster, node, topic, offset, rack, version=15, wait_ms=0, epoch=-1):
 
 def seen(row):
     return row["ErrorCode"], row.get("PreferredReadReplica", -1), bool(row["Records"])
+
+
+def test_racks_that_do_not_fit_are_refused(own_folder):
+    for number, (sentence, storage, config) in enumerate([
+            ("karst.racks names 2 racks for 3 storage nodes", 3, {"karst.racks": "a,b"}),
+            ("karst.racks names 3 racks for 1 storage nodes", None, {"karst.racks": "a,b,c"}),
+            ("karst.racks and broker.rack are both set", 3, {"karst.racks": "a,b,c", "broker.rack": "a"})]):
+        cluster = harness.Karst(os.path.join(own_folder, str(number)), storage=storage, config=config)
+        outcome = harness.run(cluster.up_command("-d"))
+        assert outcome.status == 78 and sentence in outcome.err, str(outcome)
 
 
 def test_the_leader_sends_to_the_rack(racked):
@@ -165,7 +176,7 @@ def test_nobody_is_sent_to_one_that_has_removed_it(racked):
 
 def test_answers_are_kafkas(racked, folder):
     """Of leader and followers, to consumers of each rack, at offsets that are there and not."""
-    settings = {k: v for k, v in CONFIG.items() if k != "broker.rack"}
+    settings = {k: v for k, v in CONFIG.items() if k != "karst.racks"}
     kafka = KafkaCluster(os.path.join(folder, "r"), config=settings, node_config={n: {"broker.rack": r} for n, r in RACKS.items()})
 
     def answers(cluster):
