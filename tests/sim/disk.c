@@ -351,9 +351,8 @@ struct file_system disk_fs(struct disk *d)
 
 static void drop_changes(struct disk *d)
 {
-    struct change *c, *next;
-    DL_FOREACH_SAFE(d->changes_undone, c, next) free(c);
-    d->changes_undone = NULL;
+    while (d->changes_undone != NULL)
+        disk_drop_change(d, d->changes_undone);
 }
 
 struct disk *disk_free(struct disk *d)

@@ -29,11 +29,19 @@ struct name {
     UT_hash_handle hh;
 };
 
+/* A folder with changes that are not durable. */
+struct folder {
+    char path[PATH_MAX_BYTES];
+    struct change *changes; /* oldest first */
+    UT_hash_handle hh;
+};
+
 /* One unsynced change of the names in a folder: path had before (NULL: nothing) and has after. */
 struct change {
     struct change *prev, *next;
-    unsigned folder_hash;
-    char folder[PATH_MAX_BYTES], path[PATH_MAX_BYTES];
+    struct folder *folder;
+    struct change *folder_prev, *folder_next;
+    char path[PATH_MAX_BYTES];
     struct node *before;
     uint32_t step; /* the two halves of a rename share it, and what is in a folder that is renamed */
     /* at a power cut */
@@ -46,6 +54,7 @@ struct disk {
     struct node *nodes;
     struct name *names;
     struct change *changes_undone; /* oldest first */
+    struct folder *folders;
     struct node *open[OPEN_MAX_FILES];
     uint64_t random, changes, used, capacity;
     uint64_t fail_at, fail_until, short_at, die_at;
@@ -81,6 +90,7 @@ struct name *disk_find(const struct disk *d, const char *path); /* NULL: nothing
 void disk_set_name(struct disk *d, const char *path, struct node *node);
 void disk_change_name(struct disk *d, const char *path, struct node *node);
 bool disk_parent_exists(const struct disk *d, const char *path);
+void disk_drop_change(struct disk *d, struct change *c); /* a note */
 /* Drops the notes of one folder. A rename between folders is durable as soon as either folder is. */
 void disk_forget_changes(struct disk *d, const char *folder);
 

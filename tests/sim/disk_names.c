@@ -20,13 +20,6 @@ static void folder_of(const char *path, char folder[PATH_MAX_BYTES])
     folder[n] = '\0';
 }
 
-static unsigned hash_of(const char *path)
-{
-    unsigned hash;
-    HASH_VALUE(path, strlen(path), hash);
-    return hash;
-}
-
 void disk_set_name(struct disk *d, const char *path, struct node *node)
 {
     struct name *n = disk_find(d, path);
@@ -45,20 +38,52 @@ void disk_set_name(struct disk *d, const char *path, struct node *node)
         n->node = node;
 }
 
+static struct folder *find_folder(const struct disk *d, const char *path)
+{
+    struct folder *f;
+    HASH_FIND_STR(d->folders, path, f);
+    return f;
+}
+
+static struct folder *get_folder(struct disk *d, const char *path)
+{
+    struct folder *f = find_folder(d, path);
+    if (f == NULL) {
+        f = xcalloc(1, sizeof *f);
+        memcpy(f->path, path, strlen(path) + 1);
+        HASH_ADD_STR(d->folders, path, f);
+    }
+    return f;
+}
+
 void disk_change_name(struct disk *d, const char *path, struct node *node)
 {
     struct change *c = xmalloc(sizeof *c);
     struct name *n = disk_find(d, path);
+    char folder[PATH_MAX_BYTES];
 
+    folder_of(path, folder);
     memcpy(c->path, path, strlen(path) + 1);
-    folder_of(path, c->folder);
-    c->folder_hash = hash_of(c->folder);
+    c->folder = get_folder(d, folder);
     c->before = n ? n->node : NULL;
     c->step = d->step;
     c->first = NULL;
     c->decided = c->lost = false;
     DL_APPEND(d->changes_undone, c);
+    DL_APPEND2(c->folder->changes, c, folder_prev, folder_next);
     disk_set_name(d, path, node);
+}
+
+void disk_drop_change(struct disk *d, struct change *c)
+{
+    struct folder *f = c->folder;
+    DL_DELETE(d->changes_undone, c);
+    DL_DELETE2(f->changes, c, folder_prev, folder_next);
+    free(c);
+    if (f->changes != NULL)
+        return;
+    HASH_DEL(d->folders, f);
+    free(f);
 }
 
 bool disk_parent_exists(const struct disk *d, const char *path)
@@ -70,23 +95,22 @@ bool disk_parent_exists(const struct disk *d, const char *path)
 }
 
 /* The changes of a step follow each other, and go together. */
+static void drop_step(struct disk *d, struct change *c)
+{
+    uint32_t step = c->step;
+    while (c != d->changes_undone && c->prev->step == step)
+        c = c->prev;
+    for (struct change *next; c != NULL && c->step == step; c = next) {
+        next = c->next;
+        disk_drop_change(d, c);
+    }
+}
+
 void disk_forget_changes(struct disk *d, const char *folder)
 {
-    unsigned hash = hash_of(folder);
-
-    for (struct change *c = d->changes_undone, *next; c != NULL;) {
-        bool durable = false;
-        struct change *end = c;
-        for (; end != NULL && end->step == c->step; end = end->next)
-            durable = durable || (end->folder_hash == hash && strcmp(end->folder, folder) == 0);
-        for (; c != end; c = next) {
-            next = c->next;
-            if (!durable)
-                continue;
-            DL_DELETE(d->changes_undone, c);
-            free(c);
-        }
-    }
+    struct folder *f;
+    while ((f = find_folder(d, folder)) != NULL) /* it goes with its last change */
+        drop_step(d, f->changes);
 }
 
 static bool is_below(const char *path, const char *folder)
@@ -116,10 +140,8 @@ static void move_content(struct disk *d, const char *from, const char *to)
      * another folder's by then. A journal keeps the order. */
     DL_FOREACH_SAFE(d->changes_undone, c, next_change)
     {
-        if (c->step != d->step && (strcmp(c->folder, from) == 0 || is_below(c->folder, from))) {
-            DL_DELETE(d->changes_undone, c);
-            free(c);
-        }
+        if (c->step != d->step && (strcmp(c->folder->path, from) == 0 || is_below(c->folder->path, from)))
+            disk_drop_change(d, c);
     }
 
     HASH_ITER (hh, d->names, n, next) {

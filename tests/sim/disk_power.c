@@ -46,15 +46,15 @@ static void find_firsts(struct disk *d)
 }
 
 /* A random suffix of the steps of a folder is lost. */
-static void choose_lost(struct disk *d, const char *folder)
+static void choose_lost(struct disk *d, const struct folder *folder)
 {
     struct change *c;
     uint64_t steps = 0, seen = 0;
     DL_FOREACH (d->changes_undone, c)
-        steps += c->first == c && strcmp(c->folder, folder) == 0;
+        steps += c->first == c && c->folder == folder;
     uint64_t kept = steps - disk_below(d, steps + 1);
     DL_FOREACH (d->changes_undone, c)
-        if (strcmp(c->first->folder, folder) == 0) {
+        if (c->first->folder == folder) {
             seen += c->first == c;
             c->decided = true;
             c->lost = seen > kept;
@@ -72,8 +72,7 @@ static void undo_names(struct disk *d)
         before = c == d->changes_undone ? NULL : c->prev;
         if (c->lost)
             disk_set_name(d, c->path, c->before);
-        DL_DELETE(d->changes_undone, c);
-        free(c);
+        disk_drop_change(d, c);
     }
 }
 
