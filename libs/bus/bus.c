@@ -177,10 +177,8 @@ static void on_send(void *ctx)
     }
     if (link_is_staged(b->core))
         loop_again(b->loop);
-    if (b->locals != NULL) {
-        locals_flush(b);
-        pump(b); /* for connections that ended by it */
-    }
+    if (b->locals != NULL && locals_flush(b))
+        pump(b);
     if (b->turn_ends)
         end_turn(b);
     sweep(b);

@@ -59,6 +59,7 @@ struct bus {
     struct link_core *core;
     void *zmq;
     struct sock *socks;
+    bool has_closed; /* one of them is, and not freed yet */
     struct sock *routers[LINK_LANES], *tcp_routers[LINK_LANES];
     struct door door;
     bool unencrypted;

@@ -162,24 +162,28 @@ static int put_out(struct local *l)
     }
 }
 
-static void flush(struct local *l)
+/* false: it is over. */
+static bool flush(struct local *l)
 {
     if (l->writer.tail == l->writer.published && !stream_is_pending(&l->out))
-        return;
+        return true;
     int more = put_out(l);
     if (more < 0)
         broken(l, "the peer's position is impossible");
     else if (more > 0)
         loop_again(l->bus->loop);
+    return more >= 0;
 }
 
-void locals_flush(struct bus *b)
+bool locals_flush(struct bus *b)
 {
     struct local *l;
+    bool ended = false;
 
     DL_FOREACH (b->locals->all, l)
         if (l->state == LOCAL_OPEN)
-            flush(l);
+            ended |= !flush(l);
+    return ended;
 }
 
 void local_send(struct local *l, const struct link_action *a)

@@ -154,7 +154,7 @@ void local_hold(struct local *l, const struct ref *frames, size_t count);
 void local_send(struct local *l, const struct link_action *a);
 bool local_receive(struct local *l); /* false: there was nothing, and the core was told nothing */
 void locals_wake(struct bus *b);     /* a turn begins, which will look at the rings: no bells until it has ended */
-void locals_flush(struct bus *b);
+bool locals_flush(struct bus *b);    /* true: one ended, and the core was told of it */
 void locals_linger(struct bus *b, int ms); /* waits so long for peers to take what has no room */
 void locals_end_turn(struct bus *b);
 void locals_sweep(struct bus *b);

@@ -114,6 +114,7 @@ void bus_socket_close(struct sock *s, int linger_ms)
     if (s->closed)
         return;
     s->closed = true;
+    s->bus->has_closed = true;
     bus_tcp_close(s);
     s->poll = loop_poll_stop(s->poll);
     bus_zmq_set(s->zmq, ZMQ_LINGER, linger_ms);
@@ -125,6 +126,9 @@ void bus_sockets_sweep(struct bus *b)
 {
     struct sock *s, *next;
 
+    if (!b->has_closed)
+        return;
+    b->has_closed = false;
     DL_FOREACH_SAFE(b->socks, s, next)
     {
         if (!s->closed)

@@ -3,11 +3,28 @@
 #ifndef KARST_TESTS_SIM_DISK_INTERNAL_H
 #define KARST_TESTS_SIM_DISK_INTERNAL_H
 
+/* Paths are looked up all the time: eight bytes a step. */
+#define HASH_FUNCTION(key, size, hash) ((hash) = disk_hash_of((key), (size)))
 #include <uthash.h>
 
 #include "libs/base/slice.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/disk_content.h"
+
+static inline unsigned disk_hash_of(const void *key, size_t size)
+{
+    uint64_t h = size, word;
+    const uint8_t *p = key;
+    for (; size >= sizeof word; p += sizeof word, size -= sizeof word) {
+        memcpy(&word, p, sizeof word);
+        h = (h ^ word) * 0x9e3779b97f4a7c15u;
+        h ^= h >> 32;
+    }
+    word = 0;
+    memcpy(&word, p, size);
+    h = (h ^ word) * 0x9e3779b97f4a7c15u;
+    return (unsigned)(h ^ h >> 32);
+}
 
 enum { OPEN_MAX_FILES = 4096, PATH_MAX_BYTES = 512, DISKS_MAX = 16, PASSED_MAX = 4096 };
 

@@ -103,7 +103,7 @@ void bus_socket_close(struct sock *s, int linger_ms)
     (void)linger_ms;
     if (s->closed)
         return;
-    s->closed = true;
+    s->closed = b->has_closed = true;
     if (!process_acts(process_of_loop(b->loop)))
         return;
     struct process *before = process_enter(NULL);
@@ -126,6 +126,9 @@ static void drop_arrivals(struct sim_sock *s)
 void bus_sockets_sweep(struct bus *b)
 {
     struct sock *s, *next;
+    if (!b->has_closed)
+        return;
+    b->has_closed = false;
     DL_FOREACH_SAFE(b->socks, s, next)
     {
         if (!s->closed)
