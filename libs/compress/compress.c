@@ -160,10 +160,10 @@ int compress_writer_end(struct compress_writer *w)
     return w->writing != NULL ? w->writing->end(&w->sink) : 0;
 }
 
-int compress_writer_encode(struct compress_writer *w, int codec, struct slice bytes, struct buf *out)
+int compress_writer_encode(struct compress_writer *w, int codec, int level, struct slice bytes, struct buf *out)
 {
     size_t start = out->size;
-    int err = compress_writer_begin(w, codec, COMPRESS_LEVEL_DEFAULT, out);
+    int err = compress_writer_begin(w, codec, level, out);
     if (err == 0)
         err = compress_writer_write(w, bytes);
     if (err == 0)
@@ -176,7 +176,7 @@ int compress_writer_encode(struct compress_writer *w, int codec, struct slice by
 int compress_encode(int codec, struct slice bytes, struct buf *out)
 {
     struct compress_writer *w = compress_writer_new();
-    int err = compress_writer_encode(w, codec, bytes, out);
+    int err = compress_writer_encode(w, codec, COMPRESS_LEVEL_DEFAULT, bytes, out);
     compress_writer_free(w);
     return err;
 }

@@ -59,7 +59,8 @@ struct compress_writer *compress_writer_free(struct compress_writer *w); /* take
 NODISCARD int compress_writer_begin(struct compress_writer *w, int codec, int level, struct buf *out);
 NODISCARD int compress_writer_write(struct compress_writer *w, struct slice bytes);
 NODISCARD int compress_writer_end(struct compress_writer *w);
-/* compress_encode with the memory of w. */
-NODISCARD int compress_writer_encode(struct compress_writer *w, int codec, struct slice bytes, struct buf *out);
+/* compress_encode with the memory of w, at that level. */
+NODISCARD int compress_writer_encode(struct compress_writer *w, int codec, int level, struct slice bytes,
+                                     struct buf *out);
 
 #endif

@@ -230,7 +230,7 @@ static int write_some(struct clean_filter *f, const struct batch *b, size_t coun
     if (codec != COMPRESS_NONE && f->writer == NULL)
         f->writer = compress_writer_new();
     if (codec != COMPRESS_NONE)
-        err = compress_writer_encode(f->writer, codec, buf_slice(&f->body), out);
+        err = compress_writer_encode(f->writer, codec, COMPRESS_LEVEL_DEFAULT, buf_slice(&f->body), out);
     if (err == 0 && out->size - start > BATCH_SIZE_MAX)
         err = -EFBIG;
     if (err < 0) {

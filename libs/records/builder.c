@@ -82,14 +82,15 @@ static int compress_body(struct batch_builder *b)
     struct buf packed = {0};
     size_t start = b->start + BATCH_HEADER_SIZE;
     struct slice body = slice_make(b->out->data + start, b->out->size - start);
-    struct compress_writer *w = b->options.writer;
-    int codec = b->options.codec;
-    int err = w != NULL ? compress_writer_encode(w, codec, body, &packed) : compress_encode(codec, body, &packed);
+    struct compress_writer *kept = b->options.writer, *w = kept != NULL ? kept : compress_writer_new();
+    int err = compress_writer_encode(w, b->options.codec, b->options.level, body, &packed);
     if (err == 0) {
         b->out->size = start;
         buf_append(b->out, packed.data, packed.size);
     }
     buf_free(&packed);
+    if (w != kept)
+        compress_writer_free(w);
     return err;
 }
 

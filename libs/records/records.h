@@ -196,11 +196,15 @@ struct batch_options {
     int16_t producer_epoch;
     int32_t base_sequence;
     int16_t attributes; /* BATCH_ATTR_TRANSACTIONAL, BATCH_ATTR_CONTROL; the codec is added */
-    int codec;
+    int codec, level;
     struct compress_writer *writer; /* whose memory is used; NULL: none is kept */
 };
 #define BATCH_OPTIONS                                                                                                  \
-    ((struct batch_options){.leader_epoch = -1, .producer_id = -1, .producer_epoch = -1, .base_sequence = -1})
+    ((struct batch_options){.leader_epoch = -1,                                                                        \
+                            .producer_id = -1,                                                                         \
+                            .producer_epoch = -1,                                                                      \
+                            .base_sequence = -1,                                                                       \
+                            .level = COMPRESS_LEVEL_DEFAULT})
 
 /* Builds one batch at the end of a buf; the bytes are a batch only after batch_builder_end. Several may follow each
  * other. */
