@@ -1,4 +1,4 @@
-/* slabs.c - see slabs.h. An owner has chunks of 32 KiB; a chunk has blocks of one size, and at its start says whose it
+/* slabs.c - see slabs.h. An owner has chunks of 64 KiB; a chunk has blocks of one size, and at its start says whose it
  * is. With the address sanitizer every block is too large: malloc is to see them all. */
 #include "tests/sim/slabs.h"
 
@@ -14,9 +14,9 @@
 #ifdef __SANITIZE_ADDRESS__
 enum { BLOCK_MAX = 0 };
 #else
-enum { BLOCK_MAX = 4096 };
+enum { BLOCK_MAX = 16 << 10 };
 #endif
-enum { CHUNK_BYTES = 32 << 10, STEP = 16, SMALL_MAX = 512, SIZES = 64 };
+enum { CHUNK_BYTES = 64 << 10, STEP = 16, SMALL_MAX = 512, SIZES = 64 };
 #define RESERVED_BYTES (UINT64_C(64) << 30)
 
 struct free_block {
