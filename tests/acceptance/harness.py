@@ -84,6 +84,16 @@ def wait_until(condition, timeout=20, what="the condition"):
         time.sleep(0.02)
 
 
+def taken(cluster, body):
+    """The row of a Produce to one partition, which has to succeed. A Kafka's broker names a topic before it takes records for it: it says
+    UNKNOWN_TOPIC_OR_PARTITION or NOT_LEADER_OR_FOLLOWER, and nothing is written."""
+    def row():
+        found = cluster.ask("Produce", 9, body)["Responses"][0]["PartitionResponses"][0]
+        assert found["ErrorCode"] == 0 or (cluster.name == "kafka" and found["ErrorCode"] in (3, 6)), (cluster.name, body["TopicData"][0]["Name"], found)
+        return found if found["ErrorCode"] == 0 else None
+    return wait_until(row, 30, "a Kafka that takes the record")
+
+
 def watermarks(consumer, topic, partition=0):
     """Low and high watermark; None while a new leader does not know its own yet, which Kafka's leaders say, too."""
     import confluent_kafka

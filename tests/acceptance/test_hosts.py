@@ -90,9 +90,10 @@ def partitions(over, topic, asked):
     return [(p["leader"], {r["id"] for r in p["isrs"]}) for t in json.loads(outcome.out)["topics"] for p in t["partitions"]]
 
 
-def is_in_sync(over, topic, asked=1):
-    found = partitions(over, topic, asked)
-    return len(found) == 6 and all(isr == set(over.nodes) and leader > 0 for leader, isr in found)
+def is_in_sync(over, topic):
+    """As all front ends see it: one that was cut off shows, and serves, what it knew before."""
+    seen = [partitions(over, topic, asked) for asked in over.frontends]
+    return all(found == seen[0] for found in seen) and len(seen[0]) == 6 and all(isr == set(over.nodes) and leader > 0 for leader, isr in seen[0])
 
 
 def leads_nothing(over, topic, node, asked):
@@ -100,19 +101,28 @@ def leads_nothing(over, topic, node, asked):
     return len(found) == 6 and all(leader not in (-1, node) for leader, _ in found)
 
 
-def check_records(over, writer):
-    """Every acknowledged record is there, once, and in order in its partition."""
-    outcome = over.hosts.run(CLIENT, ["kcat", "-b", over.bootstrap, "-t", writer.topic, "-C", "-e", "-q", "-f", "%p %o %s\\n"], timeout=90)
+def read_all(over, topic):
+    """{partition: [(offset, number)]} by offset."""
+    outcome = over.hosts.run(CLIENT, ["kcat", "-b", over.bootstrap, "-t", topic, "-C", "-e", "-q", "-f", "%p %o %s\\n"], timeout=90)
     assert outcome.status == 0, str(outcome)
     seen = {}
     for line in outcome.out.split("\n")[:-1]:
         partition, offset, number = map(int, line.split())
         seen.setdefault(partition, []).append((offset, number))
-    numbers = [number for records in seen.values() for _, number in sorted(records)]
-    assert not writer.acknowledged - set(numbers), "acknowledged records are lost"
+    return {p: sorted(records) for p, records in seen.items()}
+
+
+def check_records(over, writer):
+    """Every acknowledged record is there, once, and in order in its partition."""
+    seen = read_all(over, writer.topic)
+    numbers = [number for records in seen.values() for _, number in records]
+    missing = sorted(writer.acknowledged - set(numbers))
+    assert not missing, f"acknowledged and not read: {len(missing)} of {len(writer.acknowledged)}: {missing[:5]} ... {missing[-5:]}, " \
+        f"read to {({p: records[-1] for p, records in sorted(seen.items())})}, " \
+        f"and once more to {({p: records[-1] for p, records in sorted(read_all(over, writer.topic).items())})}"
     assert len(numbers) == len(set(numbers)), "records are there twice"
     for records in seen.values():
-        in_order = [number for _, number in sorted(records)]
+        in_order = [number for _, number in records]
         assert in_order == sorted(in_order), "records of a partition are out of order"
     assert writer.failed == []
 

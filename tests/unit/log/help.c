@@ -2,19 +2,38 @@
 #include "help.h"
 #include "libs/base/bytes.h"
 #include <criterion/criterion.h>
+#include <criterion/hooks.h>
 #include <dirent.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Each test is a process of its own, a child of the one that runs them all and lives longest. */
+static const char *scratch_of(pid_t runner)
+{
+    static char path[64];
+    snprintf(path, sizeof path, "/tmp/karst-unit-log-%d", (int)runner);
+    return path;
+}
+
+static int remove_it(const char *path, const struct stat *st UNUSED, int kind UNUSED, struct FTW *where UNUSED)
+{
+    return remove(path);
+}
+
+ReportHook(POST_ALL)(struct criterion_global_stats *stats UNUSED)
+{
+    (void)nftw(scratch_of(getpid()), remove_it, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 const char *help_dir(const char *name)
 {
-    static char path[256];
-    mkdir("/tmp/log", 0755);
-    snprintf(path, sizeof path, "/tmp/log/%s.%d", name, (int)getpid());
+    static char path[256], partition[300];
+    (void)mkdir(scratch_of(getppid()), 0755);
+    snprintf(path, sizeof path, "%s/%s.%d", scratch_of(getppid()), name, (int)getpid());
     (void)mkdir(path, 0755);
-    static char partition[300];
     snprintf(partition, sizeof partition, "%s/topic-0", path);
     cr_assert_eq(file_remove_tree(&file_system_real, partition), 0);
     return partition;

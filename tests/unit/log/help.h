@@ -8,7 +8,9 @@
 enum { NOW = 1700000000 }; /* in seconds; times in tests are HELP_NOW_MS and a bit */
 #define HELP_NOW_MS ((int64_t)NOW * 1000)
 
-/* A fresh folder /tmp/log/NAME.PID, emptied; static memory. */
+/* A partition's folder that is not there yet, NAME.PID/topic-0 below one that goes when all tests have run; static
+ * memory.
+ */
 const char *help_dir(const char *name);
 struct log_options help_options(const char *dir);
 struct log *help_open(const struct log_options *o);
