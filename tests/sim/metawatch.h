@@ -72,6 +72,9 @@ int metawatch_leaderless(const struct metawatch *w); /* partitions */
 int metawatch_stuck(const struct metawatch *w);      /* of those with a replica that could lead */
 /* Which controller began to decide last; NULL: none. */
 const char *metawatch_decider(const struct metawatch *w);
+/* Whether that life of a service owns a coordinator's partition. */
+bool metawatch_owns(const struct metawatch *w, const uint8_t topic_id[16], int32_t partition, int32_t role, int32_t id,
+                    uint64_t incarnation);
 int metawatch_voters(const struct metawatch *w); /* of the metadata log */
 int64_t metawatch_next_producer_id(const struct metawatch *w);
 

@@ -361,6 +361,18 @@ const struct seen_broker *metawatch_broker(const struct metawatch *w, int32_t id
     return &w->brokers[id];
 }
 
+bool metawatch_owns(const struct metawatch *w, const uint8_t topic_id[16], int32_t partition, int32_t role, int32_t id,
+                    uint64_t incarnation)
+{
+    struct partition_key key;
+    const struct owner_seen *o;
+    memset(&key, 0, sizeof key);
+    memcpy(key.topic_id, topic_id, sizeof key.topic_id);
+    key.partition = partition;
+    HASH_FIND(hh, w->owners, &key, sizeof key, o);
+    return o != NULL && o->owner.role == role && o->owner.id == id && o->owner.incarnation == incarnation;
+}
+
 int metawatch_fenced(const struct metawatch *w)
 {
     int count = 0;

@@ -9,7 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { OWNERS_MAX = 4096, FOLLOW_MS = 4000, AGAIN_MS = 3000, CONTROLLERS_MAX = 8 };
+enum {
+    OWNERS_MAX = 4096,
+    LOADS_MAX = 256,
+    REPLICA_COORDINATOR = -3,
+    FOLLOW_MS = 4000,
+    AGAIN_MS = 3000,
+    CONTROLLERS_MAX = 8
+};
 
 /* Who appended to a coordinator's partition in an epoch. */
 struct owner {
@@ -18,11 +25,20 @@ struct owner {
     uint64_t incarnation;
 };
 
+/* Up to where an owner was told that its partition's log goes, when it began to load it. */
+struct load {
+    struct owner owner; /* its epoch is not known */
+    int64_t end;
+};
+
 struct watch {
     struct machine *machine;
     struct sim *sim;
+    const struct metawatch *meta;
     struct owner owners[OWNERS_MAX];
     size_t owner_count;
+    struct load loads[LOADS_MAX]; /* the last of each partition */
+    size_t load_count;
     struct process *process;
     struct bus *bus;
     struct image *kept, *fresh;    /* fresh NULL: it is not read at present */
@@ -68,6 +84,83 @@ static void on_call(void *ctx, struct process *p, const struct rpc *rpc)
         return;
     for (size_t i = 0; i < call->append->n_partitions; i++)
         check_owner(w, call->append->partitions[i], call->append->owner);
+}
+
+/* ---- loads ---- */
+
+static struct watch *the_watch;
+
+static struct load *load_of(struct watch *w, const ProtobufCBinaryData *topic_id, int32_t partition)
+{
+    for (size_t i = 0; i < w->load_count; i++) {
+        struct load *l = &w->loads[i];
+        if (l->owner.partition == partition && topic_id->len == 16 &&
+            memcmp(l->owner.topic_id, topic_id->data, topic_id->len) == 0)
+            return l;
+    }
+    return NULL;
+}
+
+/* Of whoever owns it by the newest image: one that did, and does not know, may load as much as it likes. */
+static void note_load(struct watch *w, const Karst__Bus__Peer *from, const Karst__Bus__ReadPartition *q,
+                      const Karst__Bus__ReadResult *r)
+{
+    struct owner owner = {.partition = q->partition, .role = from->role, .id = from->id};
+    owner.incarnation = from->incarnation;
+    bool begins = q->fetch_offset <= r->log_start_offset;
+    if (r->error != 0 || !begins || q->topic_id.len != sizeof owner.topic_id)
+        return;
+    memcpy(owner.topic_id, q->topic_id.data, sizeof owner.topic_id);
+    if (!metawatch_owns(w->meta, owner.topic_id, owner.partition, owner.role, owner.id, owner.incarnation))
+        return;
+    struct load *l = load_of(w, &q->topic_id, q->partition);
+    if (l == NULL) {
+        ASSERT(w->load_count < LOADS_MAX);
+        l = &w->loads[w->load_count++];
+    }
+    *l = (struct load){.owner = owner, .end = r->log_end_offset};
+    sim_cover("a coordinator began to load");
+}
+
+static void check_append(struct watch *w, const Karst__Bus__CoordinatorOwner *o, const Karst__Bus__AppendPartition *q,
+                         const Karst__Bus__AppendResult *r)
+{
+    const struct load *l = load_of(w, &q->topic_id, q->partition);
+    if (r->error != 0 || l == NULL || r->base_offset < l->end)
+        return;
+    if (l->owner.role != o->role || l->owner.id != o->id || l->owner.incarnation != o->incarnation)
+        sim_fail(
+            w->sim,
+            "an owner of before, %d, wrote offset %lld of coordinator partition %d, and the next one, %d, was told "
+            "that it ends at %lld",
+            o->id, (long long)r->base_offset, q->partition, l->owner.id, (long long)l->end);
+}
+
+static void on_reply(struct watch *w, const struct rpc *rpc, Karst__Bus__Reply__BodyCase kind, const void *body)
+{
+    const Karst__Bus__Call *call = rpc_call(rpc);
+    if (kind == KARST__BUS__REPLY__BODY_READ && call->read->replica_id == REPLICA_COORDINATOR) {
+        const Karst__Bus__ReadReply *reply = body;
+        for (size_t i = 0; i < reply->n_results && i < call->read->n_partitions; i++)
+            note_load(w, rpc_from(rpc), call->read->partitions[i], reply->results[i]);
+    } else if (kind == KARST__BUS__REPLY__BODY_APPEND && call->append->owner != NULL) {
+        const Karst__Bus__AppendReply *reply = body;
+        for (size_t i = 0; i < reply->n_results && i < call->append->n_partitions; i++)
+            check_append(w, call->append->owner, call->append->partitions[i], reply->results[i]);
+    }
+}
+
+void __real_rpc_reply(struct rpc *r, Karst__Bus__Reply__BodyCase kind, const void *body, const struct ref *payloads,
+                      size_t payload_count, int64_t metadata_offset);
+void __wrap_rpc_reply(struct rpc *r, Karst__Bus__Reply__BodyCase kind, const void *body, const struct ref *payloads,
+                      size_t payload_count, int64_t metadata_offset);
+void __wrap_rpc_reply(struct rpc *r, Karst__Bus__Reply__BodyCase kind, const void *body, const struct ref *payloads,
+                      size_t payload_count, int64_t metadata_offset)
+{
+    const struct process *p = process_current();
+    if (the_watch != NULL && p != NULL && !process_is_ghost(p))
+        on_reply(the_watch, r, kind, body);
+    __real_rpc_reply(r, kind, body, payloads, payload_count, metadata_offset);
 }
 
 /* ---- the metadata log ---- */
@@ -154,12 +247,13 @@ static void on_death(void *ctx)
     (void)ctx;
 }
 
-struct watch *watch_new(struct machine *m, int controllers)
+struct watch *watch_new(struct machine *m, const struct metawatch *meta, int controllers)
 {
     struct watch *w = xcalloc(1, sizeof *w);
     struct bus_options o = {
         .role = KARST__BUS__ROLE__ROLE_FRONTEND, .id = 1000, .incarnation = 1, .cluster_id = PLATFORM_CLUSTER_ID};
     w->machine = m;
+    w->meta = meta;
     w->sim = machine_sim(m);
     w->controllers = controllers;
     w->asks = 1;
@@ -178,6 +272,7 @@ struct watch *watch_new(struct machine *m, int controllers)
         process_leave(before);
     }
     machine_watch(m, on_call, w);
+    the_watch = w;
     w->event = sim_at(w->sim, 100, tick, w);
     return w;
 }
@@ -187,6 +282,7 @@ struct watch *watch_free(struct watch *w)
     if (w == NULL)
         return NULL;
     machine_watch(w->machine, NULL, NULL);
+    the_watch = NULL;
     sim_cancel(w->sim, w->event);
     /* Images that its own process made are its process's memory. */
     struct process *before = process_enter(w->process);

@@ -198,7 +198,7 @@ static void run_shape(struct sim *s, uint64_t steps, const struct shape *shape)
                                       .moved = shape->moves ? o->count[CLUSTER_STORAGE] : 0,
                                       .committed = w.replicas};
     w.clients = clients_new(s, cluster_tcp(w.cluster), &clients);
-    w.watch = watch_new(cluster_machine(w.cluster), o->count[CLUSTER_CONTROLLER]);
+    w.watch = watch_new(cluster_machine(w.cluster), w.meta, o->count[CLUSTER_CONTROLLER]);
     for (uint64_t i = 0; i < steps; i++)
         step(&w);
     end(&w);
