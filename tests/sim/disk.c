@@ -40,6 +40,25 @@ struct node *disk_new_node(struct disk *d, bool is_dir)
     return n;
 }
 
+struct node *disk_hold(struct node *n)
+{
+    if (n != NULL)
+        n->holders++;
+    return n;
+}
+
+void disk_release(struct node *n)
+{
+    if (n == NULL || --n->holders > 0)
+        return;
+    uint64_t now_size = n->now.size, synced_size = n->synced.size;
+    content_free(&n->now);
+    content_free(&n->synced);
+    n->now.size = now_size;
+    n->synced.size = synced_size;
+    n->is_gone = true;
+}
+
 int disk_admit(struct disk *d, enum call call)
 {
     if (d->dead)
@@ -66,7 +85,7 @@ static int open_node(struct disk *d, struct node *n)
 {
     for (int fd = 0; fd < OPEN_MAX_FILES; fd++) {
         if (d->open[fd] == NULL) {
-            d->open[fd] = n;
+            d->open[fd] = disk_hold(n);
             return d->fd_first + fd;
         }
     }
@@ -140,6 +159,7 @@ int disk_close(void *ctx, int fd)
     fd -= d->fd_first;
     if (fd < 0 || fd >= OPEN_MAX_FILES || d->open[fd] == NULL)
         return -EBADF;
+    disk_release(d->open[fd]);
     d->open[fd] = NULL;
     return 0;
 }
@@ -363,6 +383,7 @@ struct disk *disk_free(struct disk *d)
     if (d == NULL)
         return NULL;
     drop_changes(d);
+    disk_forget_passed(d);
     HASH_ITER (hh, d->names, n, next_name) {
         HASH_DEL(d->names, n);
         free(n);
@@ -374,7 +395,6 @@ struct disk *disk_free(struct disk *d)
         free(f->lost);
         free(f);
     }
-    disk_forget_passed(d);
     disks[(d->fd_first - DISK_FD_FIRST) / OPEN_MAX_FILES] = NULL;
     free(d);
     return NULL;
@@ -436,6 +456,8 @@ uint64_t disk_changes(const struct disk *d)
 
 void disk_restart(struct disk *d)
 {
+    for (int fd = 0; fd < OPEN_MAX_FILES; fd++)
+        disk_release(d->open[fd]);
     memset(d->open, 0, sizeof d->open);
     d->dead = false;
     disk_disarm(d);

@@ -28,11 +28,12 @@ static inline unsigned disk_hash_of(const void *key, size_t size)
 
 enum { OPEN_MAX_FILES = 4096, PATH_MAX_BYTES = 512, DISKS_MAX = 16, PASSED_MAX = 4096 };
 
-/* A file or folder. It lives while a name of either view, an open descriptor or an undo step may need it: until
- * disk_free. */
+/* A file or folder, until disk_free. Its bytes are kept while a name of either view, a descriptor or an undo step may
+ * need them; then only their number is, which a power cut draws by. */
 struct node {
     struct node *next;
-    bool is_dir;
+    uint32_t holders; /* of those */
+    bool is_dir, is_gone;
     struct content now, synced;
     uint64_t changed_from, changed_to; /* pages outside of these are the same in both */
     uint8_t *lost; /* by sector: 1 where a flush failed and nothing was written since: no flush writes it any more */
@@ -101,8 +102,11 @@ enum call {
 /* Before each call: 0, or the -errno of an armed fault. */
 int disk_admit(struct disk *d, enum call call);
 struct node *disk_new_node(struct disk *d, bool is_dir);
+struct node *disk_hold(struct node *n); /* NULL: nothing */
+void disk_release(struct node *n);
 
 struct name *disk_find(const struct disk *d, const char *path); /* NULL: nothing has it */
+void disk_drop_name(struct disk *d, struct name *n);
 /* What a path names from here on, NULL: nothing; without a note of the change, and with one. */
 void disk_set_name(struct disk *d, const char *path, struct node *node);
 void disk_change_name(struct disk *d, const char *path, struct node *node);

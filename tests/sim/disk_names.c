@@ -20,6 +20,13 @@ static void folder_of(const char *path, char folder[PATH_MAX_BYTES])
     folder[n] = '\0';
 }
 
+void disk_drop_name(struct disk *d, struct name *n)
+{
+    disk_release(n->node);
+    HASH_DEL(d->names, n);
+    free(n);
+}
+
 void disk_set_name(struct disk *d, const char *path, struct node *node)
 {
     struct name *n = disk_find(d, path);
@@ -30,12 +37,14 @@ void disk_set_name(struct disk *d, const char *path, struct node *node)
         HASH_ADD_STR(d->names, path, n);
     }
     if (n != NULL && node == NULL) {
-        HASH_DEL(d->names, n);
-        free(n);
+        disk_drop_name(d, n);
         return;
     }
-    if (n != NULL)
-        n->node = node;
+    if (n == NULL)
+        return;
+    disk_hold(node);
+    disk_release(n->node);
+    n->node = node;
 }
 
 static struct folder *find_folder(const struct disk *d, const char *path)
@@ -65,7 +74,7 @@ void disk_change_name(struct disk *d, const char *path, struct node *node)
     folder_of(path, folder);
     memcpy(c->path, path, strlen(path) + 1);
     c->folder = get_folder(d, folder);
-    c->before = n ? n->node : NULL;
+    c->before = disk_hold(n ? n->node : NULL);
     c->step = d->step;
     c->first = NULL;
     c->decided = c->lost = false;
@@ -77,6 +86,7 @@ void disk_change_name(struct disk *d, const char *path, struct node *node)
 void disk_drop_change(struct disk *d, struct change *c)
 {
     struct folder *f = c->folder;
+    disk_release(c->before);
     DL_DELETE(d->changes_undone, c);
     DL_DELETE2(f->changes, c, folder_prev, folder_next);
     free(c);

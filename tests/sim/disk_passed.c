@@ -21,12 +21,20 @@ int disk_pass(int fd, const struct process *to)
     for (int i = 0; i < PASSED_MAX; i++) {
         if (passed[i].disk == NULL) {
             passed[i].disk = d;
-            passed[i].node = f;
+            passed[i].node = disk_hold(f);
             passed[i].owner = to;
             return FD_PASSED + i;
         }
     }
     return -EMFILE;
+}
+
+static void drop(int i)
+{
+    disk_release(passed[i].node);
+    passed[i].disk = NULL;
+    passed[i].node = NULL;
+    passed[i].owner = NULL;
 }
 
 static bool is_passed(int fd)
@@ -46,15 +54,15 @@ int disk_close_fd(int fd)
         return disk_close(d, fd);
     if (!is_passed(fd))
         return -EBADF;
-    passed[fd - FD_PASSED].disk = NULL;
+    drop(fd - FD_PASSED);
     return 0;
 }
 
 void disk_close_passed(const struct process *of)
 {
-    for (size_t i = 0; i < PASSED_MAX; i++)
+    for (int i = 0; i < PASSED_MAX; i++)
         if (passed[i].owner == of)
-            passed[i].disk = NULL;
+            drop(i);
 }
 
 size_t disk_passed(const struct disk *d)
@@ -83,7 +91,7 @@ size_t disk_passed_deleted(const struct disk *d)
 
 void disk_forget_passed(const struct disk *d)
 {
-    for (size_t i = 0; i < PASSED_MAX; i++)
+    for (int i = 0; i < PASSED_MAX; i++)
         if (passed[i].disk == d)
-            passed[i].disk = NULL;
+            drop(i);
 }

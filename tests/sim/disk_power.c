@@ -24,6 +24,10 @@ static void tear(struct disk *d, struct node *f)
     uint64_t grain = disk_below(d, 2) ? SECTOR : PAGE;
     uint64_t draw = disk_draw(d, (size + grain - 1) / grain);
 
+    if (f->is_gone) {
+        f->now.size = f->synced.size = size;
+        return;
+    }
     if (size > f->now.size)
         disk_resize_bytes(f, size);
     for (uint64_t i = f->changed_from; i < MIN(f->changed_to, content_pages(size)); i++)
@@ -86,8 +90,7 @@ static void drop_orphans(struct disk *d)
         again = false;
         HASH_ITER (hh, d->names, n, next) {
             if (!disk_parent_exists(d, n->path)) {
-                HASH_DEL(d->names, n);
-                free(n);
+                disk_drop_name(d, n);
                 again = true;
             }
         }
