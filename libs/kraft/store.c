@@ -276,7 +276,11 @@ int kraft_store_open(const struct kraft_store_options *o, struct kraft_store **r
     s->dir = xasprintf("%s/__cluster_metadata-0", o->log_dir);
     int error = file_mkdir(s->fs, s->dir);
     const char *what = "make the folder";
-    if (error == 0 || error == -EEXIST) {
+    if (error == 0 || error == -EEXIST) { /* that life may have ended before its name was durable */
+        what = "make the folder's name durable";
+        error = file_sync_dir(s->fs, o->log_dir);
+    }
+    if (error == 0) {
         what = "read quorum-state";
         error = read_state(s);
     }

@@ -156,6 +156,49 @@ Test(torture, what_was_committed_is_there)
     cr_assert_gt(limit, 30);
 }
 
+/* ---- the folder's own name ---- */
+
+static const char *parent;
+static bool is_named, was_renamed; /* is_named: a power cut leaves the folder where it is */
+
+static int note_sync_dir(void *ctx UNUSED, const char *path)
+{
+    is_named |= strcmp(path, parent) == 0;
+    return REAL->sync_dir(NULL, path);
+}
+
+static int note_rename(void *ctx UNUSED, const char *from, const char *to)
+{
+    cr_assert(is_named, "%s is written to a folder whose name is not durable", to);
+    was_renamed = true;
+    return REAL->rename(NULL, from, to);
+}
+
+static void save_epoch(const struct file_system *fs, const char *dir)
+{
+    struct kraft_quorum_state state = {.leader_id = -1, .leader_epoch = 1, .voted_id = 2};
+    struct kraft_store *s = open_store(fs, dir);
+    cr_assert_not_null(s);
+    cr_assert_eq(kraft_store_save_state(s, &state), 0);
+    cr_assert_eq(kraft_store_close(s, WALL_MS), 0);
+    cr_assert(was_renamed);
+}
+
+Test(torture, a_vote_is_not_lost_with_its_folder)
+{
+    char dir[] = "/tmp/karst-named-XXXXXX";
+    struct file_ops ops = *REAL;
+    struct file_system fs = {.ops = &ops};
+    cr_assert_not_null(mkdtemp(dir));
+    parent = dir;
+    ops.sync_dir = note_sync_dir;
+    ops.rename = note_rename;
+    save_epoch(&fs, dir);
+    is_named = was_renamed = false; /* as one that was killed behind its mkdir leaves it */
+    save_epoch(&fs, dir);
+    help_remove_dir(dir);
+}
+
 /* ---- a flush that fails is final, across a start, too ---- */
 
 static bool flushes_fail;
