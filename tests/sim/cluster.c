@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sysexits.h>
 
 /* The real programs (CMakeLists.txt). */
 int sim_main_controller(int argc, char **argv);
@@ -39,6 +40,8 @@ static void on_death(void *ctx)
         c->watch(c->watch_ctx, n->process, false);
     tcp_forget(c->tcp, n->process);
     n->process = process_free(n->process);
+    if (n->role == CLUSTER_CONTROLLER && status == EX_IOERR)
+        disk_remount(n->disk);
     if (n->disk && n->power_cut)
         disk_power_cut(n->disk);
     else if (n->disk)
@@ -105,6 +108,8 @@ static void format(struct cluster *c, struct node *n)
         error = file_sync_dir(&file_system_real, "");
     if (error == 0)
         error = is_first ? kraft_format(&o, &message) : kraft_format_data(&o, &message);
+    if (error == 0) /* as meta.properties is made durable, which is not on this disk (platform.c) */
+        error = file_sync_dir(&file_system_real, PLATFORM_DIR);
     if (error != 0)
         sim_fail(c->sim, "the disk cannot be formatted: %s", message ? message : strerror(-error));
     process_leave(before);

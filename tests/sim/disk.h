@@ -46,6 +46,9 @@ uint64_t disk_changes(const struct disk *d); /* calls that counted so far */
  * gone. */
 void disk_restart(struct disk *d);
 void disk_power_cut(struct disk *d);
+/* An operator has unmounted it, as the log asks for where a failed flush could not be noted: what that flush has not
+ * written is gone from the cache, too. */
+void disk_remount(struct disk *d);
 
 /* Descriptors are numbers from DISK_FD_FIRST on, which nothing else in this program uses. One may be passed to another
  * process: the number that comes back reads the same file, whatever becomes of its names, of the process that passed it

@@ -97,6 +97,20 @@ static void drop_orphans(struct disk *d)
     }
 }
 
+void disk_remount(struct disk *d)
+{
+    struct node *f;
+    LL_FOREACH (d->nodes, f) {
+        if (f->is_dir || f->lost_count == 0)
+            continue;
+        content_resize(&f->synced, f->now.size);
+        for (uint64_t i = f->changed_from; i < MIN(f->changed_to, content_pages(f->now.size)); i++)
+            content_mix(&f->now, &f->synced, i, disk_lost_in(f, i));
+        f->lost_count = 0;
+        disk_sync_bytes(f);
+    }
+}
+
 void disk_power_cut(struct disk *d)
 {
     undo_names(d);
