@@ -3,24 +3,30 @@
 
 #include "kafka/apis.h"
 #include "kafka/fetch.h"
+#include "kafka/metadata.h"
 #include "libs/base/kafka_error.h"
 #include "libs/records/records.h"
 #include "tests/sim/cluster.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+
+enum { EPOCHS_FROM = 9 /* the version of Fetch that names leader epochs */ };
 
 struct read_partition {
     int64_t position;
-    struct seen *seen; /* by offset */
+    int32_t epoch, named; /* of its leader: as Metadata told last, and in the Fetch under way; -1 */
+    struct seen *seen;    /* by offset */
     size_t room;
 };
 
 struct consumer {
     struct clients *clients;
     struct sim *sim;
-    struct kclient *client;
+    struct kclient *client, *asker; /* of Metadata: through another front end, perhaps, which knows more, or less */
     struct read_partition partitions[CLIENTS_PARTITIONS];
     uint64_t next_number[CLIENTS_PRODUCERS];
+    bool asks; /* Metadata, next */
     uint64_t event;
 };
 
@@ -75,6 +81,10 @@ static void take_records(struct consumer *k, int32_t partition, struct slice rec
         struct record record;
         if (!batch_crc_holds(&b, whole) || record_iter_init_with(&it, k->clients->reader, &b, whole, &scratch, 1 << 20))
             sim_fail(k->sim, "partition %d: the batch at %lld is damaged", partition, (long long)b.base_offset);
+        int32_t named = k->partitions[partition].named;
+        if (named >= 0 && b.leader_epoch > named)
+            sim_fail(k->sim, "partition %d: asked in leader epoch %d, the batch at %lld of epoch %d was given out",
+                     partition, named, (long long)b.base_offset, b.leader_epoch);
         while (record_iter_next(&it, &record) == 1)
             take_record(k, partition, &record);
     }
@@ -84,16 +94,44 @@ static void take_records(struct consumer *k, int32_t partition, struct slice rec
     buf_free(&scratch);
 }
 
-/* A leader that does not know yet that it is none may lack what was committed since. Kafka's clients tell it by the
- * leader epochs that they saw in Metadata, which this one does not ask for. Where the record is, it is found at last.
- */
+/* A leader that does not know yet that it is none may lack what was committed since. Who names a leader epoch is told
+ * by none of an earlier one. Where the record is, it is found at last. */
 static bool is_stale(const struct consumer *k, const struct kafka_fetch_response_partition_data *p)
 {
+    const struct read_partition *r = &k->partitions[p->partition_index];
     int64_t end = clients_committed(k->clients, p->partition_index);
-    bool is = p->error_code == KERR_OFFSET_OUT_OF_RANGE && k->partitions[p->partition_index].position <= end;
-    if (is)
-        sim_cover("a leader of before lacked what a consumer wanted");
-    return is;
+    if (p->error_code != KERR_OFFSET_OUT_OF_RANGE || r->position > end)
+        return false;
+    char folder[32];
+    snprintf(folder, sizeof folder, CLIENTS_TOPIC "-%d", p->partition_index);
+    if (r->named >= 0 && r->position <= replicawatch_committed_in(k->clients->committed, folder, r->named))
+        sim_fail(k->sim, "partition %d: asked in leader epoch %d for %lld, which was committed by then: out of range",
+                 p->partition_index, r->named, (long long)r->position);
+    sim_cover("a leader of before lacked what a consumer wanted");
+    return true;
+}
+
+static void check_led(const struct consumer *k, int32_t partition)
+{
+    char folder[32];
+    int32_t named = k->partitions[partition].named;
+    snprintf(folder, sizeof folder, CLIENTS_TOPIC "-%d", partition);
+    if (named >= 0 && !replicawatch_led(k->clients->committed, folder, named))
+        sim_fail(k->sim, "partition %d: asked in leader epoch %d, in which nobody has led yet, and answered", partition,
+                 named);
+}
+
+static void take_epoch_error(struct consumer *k, const struct kafka_fetch_response_partition_data *p)
+{
+    const struct read_partition *r = &k->partitions[p->partition_index];
+    if (p->error_code != KERR_FENCED_LEADER_EPOCH && p->error_code != KERR_UNKNOWN_LEADER_EPOCH)
+        return;
+    if (r->named < 0)
+        sim_fail(k->sim, "Fetch of partition %d that names no leader epoch: %s", p->partition_index,
+                 kafka_error_name(p->error_code));
+    k->asks = true;
+    sim_cover(p->error_code == KERR_FENCED_LEADER_EPOCH ? "a consumer named a former leader epoch"
+                                                        : "a consumer named a leader epoch that was not known yet");
 }
 
 static void on_fetched(void *ctx, const void *response)
@@ -110,7 +148,10 @@ static void on_fetched(void *ctx, const void *response)
             if (!client_may_retry(p->error_code) && !is_stale(k, p))
                 sim_fail(k->sim, "Fetch of partition %d at %lld: %s", p->partition_index,
                          (long long)k->partitions[p->partition_index].position, kafka_error_name(p->error_code));
+            take_epoch_error(k, p);
             int64_t before = k->partitions[p->partition_index].position;
+            if (p->error_code == KERR_NONE)
+                check_led(k, p->partition_index);
             if (p->error_code == KERR_NONE)
                 take_records(k, p->partition_index, p->records);
             if (k->partitions[p->partition_index].position > p->high_watermark && p->error_code == KERR_NONE &&
@@ -119,15 +160,39 @@ static void on_fetched(void *ctx, const void *response)
         }
 }
 
-static void tick(void *ctx)
+/* As Kafka's clients, which take no older epoch than they know. */
+static void on_metadata(void *ctx, const void *response)
 {
     struct consumer *k = ctx;
+    const struct kafka_metadata_response *r = response;
+    if (r == NULL)
+        return;
+    k->asks = false;
+    for (int32_t i = 0; r->topics_count == 1 && i < r->topics[0].partitions_count; i++) {
+        const struct kafka_metadata_response_metadata_response_partition *p = &r->topics[0].partitions[i];
+        if (p->partition_index >= 0 && p->partition_index < CLIENTS_PARTITIONS)
+            k->partitions[p->partition_index].epoch = MAX(k->partitions[p->partition_index].epoch, p->leader_epoch);
+    }
+}
+
+static void ask_epochs(struct consumer *k)
+{
+    struct kafka_metadata_request q;
+    struct kafka_metadata_request_metadata_request_topic t;
+    kafka_metadata_request_init(&q);
+    kafka_metadata_request_metadata_request_topic_init(&t);
+    t.name = SLICE_OF(CLIENTS_TOPIC);
+    q.topics = &t;
+    q.topics_count = 1;
+    kclient_ask(k->asker, KAFKA_API_METADATA, 8, &q, on_metadata, k);
+}
+
+static void fetch(struct consumer *k)
+{
     struct kafka_fetch_request q;
     struct kafka_fetch_request_fetch_topic t;
     struct kafka_fetch_request_fetch_partition p[CLIENTS_PARTITIONS];
-    k->event = sim_at(k->sim, 5 + sim_below(k->sim, 100), tick, k);
-    if (!k->clients->has_topic || !kclient_connect(k->client, client_port(k->clients)) || kclient_waiting(k->client))
-        return;
+    int16_t version = (int16_t)(4 + sim_below(k->sim, 9));
     bool large = sim_chance(k->sim, 200);
     kafka_fetch_request_init(&q);
     kafka_fetch_request_fetch_topic_init(&t);
@@ -135,6 +200,7 @@ static void tick(void *ctx)
         kafka_fetch_request_fetch_partition_init(&p[i]);
         p[i].partition = i;
         p[i].fetch_offset = k->partitions[i].position;
+        p[i].current_leader_epoch = k->partitions[i].named = version >= EPOCHS_FROM ? k->partitions[i].epoch : -1;
         p[i].partition_max_bytes = (int32_t)(100 + sim_below(k->sim, large ? 400000 : 20000));
     }
     t.topic = SLICE_OF(CLIENTS_TOPIC);
@@ -145,13 +211,29 @@ static void tick(void *ctx)
     q.max_wait_ms = (int32_t)sim_below(k->sim, 1500);
     q.min_bytes = (int32_t)sim_below(k->sim, 3);
     q.max_bytes = (int32_t)(100 + sim_below(k->sim, large ? 800000 : 50000));
-    kclient_ask(k->client, KAFKA_API_FETCH, (int16_t)(4 + sim_below(k->sim, 9)), &q, on_fetched, k);
+    kclient_ask(k->client, KAFKA_API_FETCH, version, &q, on_fetched, k);
+}
+
+static void tick(void *ctx)
+{
+    struct consumer *k = ctx;
+    k->event = sim_at(k->sim, 5 + sim_below(k->sim, 100), tick, k);
+    if (!k->clients->has_topic)
+        return;
+    if ((k->asks || sim_chance(k->sim, 20)) && kclient_connect(k->asker, client_port(k->clients)) &&
+        kclient_waiting(k->asker) == 0)
+        ask_epochs(k);
+    if (kclient_connect(k->client, client_port(k->clients)) && kclient_waiting(k->client) == 0)
+        fetch(k);
 }
 
 struct consumer *consumer_new(struct clients *c)
 {
     struct consumer *k = xcalloc(1, sizeof *k);
     *k = (struct consumer){.clients = c, .sim = c->sim, .client = kclient_new(c->tcp, c->sim, "consumer")};
+    k->asker = kclient_new(c->tcp, c->sim, "consumer-asker");
+    for (int32_t i = 0; i < CLIENTS_PARTITIONS; i++)
+        k->partitions[i].epoch = k->partitions[i].named = -1;
     k->event = sim_at(c->sim, 0, tick, k);
     return k;
 }
@@ -160,6 +242,7 @@ struct consumer *consumer_free(struct consumer *k)
 {
     sim_cancel(k->sim, k->event);
     kclient_free(k->client);
+    kclient_free(k->asker);
     for (int32_t i = 0; i < CLIENTS_PARTITIONS; i++)
         free(k->partitions[i].seen);
     free(k);

@@ -2,8 +2,8 @@
  * what the client is interested in, and writes to it now and then. It forgets partitions and takes them up again, and
  * loses its session with its connection.
  *
- * Writes are not idempotent, one at a time, so a record may be there twice; but what was acknowledged is where it was
- * acknowledged, and the session tells of it. */
+ * Writes are not idempotent, one at a time, so a record may be there as often as it was sent; but not more often, and
+ * what was acknowledged is where it was acknowledged, and the session tells of it. */
 #include "tests/sim/clients.h"
 
 #include "kafka/apis.h"
@@ -25,6 +25,8 @@ struct place {
     int64_t acked_end;      /* behind the last that was acknowledged */
     uint64_t *numbers, next; /* by offset, as acknowledged or read; the next to be written */
     size_t room;
+    int32_t *left; /* by number: how often it was sent, less how often it was read */
+    size_t left_room;
 };
 
 struct session_client {
@@ -67,6 +69,9 @@ static void take_record(struct session_client *k, int32_t partition, const struc
     if (!client_read_value(record->value, &s) || s.producer != partition || s.number >= p->next)
         sim_fail(k->sim, "wide-%d: offset %lld holds something else", partition, (long long)record->offset);
     note_number(k, partition, record->offset, s.number);
+    if (--p->left[s.number] < 0)
+        sim_fail(k->sim, "wide-%d: record %llu is there more often than it was sent", partition,
+                 (unsigned long long)s.number);
     p->position++;
 }
 
@@ -215,6 +220,12 @@ static void produce(struct session_client *k)
     struct kafka_produce_request q;
     struct kafka_produce_request_topic_produce_data t;
     struct kafka_produce_request_partition_produce_data d;
+    struct place *p = &k->places[k->writing];
+    for (; p->left_room < p->next; p->left_room++) {
+        p->left = xrealloc(p->left, (p->left_room + 1) * sizeof *p->left);
+        p->left[p->left_room] = 0;
+    }
+    p->left[p->next - 1]++;
     batch_begin(&b, &bytes, &o);
     client_value(&value, k->writing, k->places[k->writing].next - 1);
     batch_add(&b, sim_wall_ms(k->sim), SLICE_NULL, buf_slice(&value), NULL, 0);
@@ -297,8 +308,10 @@ struct session_client *session_client_free(struct session_client *k)
     sim_cancel(k->sim, k->event);
     kclient_free(k->reader);
     kclient_free(k->writer);
-    for (int32_t i = 0; i < PARTITIONS; i++)
+    for (int32_t i = 0; i < PARTITIONS; i++) {
         free(k->places[i].numbers);
+        free(k->places[i].left);
+    }
     free(k);
     return NULL;
 }

@@ -196,6 +196,7 @@ void clients_finish(struct clients *c)
 void clients_go_on(struct clients *c)
 {
     session_client_write(c->session, 20);
+    committer_go_on(c->committer);
 }
 
 bool clients_are_done(const struct clients *c)

@@ -5,7 +5,7 @@
  * until it is acknowledged. One a partition, two on one of them.
  *
  * consumer: reads every partition from its start: every record once, in the order of its producer, no gap in the
- * offsets.
+ * offsets. Names the leader epochs that Metadata tells, and is answered in them only.
  *
  * committer: commits rising offsets and asks for them: never below what was acknowledged, never above what was sent.
  *
@@ -119,6 +119,8 @@ void session_client_write(struct session_client *k, uint64_t records);
 struct committer *committer_new(struct clients *c);
 struct committer *committer_free(struct committer *m);
 bool committer_is_done(const struct committer *m);
+/* Asks once more for what is committed. */
+void committer_go_on(struct committer *m);
 
 struct member *member_new(struct clients *c, int32_t index);
 struct member *member_free(struct member *m);

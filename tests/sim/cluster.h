@@ -60,6 +60,9 @@ void cluster_kill_one(struct cluster *c);
 void cluster_stop_one(struct cluster *c);
 /* The clean stop of a storage node, when nothing of its producers is under way. */
 void cluster_stop_storage(struct cluster *c);
+/* Of a group coordinator: what it knows is read from the log again. */
+void cluster_stop_group(struct cluster *c);
+void cluster_kill_others(struct cluster *c, int32_t id); /* all storage nodes but that one */
 /* SIGSTOP of one of them, between two turns, and SIGCONT later. */
 void cluster_stall_one(struct cluster *c);
 /* One of the disks is full for a while. */

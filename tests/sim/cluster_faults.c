@@ -71,6 +71,15 @@ void cluster_found(struct cluster *c)
     protect(c, false);
 }
 
+void cluster_kill_others(struct cluster *c, int32_t id)
+{
+    sim_fault("all storage nodes but one were killed");
+    sim_note(c->sim, "all storage nodes but %d are killed", id);
+    for (int i = 0; i < c->node_count; i++)
+        if (c->nodes[i].role == CLUSTER_STORAGE && c->nodes[i].id != id && c->nodes[i].process)
+            process_kill(c->nodes[i].process);
+}
+
 /* While a storage node has lost something the others keep what they have. */
 static bool is_spared(const struct node *n)
 {
@@ -104,12 +113,22 @@ void cluster_stop_one(struct cluster *c)
         stop(n);
 }
 
+static void stop_one_of(struct cluster *c, enum cluster_role role)
+{
+    int32_t id = 1 + (int32_t)sim_below(c->sim, (uint64_t)c->count[role]);
+    for (int i = 0; i < c->node_count; i++)
+        if (c->nodes[i].role == role && c->nodes[i].id == id)
+            stop(&c->nodes[i]);
+}
+
 void cluster_stop_storage(struct cluster *c)
 {
-    int32_t id = 1 + (int32_t)sim_below(c->sim, (uint64_t)c->count[CLUSTER_STORAGE]);
-    for (int i = 0; i < c->node_count; i++)
-        if (c->nodes[i].role == CLUSTER_STORAGE && c->nodes[i].id == id)
-            stop(&c->nodes[i]);
+    stop_one_of(c, CLUSTER_STORAGE);
+}
+
+void cluster_stop_group(struct cluster *c)
+{
+    stop_one_of(c, CLUSTER_GROUP);
 }
 
 void cluster_stall_one(struct cluster *c)
@@ -172,7 +191,7 @@ static void end_cuts(struct cluster *c)
 void cluster_cut(struct cluster *c)
 {
     struct node *a = any(c), *b = any(c);
-    switch (sim_below(c->sim, 6)) {
+    switch (sim_below(c->sim, 7)) {
     case 0:
         machine_fault(c->machine, a->process, "a link cut one way");
         sim_note(c->sim, "the link from %s to %s is cut", a->name, b->name);
@@ -198,6 +217,13 @@ void cluster_cut(struct cluster *c)
                 cut_both(c, &c->nodes[i], &c->nodes[j], ((half >> i) & 1) != ((half >> j) & 1));
         break;
     }
+    case 4: /* it goes on with the others, on what it knew last */
+        machine_fault(c->machine, a->process, "a machine cut off from the controllers");
+        sim_note(c->sim, "%s is cut off from the controllers", a->name);
+        for (int i = 0; i < c->node_count; i++)
+            if (c->nodes[i].role == CLUSTER_CONTROLLER)
+                cut_both(c, a, &c->nodes[i], true);
+        break;
     default: end_cuts(c); break;
     }
 }

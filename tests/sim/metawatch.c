@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "libs/controller/controller.h"
+#include "libs/kraft/kraft.h"
 #include "tests/sim/heap.h"
 
 enum { MOVES_MS = 1500, WHOLE_EVERY = 16 };
@@ -139,6 +140,9 @@ static void saw(struct metawatch *w, struct watched *n, const struct image *old,
             sim_fail(w->sim, "%s goes back from offset %" PRId64 " to %" PRId64, n->name, n->offset, offset);
         return;
     }
+    if (offset >= w->committed)
+        sim_fail(w->sim, "%s publishes offset %" PRId64 ", and all before %" PRId64 " is committed", n->name, offset,
+                 w->committed);
     bool same = old != NULL && n->offset == image_offset(old) && n->offset >= 0 && !has_news(old, newer);
     if (!same)
         n->hash = hash_of(newer);
@@ -162,6 +166,27 @@ void __wrap_image_diff(const struct image *old, const struct image *newer, const
     if (the_watch != NULL && p != NULL && !process_is_ghost(p))
         saw(the_watch, find(the_watch, p), old, newer);
     __real_image_diff(old, newer, diff);
+}
+
+/* ---- W10: what is committed ---- */
+
+struct kraft_actions __real_kraft_step(struct kraft *k, const struct kraft_event *e);
+struct kraft_actions __wrap_kraft_step(struct kraft *k, const struct kraft_event *e);
+struct kraft_actions __wrap_kraft_step(struct kraft *k, const struct kraft_event *e)
+{
+    struct process *p = process_current();
+    bool leads = kraft_role(k) == KRAFT_LEADER; /* one that commits its own removal leads no more behind the step */
+    struct kraft_actions actions = __real_kraft_step(k, e);
+    if (the_watch == NULL || p == NULL || process_is_ghost(p))
+        return actions;
+    struct metawatch *w = the_watch;
+    int64_t end = kraft_high_watermark(k);
+    if (leads || kraft_role(k) == KRAFT_LEADER)
+        w->committed = MAX(w->committed, end);
+    else if (end > w->committed)
+        sim_fail(w->sim, "%s takes all before offset %" PRId64 " for committed, and all before %" PRId64 " is",
+                 process_name(p), end, w->committed);
+    return actions;
 }
 
 /* ---- W2: who decides ---- */

@@ -1,7 +1,7 @@
 /* metawatch.h - what every program of a constellation takes the metadata log to say, held against what it must say.
  *
  * Looks at each image as a program publishes it (image_diff is called then, CMakeLists.txt wraps it), and at each
- * controller that begins to decide (controller_activate). Promises:
+ * controller that begins to decide (controller_activate), and each step of the quorum (kraft_step). Promises:
  *
  *   W1  at one offset of the committed log every program, in every life, has the same image
  *   W2  one controller an epoch decides
@@ -12,6 +12,7 @@
  *   W7  a topic that is deleted, and its id, never come back
  *   W8  the next producer id never goes down
  *   W9  the owner of a coordinator's partition changes only with a higher epoch
+ *   W10 what a program has published, or a controller takes for committed, a leader of the quorum has committed
  *
  * Threading: one. One at a time. */
 #ifndef KARST_TESTS_SIM_METAWATCH_H
@@ -60,6 +61,7 @@ const struct seen_partition *metawatch_partition(const struct metawatch *w, cons
 bool seen_partition_in_sync(const struct seen_partition *p, int32_t id);
 int metawatch_moving(const struct metawatch *w);  /* partitions */
 int metawatch_lacking(const struct metawatch *w); /* partitions whose ISR lacks a replica */
+int metawatch_thin(const struct metawatch *w);    /* partitions whose ISR is one replica, or none */
 
 struct seen_broker {
     int32_t id;

@@ -62,7 +62,8 @@ struct metawatch {
     int watched_count;
     uint64_t *hashes; /* by offset; 0: nobody published there */
     int64_t hash_room;
-    int64_t offset; /* the newest that was seen */
+    int64_t offset;    /* the newest that was seen */
+    int64_t committed; /* the end of what a leader has committed */
     uint64_t moved_ms, moving_since_ms;
     struct decider *deciders;
     size_t decider_count;

@@ -105,6 +105,16 @@ static struct seen_partition seen(const struct image_partition *p)
     return s;
 }
 
+/* A node that keeps the partition no more may get it again, empty: what it has said before must not count then. */
+static void check_removed(const struct metawatch *w, const char *name, const struct seen_partition *before,
+                          const struct image_partition *p)
+{
+    for (int i = 0; i < before->replica_count; i++)
+        if (!has(p->replicas, p->replica_count, before->replicas[i]) && p->leader_epoch == before->leader_epoch)
+            sim_fail(w->sim, "%s-%d: broker %d is a replica no more, in leader epoch %d as before", name, p->partition,
+                     before->replicas[i], p->leader_epoch);
+}
+
 static void keep_partition(struct looking *l, const char *name, struct partition_key key,
                            const struct image_partition *p)
 {
@@ -124,6 +134,9 @@ static void keep_partition(struct looking *l, const char *name, struct partition
     } else if (p->leader != known->partition.leader && p->leader_epoch == known->partition.leader_epoch) {
         sim_fail(w->sim, "%s-%d gets another leader within leader epoch %d", name, p->partition, p->leader_epoch);
     }
+    check_removed(w, name, &known->partition, p);
+    if (p->elr_count > 0)
+        sim_cover("a replica left the ISR, and may lead");
     known->partition = seen(p);
     known->partition_epoch = p->partition_epoch;
     known->content = content;
@@ -402,6 +415,14 @@ int metawatch_lacking(const struct metawatch *w)
     int count = 0;
     for (const struct partition_seen *p = w->partitions; p != NULL; p = p->hh.next)
         count += p->partition.isr_count < p->partition.replica_count;
+    return count;
+}
+
+int metawatch_thin(const struct metawatch *w)
+{
+    int count = 0;
+    for (const struct partition_seen *p = w->partitions; p != NULL; p = p->hh.next)
+        count += p->partition.isr_count < 2;
     return count;
 }
 

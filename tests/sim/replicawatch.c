@@ -264,11 +264,71 @@ static void cut(struct watched_core *c, int64_t offset)
                  p->folder, offset, p->end);
 }
 
+/* The core of the partition on a node, in its present life; NULL: it is not there. */
+static struct watched_core *core_on(const struct watched_core *c, int32_t id)
+{
+    struct watched_core *other;
+    LL_FOREACH (the_watch->cores, other)
+        if (is_watched(other) && other->of == c->of && other->id == id)
+            return other;
+    return NULL;
+}
+
+static bool shares(const struct watched_core *a, const struct watched_core *b, int64_t end)
+{
+    if (end <= log_start(a->log) || end <= log_start(b->log))
+        return true;
+    return log_end(a->log) >= end && log_end(b->log) >= end &&
+           log_epoch_of_offset(a->log, end - 1) == log_epoch_of_offset(b->log, end - 1);
+}
+
+/* R7; of a leader that is gone nothing can be said. */
+static void appended(const struct watched_core *c)
+{
+    const struct watched_partition *p = c->of;
+    int32_t epoch = replica_leader_epoch(c->core);
+    const struct watched_core *leader = core_on(c, replica_leader(c->core));
+    bool led = false;
+    for (size_t i = 0; i < p->led_count; i++)
+        led |= p->led[i].epoch == epoch;
+    if (!led)
+        sim_fail(the_watch->sim, "%s has appended to %s in epoch %d, in which nobody has led yet", name_of(c),
+                 p->folder, epoch);
+    if (leader == NULL || replica_role(leader->core) != REPLICA_LEADER || replica_leader_epoch(leader->core) != epoch)
+        return;
+    if (!shares(leader, c, log_end(c->log)))
+        sim_fail(the_watch->sim, "%s has appended to %s up to %" PRId64 " in epoch %d what its leader %s does not have",
+                 name_of(c), p->folder, log_end(c->log), epoch, name_of(leader));
+    sim_cover("a follower had what its leader has");
+}
+
+/* R8; a follower may have heard of a newer epoch since, and then cut its log, or have begun another life. */
+static void counted(const struct watched_core *c, const struct replica_event *e)
+{
+    const struct watched_core *f = core_on(c, e->follower);
+    const struct seen_broker *b = metawatch_broker(the_watch->meta, e->follower);
+    int32_t epoch = replica_leader_epoch(c->core);
+    if (f == NULL || replica_role(f->core) != REPLICA_FOLLOWER || b == NULL || b->epoch != e->broker_epoch)
+        return;
+    if (replica_leader_epoch(f->core) < epoch)
+        sim_fail(the_watch->sim, "%s, which leads %s in epoch %d, counts what %s has said in epoch %d", name_of(c),
+                 c->of->folder, epoch, name_of(f), replica_leader_epoch(f->core));
+    if (replica_leader_epoch(f->core) == epoch && !shares(c, f, e->offset))
+        sim_fail(the_watch->sim, "%s, which leads %s in epoch %d, counts up to %" PRId64 " what %s does not have",
+                 name_of(c), c->of->folder, epoch, e->offset, name_of(f));
+}
+
 static void stepped(struct watched_core *c, const struct replica_event *e, const struct replica_actions *out)
 {
+    if (e->kind == REPLICA_WRITTEN && e->error == KERR_NONE && replica_role(c->core) == REPLICA_FOLLOWER)
+        appended(c);
+    if (e->kind == REPLICA_FETCHED && replica_role(c->core) == REPLICA_LEADER)
+        counted(c, e);
     for (size_t i = 0; i < out->count; i++) {
         const struct replica_action *a = &out->at[i];
-        if (a->kind == REPLICA_DO_LEAD) {
+        if (a->kind == REPLICA_DO_ALTER) {
+            sim_cover("a leader asked for another ISR");
+        } else if (a->kind == REPLICA_DO_LEAD) {
             (void)leads(c, a->leader_epoch);
             has_all(c, committed_before(c->of, a->leader_epoch), "the new leader");
         } else if (a->kind == REPLICA_DO_HIGH_WATERMARK) {
@@ -387,6 +447,21 @@ int64_t replicawatch_committed(const struct replicawatch *w, const char *folder)
 {
     const struct watched_partition *p = partition_in(w, folder);
     return p ? p->end : -1;
+}
+
+int64_t replicawatch_committed_in(const struct replicawatch *w, const char *folder, int32_t epoch)
+{
+    const struct watched_partition *p = partition_in(w, folder);
+    return p ? committed_before(p, epoch + 1) : -1;
+}
+
+bool replicawatch_led(const struct replicawatch *w, const char *folder, int32_t epoch)
+{
+    const struct watched_partition *p = partition_in(w, folder);
+    bool led = p == NULL || p->led_count == 0;
+    for (size_t i = 0; p != NULL && i < p->led_count; i++)
+        led |= p->led[i].epoch >= epoch;
+    return led;
 }
 
 static bool works_at(const struct replicawatch *w, const struct watched_partition *p, int32_t id)

@@ -11,6 +11,8 @@
  *   R4  what is committed is in the log of every member of the ISR (of the newest image) that is there
  *   R5  a follower's high watermark is at or below what some leader has committed
  *   R6  nobody cuts off what was committed and what it had
+ *   R7  what a follower has appended in a leader epoch, the leader of that epoch has
+ *   R8  a leader counts what a follower has said in its own leader epoch only, and the follower has that
  *
  * Partitions are told apart by their folder, so that names must not come again. Threading: one. One at a time. */
 #ifndef KARST_TESTS_SIM_REPLICAWATCH_H
@@ -30,6 +32,10 @@ void replicawatch_check(struct replicawatch *w);
 
 /* Up to where a partition (its folder, TOPIC-PARTITION) is committed; -1: it has no replicas that are watched. */
 int64_t replicawatch_committed(const struct replicawatch *w, const char *folder);
+/* Up to where leaders of epochs up to that one have committed it: who leads in the epoch has all that. */
+int64_t replicawatch_committed_in(const struct replicawatch *w, const char *folder, int32_t epoch);
+/* Has anybody led in that epoch, or a later one? True also where nobody watches. */
+bool replicawatch_led(const struct replicawatch *w, const char *folder, int32_t epoch);
 /* The latest start of one of its replicas' logs, as of the last replicawatch_check: what lies before it is deleted, and
  * no replica has to have it, or the same of it. */
 int64_t replicawatch_start(const struct replicawatch *w, const char *folder);

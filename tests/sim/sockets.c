@@ -2,6 +2,8 @@
 #include "tests/sim/machine.h"
 
 #include "libs/bus/bus_internal.h"
+#include "libs/bus/kind.h"
+#include "libs/bus/link_internal.h"
 #include "libs/bus/local.h"
 #include "libs/bus/version.h"
 
@@ -49,6 +51,19 @@ uint32_t __wrap_bus_version_max(void)
     return BUS_VERSION_BEFORE;
 }
 
+/* A call that waits for its sender's image has it. */
+static void check_image(const struct link_core *l, const struct rpc *r)
+{
+    const Karst__Bus__Call *call = r->call;
+    int32_t api_key = call->body_case == KARST__BUS__CALL__BODY_KAFKA ? call->kafka->api_key : 0;
+    const struct kind *k = link_kind_of(call->body_case, api_key);
+    struct process *p = process_current();
+    if (p != NULL && k != NULL && k->waits && r->message->batch->metadata_offset > l->metadata_offset)
+        sim_fail(machine_sim(process_machine(p)),
+                 "%s runs a call on the metadata up to offset %lld, and its sender knew all up to %lld",
+                 process_name(p), (long long)l->metadata_offset, (long long)r->message->batch->metadata_offset);
+}
+
 bool __wrap_link_next(struct link_core *l, struct link_action *ret_action)
 {
     struct process *p = process_current();
@@ -56,6 +71,8 @@ bool __wrap_link_next(struct link_core *l, struct link_action *ret_action)
         link_check(l);
         return false;
     }
+    if (ret_action->kind == LINK_EXECUTE)
+        check_image(l, ret_action->rpc);
     if (ret_action->kind == LINK_EXECUTE && p != NULL)
         machine_saw(process_machine(p), p, ret_action->rpc);
     return true;

@@ -67,7 +67,7 @@ static void arrive(void *ctx)
     } else {
         e.id = ++w->last_call;
         struct kcall *c = xcalloc(1, sizeof *c);
-        *c = (struct kcall){p->from, p->from_life, p->id, n->id, e.id, NULL, NULL};
+        *c = (struct kcall){p->from, p->from_life, p->id, n->id, e.id, p->message.epoch, NULL, NULL};
         DL_APPEND(w->calls, c);
     }
     knode_step(n, &e);
@@ -154,6 +154,10 @@ void knet_reply(struct knode *n, uint64_t id, const struct kraft_message *m)
     DL_DELETE(w->calls, c);
     if (m->kind == KRAFT_VOTE && m->granted && !m->pre_vote)
         kcheck_grants(n, m->epoch, c->from);
+    bool fetches = m->kind == KRAFT_FETCH || m->kind == KRAFT_FETCH_SNAPSHOT;
+    if (fetches && m->error == KERR_NONE && c->epoch != m->epoch)
+        sim_fail(w->sim, "node %d, leader of epoch %d, takes a fetch of node %d in epoch %d", n->id, m->epoch, c->from,
+                 c->epoch);
     if (c->from >= 0) {
         struct packet *p = copy(w, m);
         p->from = n->id;
@@ -219,7 +223,7 @@ static void change_voters(struct kworld *w)
     struct kraft_message m = {
         .kind = is_voter ? KRAFT_REMOVE_VOTER : KRAFT_ADD_VOTER, .from = -1, .leader = -1, .voter = &voter};
     struct kcall *c = xcalloc(1, sizeof *c);
-    *c = (struct kcall){-1, 0, 0, leader->id, ++w->last_call, NULL, NULL};
+    *c = (struct kcall){-1, 0, 0, leader->id, ++w->last_call, 0, NULL, NULL};
     DL_APPEND(w->calls, c);
     sim_note(w->sim, "node %d is asked to %s voter %d", leader->id, is_voter ? "remove" : "add", whom->id);
     knode_step(leader, &(struct kraft_event){.kind = KRAFT_REQUEST, .id = c->id, .message = &m});

@@ -40,6 +40,7 @@ struct knode {
     bool slow_restart;             /* the next one only */
     uint64_t tick, flush, restart; /* events of the simulator; 0: none */
     struct kbatches log;           /* what its log holds, staged or not */
+    int64_t durable;               /* of it: what no power cut takes, up to there */
     struct kbatches waiting;       /* appended as a leader, not answered */
 };
 
@@ -48,7 +49,8 @@ struct kcall {
     int32_t from; /* -1: a client */
     uint64_t from_life, from_id;
     int32_t at;
-    uint64_t id; /* there */
+    uint64_t id;   /* there */
+    int32_t epoch; /* that it was asked in */
     struct kcall *prev, *next;
 };
 
@@ -91,7 +93,9 @@ void kcheck_leads(struct knode *n, int32_t epoch);
 void kcheck_saves(struct knode *n, const struct kraft_quorum_state *s);
 void kcheck_grants(struct knode *n, int32_t epoch, int32_t candidate);
 void kcheck_appends(struct knode *n, struct kbatch b); /* before it is pushed to n->log */
+void kcheck_decides(struct knode *n);                  /* its high watermark has moved */
 void kcheck_commits(struct knode *n, struct kbatch b);
+void kcheck_voters(struct knode *n);  /* behind a step: its log is the core's */
 void kcheck_answers(struct knode *n); /* what waited there and is below the high watermark */
 int64_t kcheck_committed_end(const struct kworld *w);
 /* All nodes hold the same, byte for byte. */

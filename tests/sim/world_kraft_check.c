@@ -16,6 +16,7 @@ struct known {
     uint32_t crc;
     int64_t before_base; /* -1: not known */
     int32_t before_epoch;
+    uint64_t voters; /* hash of those that count when it is the last; 0: not known */
     UT_hash_handle hh;
 };
 
@@ -35,6 +36,7 @@ struct kpromises {
     int32_t *leaders; /* by epoch; -1: none */
     int32_t epochs;
     struct kbatches committed;
+    int64_t decided; /* the highest high watermark of all */
 };
 
 struct kpromises *kpromises_new(struct kworld *w)
@@ -120,21 +122,28 @@ void kcheck_saves(struct knode *n, const struct kraft_quorum_state *s)
         sim_fail(n->world->sim, "node %d goes back from epoch %d to %d", n->id, before.leader_epoch, s->leader_epoch);
 }
 
-void kcheck_appends(struct knode *n, struct kbatch b)
+static struct known *find_known(const struct kpromises *p, struct kbatch b)
 {
-    struct kpromises *p = n->world->promises;
     struct known key, *k = NULL;
     memset(&key, 0, sizeof key);
     key.key.base = b.base;
     key.key.epoch = b.epoch;
+    HASH_FIND(hh, p->known, &key.key, sizeof key.key, k);
+    return k;
+}
+
+void kcheck_appends(struct knode *n, struct kbatch b)
+{
+    struct kpromises *p = n->world->promises;
+    struct known *k = find_known(p, b);
     const struct kbatch *before = n->log.count > 0 ? &n->log.at[n->log.count - 1] : NULL;
     if (before != NULL && (before->next != b.base || before->epoch > b.epoch))
         sim_fail(n->world->sim, "node %d has a batch at %" PRId64 " behind one that ends at %" PRId64, n->id, b.base,
                  before->next);
-    HASH_FIND(hh, p->known, &key.key, sizeof key.key, k);
     if (k == NULL) {
         k = xcalloc(1, sizeof *k);
-        k->key = key.key;
+        k->key.base = b.base;
+        k->key.epoch = b.epoch;
         k->crc = b.crc;
         k->before_base = -1;
         HASH_ADD(hh, p->known, key, sizeof k->key, k);
@@ -150,7 +159,28 @@ void kcheck_appends(struct knode *n, struct kbatch b)
     k->before_epoch = before->epoch;
 }
 
-static const struct kbatch *find_committed(const struct kbatches *c, int64_t base)
+/* The voters are those that the log names: the same log, the same voters, whether it was read, replicated, cut back or
+ * came as a snapshot. */
+void kcheck_voters(struct knode *n)
+{
+    const struct kbatch *last = n->log.count > 0 ? &n->log.at[n->log.count - 1] : NULL;
+    const struct kraft_voters *v = kraft_voters(n->kraft);
+    uint64_t hash = 0x9e3779b97f4a7c15u + (uint64_t)v->count;
+    if (last == NULL || last->next != kraft_log_end(n->kraft))
+        return;
+    for (int32_t i = 0; i < v->count; i++) {
+        const struct kraft_voter *one = &v->voter[i];
+        uint64_t port = one->endpoint_count > 0 ? one->endpoints[0].port : 0;
+        hash = (hash ^ (uint64_t)one->id ^ (uint64_t)one->directory_id.b[0] << 16 ^ port << 32) * 0x100000001b3u;
+    }
+    struct known *k = find_known(n->world->promises, *last);
+    if (k->voters != 0 && k->voters != hash)
+        sim_fail(n->world->sim, "node %d counts other voters than another node that has the same log up to %" PRId64,
+                 n->id, last->next);
+    k->voters = hash;
+}
+
+static const struct kbatch *find_batch(const struct kbatches *c, int64_t base)
 {
     size_t low = 0, high = c->count;
     while (low < high) {
@@ -163,6 +193,32 @@ static const struct kbatch *find_committed(const struct kbatches *c, int64_t bas
     return low < c->count && c->at[low].base == base ? &c->at[low] : NULL;
 }
 
+static bool has_durably(const struct knode *n, const struct kbatch *b)
+{
+    const struct kbatch *own = find_batch(&n->log, b->base);
+    return n->durable >= b->next && own != NULL && own->epoch == b->epoch && own->crc == b->crc;
+}
+
+/* Whoever is the first to take something for committed, a majority of the voters have it, durably. */
+void kcheck_decides(struct knode *n)
+{
+    struct kworld *w = n->world;
+    const struct kraft_voters *v = kraft_voters(n->kraft);
+    const struct kbatch *last = NULL;
+    int64_t end = kraft_high_watermark(n->kraft);
+    int32_t have = 0;
+    if (end <= w->promises->decided)
+        return;
+    for (size_t i = n->log.count; i-- > 0 && last == NULL;)
+        last = n->log.at[i].next == end ? &n->log.at[i] : NULL;
+    for (int32_t i = 0; i < v->count && last != NULL; i++)
+        have += has_durably(&w->node[v->voter[i].id], last);
+    if (have <= v->count / 2)
+        sim_fail(w->sim, "node %d takes all up to %" PRId64 " for committed, and %d of %d voters have it", n->id, end,
+                 have, v->count);
+    w->promises->decided = end;
+}
+
 void kcheck_commits(struct knode *n, struct kbatch b)
 {
     struct kbatches *c = &n->world->promises->committed;
@@ -170,7 +226,7 @@ void kcheck_commits(struct knode *n, struct kbatch b)
         kbatches_push(c, b);
         return;
     }
-    const struct kbatch *known = find_committed(c, b.base);
+    const struct kbatch *known = find_batch(c, b.base);
     if (known == NULL || known->epoch != b.epoch || known->crc != b.crc || known->next != b.next)
         sim_fail(n->world->sim, "node %d commits another batch at offset %" PRId64 " than was committed before", n->id,
                  b.base);
@@ -182,7 +238,7 @@ void kcheck_answers(struct knode *n)
     size_t done = 0;
     while (done < n->waiting.count && n->waiting.at[done].next <= end) {
         const struct kbatch *b = &n->waiting.at[done++];
-        const struct kbatch *known = find_committed(&n->world->promises->committed, b->base);
+        const struct kbatch *known = find_batch(&n->world->promises->committed, b->base);
         if (known == NULL || known->crc != b->crc)
             sim_fail(n->world->sim, "node %d answers for offset %" PRId64 ", which holds something else", n->id,
                      b->base);

@@ -171,6 +171,7 @@ void knode_start(struct knode *n)
     n->paused_until = 0;
     n->waiting.count = 0;
     replay(n);
+    n->durable = kraft_store_end(n->store);
     sim_note(n->world->sim, "node %d starts, log %lld to %lld", n->id, (long long)kraft_store_start(n->store),
              (long long)kraft_store_end(n->store));
     knode_step(n, &(struct kraft_event){.kind = KRAFT_TICK});
@@ -226,6 +227,7 @@ static void on_flush(void *ctx)
         knode_stop(n, sim_chance(n->world->sim, 300));
         return;
     }
+    n->durable = kraft_store_end(n->store);
     knode_step(n, &(struct kraft_event){.kind = KRAFT_FLUSHED, .offset = kraft_store_end(n->store)});
 }
 
@@ -250,6 +252,7 @@ static int cut_log(struct knode *n, int64_t offset)
 {
     while (n->log.count > 0 && n->log.at[n->log.count - 1].next > offset)
         n->log.count--;
+    n->durable = MIN(n->durable, offset);
     sim_note(n->world->sim, "node %d cuts its log to %lld", n->id, (long long)offset);
     sim_cover("kraft: a log cut to the leader's");
     return kraft_store_truncate(n->store, offset);
@@ -258,6 +261,7 @@ static int cut_log(struct knode *n, int64_t offset)
 static int install(struct knode *n, const struct kraft_action *a)
 {
     n->log.count = 0;
+    n->durable = a->offset;
     n->installed = true;
     sim_note(n->world->sim, "node %d takes the snapshot %lld", n->id, (long long)a->offset);
     sim_cover("kraft: a snapshot taken from the leader");
@@ -335,6 +339,7 @@ static int do_action(struct knode *n, const struct kraft_action *a)
         return 0;
     case KRAFT_DO_COMMIT:
         n->moved = true;
+        kcheck_decides(n);
         if (!n->world->calm && kraft_role(n->kraft) == KRAFT_LEADER && sim_chance(sim, n->world->fragile / 10))
             (void)sim_at(sim, 0, kworld_outage, n->world);
         return 0;
@@ -407,6 +412,7 @@ void knode_step(struct knode *n, const struct kraft_event *event)
         knode_stop(n, sim_chance(sim, 400));
         return;
     }
+    kcheck_voters(n);
     arm(n);
     if (n->moved)
         apply(n);
