@@ -105,7 +105,7 @@ static struct load *load_of(struct watch *w, const ProtobufCBinaryData *topic_id
 static void note_load(struct watch *w, const Karst__Bus__Peer *from, const Karst__Bus__ReadPartition *q,
                       const Karst__Bus__ReadResult *r)
 {
-    struct owner owner = {.partition = q->partition, .role = from->role, .id = from->id};
+    struct owner owner = {.partition = q->partition, .role = (int32_t)from->role, .id = from->id};
     owner.incarnation = from->incarnation;
     bool begins = q->fetch_offset <= r->log_start_offset;
     if (r->error != 0 || !begins || q->topic_id.len != sizeof owner.topic_id)
