@@ -105,7 +105,8 @@ void disk_remount(struct disk *d)
             continue;
         content_resize(&f->synced, f->now.size);
         for (uint64_t i = f->changed_from; i < MIN(f->changed_to, content_pages(f->now.size)); i++)
-            content_mix(&f->now, &f->synced, i, disk_lost_in(f, i));
+            if (!content_shares(&f->now, &f->synced, i))
+                content_mix(&f->now, &f->synced, i, disk_lost_in(f, i));
         f->lost_count = 0;
         disk_sync_bytes(f);
     }
