@@ -90,11 +90,21 @@ int replica_flush_recovered(struct log *log)
     return err == -ENOSPC && log_failed(log) == 0 ? 0 : err;
 }
 
+/* What a full disk did not take when the log was opened, or the settings want only now: nobody reads, or follows,
+ * before it is flushed. When the disk is full still, room.c tries again. */
+static void flush_rest(struct replica *r)
+{
+    if (log_failed(r->log) == 0 && log_safe_end(r->log) < log_end(r->log))
+        flush_want(r, FLUSH_NOW);
+}
+
 static void flush_recovered(struct replica *r)
 {
     int err = r->flush == NULL ? replica_flush_recovered(r->log) : 0;
     if (err < 0)
         directory_failed(r->dir, err);
+    else
+        flush_rest(r);
 }
 
 struct uuid replica_random_id(void)
@@ -348,6 +358,7 @@ void replica_opened(struct unopened *u, struct log *log)
     log_set_config(r->log, &config);
     replication_configure(r, &config);
     s->settings_changed = s->settings_changed || (uint64_t)config.flush_ms < s->flush_least_ms;
+    flush_rest(r);
     settle(r, assigned);
 }
 

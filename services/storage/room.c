@@ -31,12 +31,12 @@ static bool has_room(const struct directory *d)
     return names && left > 0 && left >= MIN((uint64_t)FREE_BYTES, whole / FREE_PART);
 }
 
-/* A full disk did not take what has to be there before a flush (log_flush): followers wait for that with their Reads.
- */
+/* A full disk did not take what has to be there before a flush (log_flush): followers wait for that with their Reads,
+ * consumers for the high watermark. */
 static void flush_again(struct directory *d)
 {
     for (struct replica *r = d->storage->replicas; r != NULL; r = r->hh.next) {
-        if (r->dir == d && r->core != NULL && log_failed(r->log) == 0 && log_safe_end(r->log) < log_end(r->log))
+        if (r->dir == d && log_failed(r->log) == 0 && log_safe_end(r->log) < log_end(r->log))
             flush_want(r, FLUSH_NOW);
     }
 }
