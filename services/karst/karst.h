@@ -52,7 +52,9 @@ int restart_main(const char *data, const char *process, const char *bin);
 
 /* ------------------------------------------------------------------------------------------------------- rundir.c
  * BASE/karst-UID/HASH, mode 0700, HASH of the data directory's real path. BASE is $XDG_RUNTIME_DIR where that is
- * usable, else /run/user/UID, else /tmp. Kept short, for it goes into the addresses of unix sockets (108 bytes). */
+ * usable, else for users of the system /dev/shm, else /tmp. In memory where it can be: a socket's name is made under
+ * its folder's lock, and on a disk that may wait for other writes, together with all who look for sockets there. Kept
+ * short, for it goes into the addresses of unix sockets (108 bytes). */
 
 /* Makes it. 0 with *ret_path (the caller frees), or -errno with *ret_error. A symbolic link, or a folder of somebody
  * else, is refused. */

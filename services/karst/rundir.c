@@ -8,7 +8,13 @@
 
 #include "services/karst/karst.h"
 
-enum { BASE_BYTES_MAX = 48 }; /* leaves room for /karst-UID/HASH/controller-1.coordinator in sun_path */
+enum {
+    BASE_BYTES_MAX = 48, /* leaves room for /karst-UID/HASH/controller-1.coordinator in sun_path */
+    SYSTEM_USERS = 1000, /* ids below are not people's */
+};
+
+#define SHM      "/dev/shm"
+#define FALLBACK "/tmp"
 
 /* FNV-1a: two data directories of one user must differ, nobody attacks himself. */
 static uint64_t path_hash(const char *path)
@@ -19,16 +25,19 @@ static uint64_t path_hash(const char *path)
     return h;
 }
 
-/* The n-th place to look at; NULL behind the last. The caller frees. */
-static char *base_at(int n)
+static const char *xdg_runtime_dir(void)
 {
     const char *xdg = getenv("XDG_RUNTIME_DIR");
-    switch (n) {
-    case 0: return xstrdup(xdg && *xdg == '/' && strlen(xdg) <= BASE_BYTES_MAX ? xdg : "/tmp");
-    case 1: return xasprintf("/run/user/%u", geteuid());
-    case 2: return xstrdup("/tmp");
-    }
-    return NULL;
+    return xdg && *xdg == '/' && strlen(xdg) <= BASE_BYTES_MAX ? xdg : NULL;
+}
+
+/* Where a new one is made. logind empties /dev/shm of users who log out, but for those of the system. */
+static const char *base_now(void)
+{
+    const char *xdg = xdg_runtime_dir();
+    if (xdg != NULL && access(xdg, W_OK | X_OK) == 0)
+        return xdg;
+    return geteuid() < SYSTEM_USERS && access(SHM, W_OK | X_OK) == 0 ? SHM : FALLBACK;
 }
 
 /* Makes the folder, or takes one that is ours alone. Nobody can put a link or a folder of his in our way unseen. */
@@ -65,11 +74,7 @@ static char *path_under(const char *base, const char *data)
 
 int rundir_make(const char *data, char **ret_path, char **ret_error)
 {
-    char *base = base_at(0);
-    if (access(base, W_OK | X_OK) != 0) {
-        free(base);
-        base = xstrdup("/tmp");
-    }
+    const char *base = base_now();
     char *parent = xasprintf("%s/karst-%u", base, geteuid());
     char *path = path_under(base, data);
     *ret_error = NULL;
@@ -80,7 +85,6 @@ int rundir_make(const char *data, char **ret_path, char **ret_error)
         *ret_path = TAKE_PTR(path);
     free(path);
     free(parent);
-    free(base);
     return r;
 }
 
@@ -117,11 +121,13 @@ static bool is_locked(const char *path)
 
 int rundir_find(const char *data, char **ret_path)
 {
-    char *base;
-    for (int i = 0; (base = base_at(i)) != NULL; i++) {
-        char *path = path_under(base, data);
-        free(base);
-        if (is_locked(path)) {
+    char user[32];
+    snprintf(user, sizeof user, "/run/user/%u", geteuid());
+    const char *bases[] = {xdg_runtime_dir(), user, SHM, FALLBACK};
+
+    for (size_t i = 0; i < COUNTOF(bases); i++) {
+        char *path = bases[i] != NULL ? path_under(bases[i], data) : NULL;
+        if (path != NULL && is_locked(path)) {
             *ret_path = path;
             return 0;
         }

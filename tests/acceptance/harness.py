@@ -231,8 +231,7 @@ class Karst(Cluster):
 
     def log(self):
         """The last lines of the constellation's log, for a failed test's message."""
-        base = os.environ.get("XDG_RUNTIME_DIR") or "/tmp"
-        for start in (base, f"/run/user/{os.getuid()}", "/tmp"):
+        for start in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{os.getuid()}", "/dev/shm", "/tmp"):
             top = os.path.join(start, f"karst-{os.getuid()}")
             for name in os.listdir(top) if os.path.isdir(top) else []:
                 try:

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import time
 
+import pytest
+
 import harness
 from harness import KARST, ROLES, alive, ran, run, wait_until
 
@@ -272,6 +274,22 @@ def test_clean_stop_leaves_nothing_running_and_no_sockets(own_karst):
     assert not any(alive(p) for p in pids.values())
     assert not os.path.isdir(folder) or all(n.startswith("karst.log") for n in os.listdir(folder))
     assert os.path.exists(os.path.join(own_karst.data, ".kafka_cleanshutdown"))
+
+
+@pytest.mark.parametrize("given", ["none", "a folder", "one that is not there"])
+def test_sockets_are_in_memory_and_are_found(own_karst, own_folder, monkeypatch, given):
+    """Where the environment names a folder they are in it; whoever asks needs no such environment."""
+    named = {"none": None, "a folder": own_folder, "one that is not there": "/nowhere"}[given]
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    if named:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", named)
+    own_karst.start()
+    memory = "/dev/shm" if os.getuid() < 1000 else "/tmp"
+    assert own_karst.run_dir().startswith((own_folder if given == "a folder" else memory) + "/karst-")
+    if given != "a folder":
+        monkeypatch.setenv("XDG_RUNTIME_DIR", own_folder)
+        assert own_karst.pids()
+    own_karst.stop()
 
 
 def test_wrong_usage():
