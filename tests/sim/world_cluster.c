@@ -84,7 +84,8 @@ static void lose(struct world *w)
     if (id == 0)
         return;
     const struct seen_broker *b = metawatch_broker(w->meta, id);
-    if (w->victim_epoch >= 0 && b->epoch > w->victim_epoch) {
+    /* Those whose sessions ended meanwhile are eligible only: they lead again before they may die. */
+    if (w->victim_epoch >= 0 && b->epoch > w->victim_epoch && metawatch_leaderless(w->meta) == 0) {
         w->victim_epoch = -1;
         cluster_found(w->cluster);
         if (sim_chance(w->sim, 300))
