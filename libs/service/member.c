@@ -158,6 +158,8 @@ static void on_heartbeat(void *ctx, const struct bus_result *result)
         log_warn("the controller does not know us: %s; registering again",
                  kafka_error_name(result->reply->heartbeat->error));
         s->registered = false;
+        if (s->options.on_session_lost != NULL)
+            s->options.on_session_lost(s->options.ctx);
         register_now(s);
     } else if (result->reply->heartbeat->error == 0 && s->options.on_heartbeat_taken != NULL) {
         s->options.on_heartbeat_taken(s->options.ctx);

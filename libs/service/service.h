@@ -41,6 +41,8 @@ struct service_options {
     void (*on_heartbeat)(void *ctx, Karst__Bus__HeartbeatRequest *request);
     /* The controller has taken the one that left last. */
     void (*on_heartbeat_taken)(void *ctx);
+    /* The controller had ended our session, and others did our work since; we register again. */
+    void (*on_session_lost)(void *ctx);
     /* After each change of the image, in its order; before the waiters of service_wait_offset. old_image is NULL at
      * first. Both live until it returns; to keep one, take a count of it. */
     void (*on_image)(void *ctx, const struct image *old_image, const struct image *new_image);

@@ -3,6 +3,8 @@
  * only its own share. */
 #include "services/frontend/server.h"
 
+enum { STEADY_MS = 5 * 60 * 1000 };
+
 uint16_t listeners_broker_port(uint16_t bootstrap, int32_t broker_id)
 {
     return broker_id <= UINT16_MAX - bootstrap ? (uint16_t)(bootstrap + broker_id) : bootstrap;
@@ -37,7 +39,9 @@ static const struct image_endpoint *listener_named(const struct image_service *s
     return NULL;
 }
 
-static const struct image_endpoint *choose(const struct image *image, int32_t broker_id, const char *listener)
+/* NULL: there is no front end with such a listener. */
+static const struct image_endpoint *choose(const struct image *image, int32_t broker_id, const char *listener,
+                                           int32_t *ret_frontend)
 {
     const struct image_service *node = image_service(image, KARST__BUS__ROLE__ROLE_STORAGE, broker_id);
     const struct image_endpoint *best = NULL;
@@ -58,6 +62,7 @@ static const struct image_endpoint *choose(const struct image *image, int32_t br
         if (best == NULL || score > best_score) {
             best = e;
             best_score = score;
+            *ret_frontend = s->id;
         }
     }
     return best;
@@ -100,7 +105,8 @@ bool request_fenced_address(const struct request *r, int32_t broker_id, struct s
         return false;
     if (ret_rack != NULL)
         *ret_rack = broker->rack;
-    const struct image_endpoint *e = choose(r->image, broker_id, r->client.listener);
+    int32_t ignored;
+    const struct image_endpoint *e = choose(r->image, broker_id, r->client.listener, &ignored);
     if (e != NULL) {
         *ret_host = e->host;
         *ret_port = has_port ? listeners_broker_port(e->port, broker_id) : e->port;
@@ -130,4 +136,60 @@ int32_t request_any_broker(const struct request *r)
         if (is_listed(r->image, brokers[i]->id))
             return brokers[i]->id;
     return -1;
+}
+
+/* ---- brokers that have moved ---- */
+
+static struct broker_place *place_of(const struct frontend *f, int32_t broker_id)
+{
+    for (size_t i = 0; i < f->place_count; i++)
+        if (f->places[i].id == broker_id)
+            return &f->places[i];
+    return NULL;
+}
+
+static void note_place(struct frontend *f, int32_t broker_id, int32_t frontend)
+{
+    struct broker_place *p = place_of(f, broker_id);
+    if (p == NULL) {
+        f->places = xrealloc(f->places, (f->place_count + 1) * sizeof *f->places);
+        p = &f->places[f->place_count++];
+        *p = (struct broker_place){.id = broker_id, .frontend = frontend};
+    }
+    if (p->frontend != frontend)
+        p->moved_ms = loop_now_ms(f->loop);
+    p->frontend = frontend;
+}
+
+void addresses_follow(struct frontend *f)
+{
+    int32_t count, frontend;
+    const struct image_broker *const *brokers = image_brokers(f->image, &count);
+
+    for (int32_t i = 0; i < count && f->bootstrap_count > 0; i++)
+        if (choose(f->image, brokers[i]->id, f->listeners[0]->name, &frontend) != NULL)
+            note_place(f, brokers[i]->id, frontend);
+}
+
+static bool is_steady(const struct frontend *f, int32_t broker_id)
+{
+    const struct broker_place *p = place_of(f, broker_id);
+    return p == NULL || p->moved_ms == 0 || loop_now_ms(f->loop) - p->moved_ms > STEADY_MS;
+}
+
+int32_t request_coordinator_at(const struct request *r, int32_t leader)
+{
+    int32_t count, at = 0;
+    const struct image_broker *const *brokers = image_brokers(r->image, &count);
+
+    if (is_steady(r->frontend, leader))
+        return leader;
+    while (at < count && brokers[at]->id != leader)
+        at++;
+    for (int32_t i = 1; i < count; i++) {
+        const struct image_broker *b = brokers[(at + i) % count];
+        if (image_broker_is_active(r->image, b->id) && is_steady(r->frontend, b->id))
+            return b->id;
+    }
+    return leader;
 }

@@ -1,6 +1,6 @@
 /* api_find_coordinator.c - FindCoordinator (10), versions 0-6: the leader of the partition of __consumer_offsets that a
- * group's id falls on; from version 4 on for many groups. When the topic is not there it is created, and the client is
- * told to ask again.
+ * group's id falls on (but see request_coordinator_at); from version 4 on for many groups. When the topic is not there
+ * it is created, and the client is told to ask again.
  *
  * Transactional ids are refused with UNSUPPORTED_VERSION and a text, which ends the client's attempts: this release has
  * no transactions. So is the share coordinator, which only brokers ask for. */
@@ -71,11 +71,12 @@ static void fill_row(struct request *r, const struct image *image, coordinator_r
     uint16_t port;
     if (t && t->partition_count > 0)
         (void)api_partition_leader(image, t->name, slice_coordinator_partition(row->key, t->partition_count), &leader);
-    if (leader < 0 || !request_broker_address(r, leader, &host, &port, NULL)) {
+    int32_t id = leader >= 0 ? request_coordinator_at(r, leader) : -1;
+    if (id < 0 || !request_broker_address(r, id, &host, &port, NULL)) {
         row->error_code = KERR_COORDINATOR_NOT_AVAILABLE;
         return;
     }
-    row->node_id = leader;
+    row->node_id = id;
     row->host = host;
     row->port = port;
 }

@@ -137,11 +137,21 @@ static void on_image(void *ctx, const struct image *old_image, const struct imag
     f->image = image_retain(new_image);
     if (f->brokers_changed)
         listeners_follow(f);
+    if (f->brokers_changed || old_image == NULL || !image_has_services_of(new_image, old_image))
+        addresses_follow(f);
     if (f->leaders_changed)
         fetch_leaders_changed(f);
     f->brokers_changed = f->leaders_changed = false;
     if (!f->is_open && has_live_broker(new_image))
         requests_open(f);
+}
+
+/* Clients took us for dead, and went to others. What they had sent here, and TCP may bring only now, over connections
+ * that they have long given up, must not run behind what they said there: a commit of then would take back a later one.
+ */
+static void on_session_lost(void *ctx)
+{
+    connections_close(ctx);
 }
 
 static void on_hold_over(void *ctx)
@@ -231,6 +241,7 @@ static void release(struct frontend *f)
     free(f->connections.items);
     free(f->requests.items);
     free(f->ip_limits);
+    free(f->places);
     buf_free(&f->scratch);
 }
 
@@ -241,6 +252,7 @@ int main(int argc, char **argv)
         .role = KARST__BUS__ROLE__ROLE_FRONTEND,
         .ctx = &f,
         .on_register = on_register,
+        .on_session_lost = on_session_lost,
         .on_image = on_image,
         .on_drain = on_drain,
     };

@@ -91,6 +91,11 @@ struct frontend {
     size_t listener_count, bootstrap_count;
     bool has_broker_ports; /* each broker has a port of its own, also while only one is registered yet */
     bool brokers_changed, leaders_changed; /* in the image that is being taken */
+    struct broker_place {
+        int32_t id, frontend;
+        uint64_t moved_ms; /* there since; 0: since we know of it */
+    } * places;            /* addresses.c: where clients find each broker */
+    size_t place_count;
     struct loop_timer *listen_timer;
     struct by_slot connections, requests; /* by the low half of their pipeline ids */
     struct running *free_running;
@@ -135,6 +140,9 @@ void listeners_close(struct frontend *f);
 
 /* ---- addresses.c ---- */
 
+/* With each image whose services or brokers differ: notes which brokers are at another front end now. */
+void addresses_follow(struct frontend *f);
+
 /* The advertised port of a broker at a front end, whose bootstrap port is given. */
 uint16_t listeners_broker_port(uint16_t bootstrap, int32_t broker_id);
 /* The broker that requests of the listener are for; -1: none in particular. */
@@ -145,7 +153,7 @@ int32_t listener_broker(const struct frontend *f, const struct listener *l, cons
 void connection_open(struct frontend *f, const struct listener *l, int fd, const struct sockaddr_in6 *peer);
 /* Carries out what the pipeline wants of all connections: writes, watches, closes. */
 void connections_serve(struct frontend *f);
-/* For the end of the process. */
+/* All of them, with what their requests wait for. */
 void connections_close(struct frontend *f);
 
 /* ---- request.c ---- */

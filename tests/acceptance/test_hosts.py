@@ -175,6 +175,56 @@ def test_the_leading_controller_may_be_cut_off(over):
         writer.goes_on("at last")
 
 
+def coordinator(over, group, asked):
+    with over.hosts.inside(CLIENT), harness.ask.Connection(over.hosts.address(asked), spread.CLIENTS) as c:
+        found = c.ask("FindCoordinator", 2, {"Key": group, "KeyType": 0})
+    return found["NodeId"], found["Host"]
+
+
+@needs_hosts
+def test_a_group_goes_on_without_the_host_of_its_front_end(over):
+    """The third broker's clients come by another host's front end. With that host gone it is found at the other front end: librdkafka goes
+    there only when its coordinator is said to be another broker. What clients have sent to the host meanwhile never runs."""
+    name = topic_of(over, "group-moves")
+    harness.wait_until(lambda: coordinator(over, "g", 1)[0] >= 0, 30, "a coordinator")
+    group = next(g for g in map("g{}".format, range(200)) if coordinator(over, g, 1)[0] == 3)
+    gone = next(n for n in over.frontends if over.hosts.address(n) == coordinator(over, group, 1)[1])
+    other = next(n for n in over.frontends if n != gone)
+    writer, read = Writer(over, name), []
+    with over.hosts.inside(CLIENT):
+        reader = confluent_kafka.Consumer({"bootstrap.servers": over.bootstrap, "group.id": group, "auto.offset.reset": "earliest",
+                                           "socket.timeout.ms": 2000, "topic.metadata.refresh.interval.ms": 1000})
+        reader.subscribe([name])
+        held = harness.ask.Connection(over.hosts.address(gone), spread.CLIENTS)
+
+    def reads(more):
+        until = len(read) + more
+
+        def enough():
+            read.extend(m.value() for m in reader.consume(1000, 0.1) if m.error() is None)
+            return len(read) >= until
+        harness.wait_until(enough, 60, "records of the group")
+    try:
+        writer.goes_on("at first")
+        reads(300)
+        assert held.ask("ApiVersions", 3, {"ClientSoftwareName": "t", "ClientSoftwareVersion": "1"})["ErrorCode"] == 0
+        over.hosts.cut(gone)
+        harness.wait_until(lambda: coordinator(over, group, other)[1] == over.hosts.address(other), 30, "another address")
+        assert coordinator(over, group, other)[0] not in (3, gone)
+        reads(len(writer.acknowledged) + 300)
+        over.hosts.heal()
+        harness.wait_until(lambda: is_in_sync(over, name) and over.is_whole(), 60, "all of it")
+        with pytest.raises((OSError, EOFError)):  # what the client took for dead is
+            held.ask("ApiVersions", 3, {"ClientSoftwareName": "t", "ClientSoftwareVersion": "1"})
+        writer.goes_on("at last")
+    finally:
+        over.hosts.heal()
+        writer.close()
+        reader.close()
+        held.socket.close()
+    check_records(over, writer)
+
+
 @needs_hosts
 def test_a_host_is_stopped_and_comes_back(over):
     with written(over, "hosts") as writer:

@@ -6,12 +6,14 @@
 #include "kafka/register_broker_record.h"
 #include "kafka/request_header.h"
 #include "kafka/topic_record.h"
+#include "karst/service_record.h"
 #include "libs/base/bytes.h"
 #include "libs/bus/version.h"
 #include "libs/metadata/metarecord.h"
 #include "libs/pipeline/decode.h"
 #include "libs/records/records.h"
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -98,30 +100,74 @@ void world_come_by(int32_t broker)
     listener.broker_id = broker;
 }
 
+/* A batch of records for the image that is there. */
+static void begin(struct batch_builder *b, struct buf *bytes)
+{
+    struct batch_options o = BATCH_OPTIONS;
+
+    o.leader_epoch = 1;
+    o.base_offset = image_offset(world.image) + 1;
+    batch_begin(b, bytes, &o);
+}
+
+static void apply(struct batch_builder *b, struct buf *bytes)
+{
+    struct image *image;
+
+    cr_assert_eq(batch_end(b), 0);
+    cr_assert_eq(image_apply(world.image, buf_slice(bytes), &image, NULL), 0);
+    image_release(world.image);
+    world.image = image;
+    buf_free(bytes);
+}
+
 void world_lead(int32_t partition, int32_t leader)
 {
     struct buf bytes = {0};
     struct batch_builder b;
-    struct batch_options o = BATCH_OPTIONS;
     struct kafka_partition_change_record m;
-    struct image *image;
 
-    o.leader_epoch = 1;
-    o.base_offset = image_offset(world.image) + 1;
-    batch_begin(&b, &bytes, &o);
+    begin(&b, &bytes);
     kafka_partition_change_record_init(&m);
     m.partition_id = partition;
     m.topic_id = WORLD_TOPIC_A;
     m.leader = leader;
     put(&b, METARECORD_PARTITION_CHANGE, 0, &m);
-    cr_assert_eq(batch_end(&b), 0);
-    cr_assert_eq(image_apply(world.image, buf_slice(&bytes), &image, NULL), 0);
-    image_release(world.image);
-    world.image = image;
+    apply(&b, &bytes);
     world.leaders_number++;
-    buf_free(&bytes);
     fetch_leaders_changed(&world);
     turn();
+}
+
+void world_frontend(int32_t id, bool gone)
+{
+    struct buf bytes = {0}, value = {0};
+    struct batch_builder b;
+    struct karst_service_record m;
+    struct karst_service_record_listener l;
+    struct slice address = SLICE_OF("ipc:///run/x");
+    char host[16];
+
+    snprintf(host, sizeof host, "%d", (int)id);
+    karst_service_record_listener_init(&l);
+    l.name = slice_str(world.listeners[0]->name);
+    l.host = slice_str(host);
+    l.port = 9092;
+    karst_service_record_init(&m);
+    m.role = KARST__BUS__ROLE__ROLE_FRONTEND;
+    m.id = id;
+    m.incarnation = 7;
+    m.gone = gone;
+    m.host = m.version = SLICE_EMPTY;
+    m.endpoints = &address;
+    m.listeners = &l;
+    m.endpoints_count = m.listeners_count = gone ? 0 : 1;
+    begin(&b, &bytes);
+    cr_assert_eq(metarecord_write_tag(&value, METARECORD_TAG_SERVICE, &m), 0);
+    batch_add(&b, 1, SLICE_NULL, buf_slice(&value), NULL, 0);
+    apply(&b, &bytes);
+    buf_free(&value);
+    addresses_follow(&world);
 }
 
 /* ---- the client ---- */
@@ -217,6 +263,7 @@ void world_close(void)
     config_free((struct config *)(uintptr_t)world.config);
     arena_free(world.arena);
     arena_free(memory);
+    free(world.places);
     free(world.connections.items);
     free(world.requests.items);
     buf_free(&output);

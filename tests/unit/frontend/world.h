@@ -38,6 +38,9 @@ void world_come_by(int32_t broker);
 /* A new image, in which the partition of WORLD_TOPIC_A has that leader, one epoch later. */
 void world_lead(int32_t partition, int32_t leader);
 
+/* A new image, in which that front end is there or gone: at FRONTEND:9092, seen by addresses_follow. */
+void world_frontend(int32_t id, bool gone);
+
 /* A request of that API and version from the client. */
 void world_send(int16_t key, int16_t version, int32_t correlation, const void *request);
 /* The next answer, decoded (it lives as long as the world), or NULL; *ret_correlation may be NULL. */

@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 const struct uuid FAKE_TOPIC_A = {{0xaa, 1}}, FAKE_TOPIC_B = {{0xbb, 1}};
+bool fake_moved;
 static const struct uuid OFFSETS = {{0xcc, 1}};
 
 /* ---- an image ---- */
@@ -276,6 +277,11 @@ int32_t request_any_broker(const struct request *r)
 {
     (void)r;
     return 1;
+}
+
+int32_t request_coordinator_at(const struct request *r UNUSED, int32_t leader)
+{
+    return fake_moved ? 3 - leader : leader;
 }
 
 bool request_broker_address(const struct request *r, int32_t broker_id, struct slice *ret_host, uint16_t *ret_port,

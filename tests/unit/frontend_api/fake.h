@@ -34,6 +34,7 @@ void fake_open(struct fake *f);
 void fake_close(struct fake *f);
 
 extern const struct uuid FAKE_TOPIC_A, FAKE_TOPIC_B;
+extern bool fake_moved; /* each coordinator's broker has moved: the other one is named */
 
 /* A group id on that partition of __consumer_offsets. */
 const char *fake_group_on(int32_t partition);

@@ -244,6 +244,19 @@ Test(cluster, coordinator_of_every_version)
     }
 }
 
+Test(cluster, a_coordinator_that_has_moved_is_another)
+{
+    struct kafka_find_coordinator_request q;
+    char group[16];
+    strcpy(group, fake_group_on(1));
+    kafka_find_coordinator_request_init(&q);
+    q.key = slice_str(group);
+    fake_moved = true;
+    fake_ask(&f, &api_find_coordinator, 3, &q);
+    const struct kafka_find_coordinator_response *a = f.response;
+    cr_expect(a->node_id == 1 && a->port == 9001);
+}
+
 Test(cluster, transactions_are_refused)
 {
     struct kafka_find_coordinator_request q;
