@@ -371,6 +371,11 @@ uint32_t bus_level(const struct bus *b)
     return link_level(b->core);
 }
 
+uint64_t bus_silence_ms(const struct bus *b, Karst__Bus__Role role, int32_t id, Karst__Bus__Call__BodyCase kind)
+{
+    return link_silence_ms(b->core, role, id, kind, loop_now_ms(b->loop));
+}
+
 uint64_t bus_call(struct bus *b, Karst__Bus__Role role, int32_t id, const struct bus_request *request,
                   bus_done_fn *done, void *ctx)
 {

@@ -68,6 +68,10 @@ uint32_t bus_level(const struct bus *b); /* the lowest that we speak, until one 
 
 /* ---- calling ---- */
 
+/* Since how many ms nothing has come from the peer on the lane of that kind, which carries all that it sends there in
+ * order; a living one answers a heartbeat each half second. UINT64_MAX: no link is open. */
+uint64_t bus_silence_ms(const struct bus *b, Karst__Bus__Role role, int32_t id, Karst__Bus__Call__BodyCase kind);
+
 /* Queues the call for the end of this phase; the lane is that of its kind. Returns its id, never 0. */
 uint64_t bus_call(struct bus *b, Karst__Bus__Role role, int32_t id, const struct bus_request *request,
                   bus_done_fn *done, void *ctx);

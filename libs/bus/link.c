@@ -461,6 +461,17 @@ void link_cancel(struct link_core *l, uint64_t call_id)
 
 /* ---- peers, connections, messages ---- */
 
+uint64_t link_silence_ms(const struct link_core *l, Karst__Bus__Role role, int32_t id, Karst__Bus__Call__BodyCase kind,
+                         uint64_t now_ms)
+{
+    uint64_t key = peer_key(role, id);
+    struct peer *p;
+
+    HASH_FIND(hh, l->peers, &key, sizeof key, p);
+    const struct caller *c = p != NULL ? p->lanes[link_kind_of(kind, -1)->lane] : NULL;
+    return c != NULL && c->state >= CALLER_UP ? now_ms - MIN(now_ms, c->received_ms) : UINT64_MAX;
+}
+
 const char *link_peer_address(const struct link_core *l, Karst__Bus__Role role, int32_t id)
 {
     uint64_t key = peer_key(role, id);

@@ -97,6 +97,9 @@ uint64_t link_wake_ms(const struct link_core *l);
 void link_set_peer(struct link_core *l, Karst__Bus__Role role, int32_t id, uint64_t incarnation, const char *address);
 /* NULL: not known. */
 const char *link_peer_address(const struct link_core *l, Karst__Bus__Role role, int32_t id);
+/* bus_silence_ms */
+uint64_t link_silence_ms(const struct link_core *l, Karst__Bus__Role role, int32_t id, Karst__Bus__Call__BodyCase kind,
+                         uint64_t now_ms);
 void link_set_metadata_offset(struct link_core *l, int64_t offset);
 /* The version of the bus that all of the cluster speak, as far as is known; never below version_min, which it is at
  * first. Calls of kinds that came later end as OUTCOME_UNSUPPORTED, also where the one peer would know them. */

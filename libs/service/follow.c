@@ -19,6 +19,7 @@ enum {
     SEARCH_TIMEOUT_MS = 500,
     FOLLOW_BYTES = 8 << 20,
     RETRY_MS = 50,
+    CURRENT_MS = 1500,
     STATUS_DAMAGED = 1
 };
 
@@ -94,6 +95,13 @@ struct image *service_image(const struct service *s)
 int64_t service_metadata_offset(const struct service *s)
 {
     return s->image ? image_offset(s->image) : -1;
+}
+
+bool service_is_current(const struct service *s)
+{
+    return s->controller_found && s->follow_call != 0 &&
+           bus_silence_ms(s->bus, KARST__BUS__ROLE__ROLE_CONTROLLER, s->led_by, KARST__BUS__CALL__BODY_FOLLOW) <
+               CURRENT_MS;
 }
 
 uint64_t service_wait_offset(struct service *s, int64_t offset, loop_fn *fn, void *ctx)

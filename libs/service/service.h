@@ -91,6 +91,10 @@ void service_controller_failed(struct service *s, int32_t id);
 
 /* The newest image; NULL before the first. Valid until the next turn; to keep it, take a count of it. */
 struct image *service_image(const struct service *s);
+/* Whether the image is that of now, as far as can be told: the leading controller said less than 1.5 s ago that it has
+ * nothing newer. One who is cut off may know others for leaders long after those have been replaced, which takes at
+ * least karst.session.silence.ms, 2 s. */
+bool service_is_current(const struct service *s);
 /* The offset that the image has reached: that of its last record. -1 before the first image. */
 int64_t service_metadata_offset(const struct service *s);
 

@@ -171,25 +171,26 @@ void addresses_follow(struct frontend *f)
             note_place(f, brokers[i]->id, frontend);
 }
 
-static bool is_steady(const struct frontend *f, int32_t broker_id)
+static uint64_t moved_ms(const struct frontend *f, int32_t broker_id)
 {
     const struct broker_place *p = place_of(f, broker_id);
-    return p == NULL || p->moved_ms == 0 || loop_now_ms(f->loop) - p->moved_ms > STEADY_MS;
+    return p != NULL ? p->moved_ms : 0;
 }
 
 int32_t request_coordinator_at(const struct request *r, int32_t leader)
 {
-    int32_t count, at = 0;
+    const struct frontend *f = r->frontend;
+    uint64_t since = moved_ms(f, leader);
+    int32_t count, best = leader;
     const struct image_broker *const *brokers = image_brokers(r->image, &count);
 
-    if (is_steady(r->frontend, leader))
+    if (since == 0 || loop_now_ms(f->loop) - since > STEADY_MS)
         return leader;
-    while (at < count && brokers[at]->id != leader)
-        at++;
-    for (int32_t i = 1; i < count; i++) {
-        const struct image_broker *b = brokers[(at + i) % count];
-        if (image_broker_is_active(r->image, b->id) && is_steady(r->frontend, b->id))
-            return b->id;
+    for (int32_t i = 0; i < count; i++) {
+        if (!image_broker_is_active(r->image, brokers[i]->id) || moved_ms(f, brokers[i]->id) >= since)
+            continue;
+        best = brokers[i]->id;
+        since = moved_ms(f, best);
     }
-    return leader;
+    return best;
 }

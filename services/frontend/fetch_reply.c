@@ -39,10 +39,20 @@ static void take_leader(const Karst__Bus__ReadResult *from, partition_data *to)
     to->current_leader.leader_epoch = from->leader_epoch;
 }
 
+/* That an offset is out of range makes a client begin somewhere else: only those may say it who know who leads. Else it
+ * asks again, as of a leader that was replaced. */
+static enum kafka_error error_of(const struct fetch *f, const Karst__Bus__ReadResult *from)
+{
+    enum kafka_error error = (enum kafka_error)from->error;
+    return error == KERR_OFFSET_OUT_OF_RANGE && !service_is_current(f->r->frontend->service)
+               ? KERR_NOT_LEADER_OR_FOLLOWER
+               : error;
+}
+
 void fetch_take_result(struct fetch *f, struct fetch_part *part, const Karst__Bus__ReadResult *from,
                        const struct bus_result *result)
 {
-    fetch_set_error(part, (enum kafka_error)from->error);
+    fetch_set_error(part, error_of(f, from));
     part->data.high_watermark = from->high_watermark;
     part->data.last_stable_offset = from->last_stable_offset;
     part->data.log_start_offset = from->log_start_offset;

@@ -106,8 +106,8 @@ bool request_broker_address(const struct request *r, int32_t broker_id, struct s
 bool request_fenced_address(const struct request *r, int32_t broker_id, struct slice *ret_host, uint16_t *ret_port,
                             struct slice *ret_rack);
 /* Where the coordinator of a group is said to be whose partition leader leads: at that broker, unless it is at another
- * front end since less than five minutes, and another one is not. Each front end serves any group, and librdkafka takes
- * a new address of its coordinator only together with another id. */
+ * front end since less than five minutes: then at the one that has been at its own for longest. Each front end serves
+ * any group, and librdkafka takes a new address of its coordinator only together with another id. */
 int32_t request_coordinator_at(const struct request *r, int32_t leader);
 /* A live broker for ControllerId: the connection's own when it lives, else the first; -1: none. */
 int32_t request_any_broker(const struct request *r);

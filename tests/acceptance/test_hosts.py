@@ -18,9 +18,9 @@ CONFIG = {"broker.session.timeout.ms": 3000, "broker.heartbeat.interval.ms": 300
 needs_hosts = pytest.mark.skipif(namespaces.missing() is not None, reason=str(namespaces.missing()))
 
 
-@pytest.fixture(scope="module")
-def over():
-    """A constellation over hosts 1 to 3; front ends on 1 and 2."""
+@contextlib.contextmanager
+def constellation():
+    """Over hosts 1 to 3; front ends on 1 and 2."""
     folder = harness.new_folder()
     try:
         with namespaces.Hosts(folder, 4) as hosts:
@@ -33,6 +33,19 @@ def over():
                 made.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def over():
+    with constellation() as made:
+        yield made
+
+
+@pytest.fixture
+def unmoved():
+    """One whose brokers are where they have been from the beginning."""
+    with constellation() as made:
+        yield made
 
 
 class Writer:
@@ -175,6 +188,32 @@ def test_the_leading_controller_may_be_cut_off(over):
         writer.goes_on("at last")
 
 
+def fetch_error(over, asked, topic, partition, offset):
+    body = {"ReplicaId": -1, "MaxWaitMs": 0, "MinBytes": 0, "MaxBytes": 1000, "IsolationLevel": 0, "SessionId": 0, "SessionEpoch": -1,
+            "ForgottenTopicsData": [], "RackId": "", "Topics": [{"Topic": topic, "Partitions": [
+                {"Partition": partition, "CurrentLeaderEpoch": -1, "FetchOffset": offset, "LastFetchedEpoch": -1, "LogStartOffset": -1,
+                 "PartitionMaxBytes": 1000}]}]}
+    with over.hosts.inside(CLIENT), harness.ask.Connection(over.hosts.address(asked), spread.CLIENTS) as c:
+        return c.ask("Fetch", 12, body)["Responses"][0]["Partitions"][0]["ErrorCode"]
+
+
+@needs_hosts
+def test_who_is_cut_off_tells_no_client_that_an_offset_is_out_of_range(over):
+    """It may be of those that others have led to since; a client would begin again somewhere else."""
+    name = topic_of(over, "beyond")
+    led = harness.wait_until(lambda: [p for p, (leader, isr) in enumerate(partitions(over, name, 1)) if leader == 1 and len(isr) == 3], 60,
+                             "a partition of the first host")[0]
+    assert fetch_error(over, 1, name, led, 1000) == 1
+    for other in (2, 3):
+        over.hosts.cut_one_way(1, other)
+    try:
+        harness.wait_until(lambda: fetch_error(over, 1, name, led, 1000) == 6, 30, "NOT_LEADER_OR_FOLLOWER")
+        assert fetch_error(over, 1, name, led, 0) == 0  # the rest goes on: nobody may lead in its place, as when there are no controllers
+    finally:
+        over.hosts.heal()
+    harness.wait_until(lambda: is_in_sync(over, name) and fetch_error(over, 1, name, led, 1000) == 1, 60, "all in sync")
+
+
 def coordinator(over, group, asked):
     with over.hosts.inside(CLIENT), harness.ask.Connection(over.hosts.address(asked), spread.CLIENTS) as c:
         found = c.ask("FindCoordinator", 2, {"Key": group, "KeyType": 0})
@@ -182,9 +221,10 @@ def coordinator(over, group, asked):
 
 
 @needs_hosts
-def test_a_group_goes_on_without_the_host_of_its_front_end(over):
+def test_a_group_goes_on_without_the_host_of_its_front_end(unmoved):
     """The third broker's clients come by another host's front end. With that host gone it is found at the other front end: librdkafka goes
     there only when its coordinator is said to be another broker. What clients have sent to the host meanwhile never runs."""
+    over = unmoved
     name = topic_of(over, "group-moves")
     harness.wait_until(lambda: coordinator(over, "g", 1)[0] >= 0, 30, "a coordinator")
     group = next(g for g in map("g{}".format, range(200)) if coordinator(over, g, 1)[0] == 3)

@@ -451,6 +451,33 @@ Test(link, a_silent_caller_is_given_up)
     net_free(&net);
 }
 
+static uint64_t silence(Karst__Bus__Call__BodyCase kind)
+{
+    return link_silence_ms(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, kind, net.now);
+}
+
+Test(link, it_says_since_when_a_peer_is_silent)
+{
+    net_begin(&net, NULL, NULL);
+    cr_expect_eq(silence(READ), UINT64_MAX, "no link is open");
+    (void)net_call(&net, READ, 60000, 0);
+    net_settle(&net);
+    cr_expect_eq(silence(READ), 0);
+    cr_expect_eq(silence(KARST__BUS__CALL__BODY_REPLICA_READ), UINT64_MAX, "another lane");
+    for (int i = 0; i < 20; i++) {
+        net_pass(&net, 300);
+        cr_expect_leq(silence(READ), 1000, "heartbeats are answered");
+    }
+    net.stopped[1] = true;
+    net_pass(&net, 1500);
+    cr_expect_geq(silence(READ), 1500 - 50);
+    net_pass(&net, 2000);
+    cr_expect_eq(silence(READ), UINT64_MAX, "given up");
+    net.stopped[1] = false;
+    net_answer_all(&net);
+    net_free(&net);
+}
+
 Test(link, our_own_stall_is_not_the_peers_silence)
 {
     net_begin(&net, NULL, NULL);

@@ -119,3 +119,17 @@ Test(fetch_nearest, a_set_at_a_follower_goes_with_what_it_is_asked_for)
     world_lead(0, 2); /* it leads one of them now: all stay where they are */
     cr_assert(!world_calls[1].cancelled);
 }
+
+Test(fetch_nearest, who_is_cut_off_tells_no_client_to_begin_elsewhere)
+{
+    static const struct asked one[] = {{0, 5}};
+
+    world_is_cut = true;
+    send_fetch(12, 1, 0, -1, one, 1);
+    reply_read_with(0, KERR_OFFSET_OUT_OF_RANGE, 0);
+    cr_expect_eq(fetched_one(12, 1)->error_code, KERR_NOT_LEADER_OR_FOLLOWER, "the leader may be another");
+    world_is_cut = false;
+    send_fetch(12, 2, 0, -1, one, 1);
+    reply_read_with(1, KERR_OFFSET_OUT_OF_RANGE, 0);
+    cr_expect_eq(fetched_one(12, 2)->error_code, KERR_OFFSET_OUT_OF_RANGE);
+}

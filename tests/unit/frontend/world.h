@@ -25,6 +25,7 @@ extern struct world_call world_calls[32];
 extern size_t world_call_count;
 extern uint64_t world_now;
 extern uint32_t world_level; /* of the bus */
+extern bool world_is_cut;    /* service_is_current says no */
 /* "a": 0, 1, 4 to 11 led by broker 1, 2 by nobody, 3 by broker 2, with both in sync. They are in "rack 1" and "rack 2"
  * and at one address, until world_come_by. */
 extern const struct uuid WORLD_TOPIC_A;
