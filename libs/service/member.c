@@ -225,16 +225,18 @@ static uint64_t heartbeat_ms(const struct service *s)
 }
 
 /* After work the heap keeps pages for more of it, most of them between pieces in use, where glibc does not give them
- * back by itself: they go as soon as there is little to do. */
+ * back by itself: they go as soon as there is little to do. Work that took long, as others had the processor, counts
+ * as well. */
 static void rest(struct service *s)
 {
-    uint64_t cpu_ms = base_cpu_ms();
-    bool busy = cpu_ms - s->cpu_ms > heartbeat_ms(s) * BUSY_PERCENT / 100;
+    uint64_t cpu_ms = base_cpu_ms(), much_ms = heartbeat_ms(s) * BUSY_PERCENT / 100;
+    bool busy = cpu_ms - s->cpu_ms > much_ms;
 
     s->cpu_ms = cpu_ms;
-    if (!busy && s->worked)
-        base_trim_heap();
-    s->worked = busy;
+    if (busy || cpu_ms - s->trimmed_at_cpu_ms <= much_ms)
+        return;
+    base_trim_heap();
+    s->trimmed_at_cpu_ms = cpu_ms;
 }
 
 static void on_heartbeat_timer(void *ctx)

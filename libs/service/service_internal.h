@@ -61,8 +61,8 @@ struct service {
     uint64_t register_call, heartbeat_call;
     bool heartbeat_wanted; /* sooner than by the timer */
     struct loop_timer *register_timer, *heartbeat_timer;
-    uint64_t cpu_ms; /* that the process had used at the last heartbeat */
-    bool worked;     /* it was busy before that */
+    uint64_t cpu_ms;            /* that the process had used at the last heartbeat */
+    uint64_t trimmed_at_cpu_ms; /* when the heap was last trimmed */
 };
 
 /* network.c */
