@@ -63,7 +63,8 @@ struct bus {
     struct sock *routers[LINK_LANES], *tcp_routers[LINK_LANES];
     struct door door;
     bool unencrypted;
-    struct quiet refusals, failures, impostors;
+    struct quiet refusals, failures;
+    struct quiet impostors[KARST__BUS__ROLE__ROLE_TXN + 1]; /* by role, so that none hides behind another */
     struct leavers callers_left, called_left;
     unsigned last_monitor;
     struct locals *locals; /* NULL: everything goes over ZeroMQ */

@@ -236,7 +236,8 @@ const char *bus_tcp_refuses(void *ctx, uint64_t conn, const Karst__Bus__Peer *fr
         return NULL;
     const char *host = zmq_msg_gets(b->receiving, "User-Id");
     const char *why = host != NULL ? mistaken(b, host, from->role, from->id) : "its key is not known";
-    if (why != NULL && may_say(b, &b->impostors, more))
+    size_t role = MIN((size_t)from->role, COUNTOF(b->impostors) - 1);
+    if (why != NULL && may_say(b, &b->impostors[role], more))
         log_warn("bus: a peer at %s is refused, it says that it is %s %" PRId32 ": %s%s", host ? host : "?",
                  link_role_name(from->role), from->id, why, more);
     return why;
