@@ -39,30 +39,26 @@ static const struct image_endpoint *listener_named(const struct image_service *s
     return NULL;
 }
 
-/* NULL: there is no front end with such a listener. */
-static const struct image_endpoint *choose(const struct image *image, int32_t broker_id, const char *listener,
-                                           int32_t *ret_frontend)
+/* The front end, among those with such a listener, that clients find the broker at; NULL: there is none. */
+static const struct image_service *choose(const struct image *image, int32_t broker_id, const char *listener)
 {
     const struct image_service *node = image_service(image, KARST__BUS__ROLE__ROLE_STORAGE, broker_id);
-    const struct image_endpoint *best = NULL;
+    const struct image_service *best = NULL;
     uint64_t best_score = 0;
     int32_t count;
     const struct image_service *const *services = image_services(image, &count);
 
     for (int32_t i = 0; i < count; i++) {
         const struct image_service *s = services[i];
-        const struct image_endpoint *e =
-            s->role == KARST__BUS__ROLE__ROLE_FRONTEND ? listener_named(s, listener) : NULL;
-        if (e == NULL)
+        if (s->role != KARST__BUS__ROLE__ROLE_FRONTEND || listener_named(s, listener) == NULL)
             continue;
         bool same_host = node != NULL && slice_eq(node->host, s->host);
         bool same_rack = node != NULL && !slice_is_null(node->rack) && slice_eq(node->rack, s->rack);
         uint64_t score =
             (uint64_t)same_host << 34 | (uint64_t)same_rack << 33 | mix((uint32_t)s->id, (uint32_t)broker_id);
         if (best == NULL || score > best_score) {
-            best = e;
+            best = s;
             best_score = score;
-            *ret_frontend = s->id;
         }
     }
     return best;
@@ -105,9 +101,9 @@ bool request_fenced_address(const struct request *r, int32_t broker_id, struct s
         return false;
     if (ret_rack != NULL)
         *ret_rack = broker->rack;
-    int32_t ignored;
-    const struct image_endpoint *e = choose(r->image, broker_id, r->client.listener, &ignored);
-    if (e != NULL) {
+    const struct image_service *at = choose(r->image, broker_id, r->client.listener);
+    if (at != NULL) {
+        const struct image_endpoint *e = listener_named(at, r->client.listener);
         *ret_host = e->host;
         *ret_port = has_port ? listeners_broker_port(e->port, broker_id) : e->port;
         return true;
@@ -163,12 +159,14 @@ static void note_place(struct frontend *f, int32_t broker_id, int32_t frontend)
 
 void addresses_follow(struct frontend *f)
 {
-    int32_t count, frontend;
+    int32_t count;
     const struct image_broker *const *brokers = image_brokers(f->image, &count);
 
-    for (int32_t i = 0; i < count && f->bootstrap_count > 0; i++)
-        if (choose(f->image, brokers[i]->id, f->listeners[0]->name, &frontend) != NULL)
-            note_place(f, brokers[i]->id, frontend);
+    for (int32_t i = 0; i < count && f->bootstrap_count > 0; i++) {
+        const struct image_service *at = choose(f->image, brokers[i]->id, f->listeners[0]->name);
+        if (at != NULL)
+            note_place(f, brokers[i]->id, at->id);
+    }
 }
 
 static uint64_t moved_ms(const struct frontend *f, int32_t broker_id)

@@ -410,6 +410,13 @@ void net_ended(const struct net *n, size_t i, Karst__Bus__Outcome outcome)
     cr_assert_eq(n->calls[i].outcome, outcome, "call %zu: outcome %d", i, (int)n->calls[i].outcome);
 }
 
+void net_finish(struct net *n, size_t i)
+{
+    net_answer_all(n);
+    net_settle(n);
+    net_ended(n, i, KARST__BUS__OUTCOME__OUTCOME_OK);
+}
+
 Karst__Bus__Batch *net_first(const struct net *n)
 {
     cr_assert_not_null(n->packets);

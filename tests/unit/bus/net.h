@@ -82,6 +82,7 @@ void net_answer_all(struct net *n);
 void net_drop(struct net *n, struct packet *p);
 /* It has ended, once, and so. */
 void net_ended(const struct net *n, size_t i, Karst__Bus__Outcome outcome);
+void net_finish(struct net *n, size_t i); /* all that waits is answered, and call i has ended well */
 /* What the packet says that is first on the wire, and stays there; the caller frees it. */
 Karst__Bus__Batch *net_first(const struct net *n);
 /* A batch made by hand comes to node 1 as one of node 0; its session, sequence and content are the caller's. */

@@ -54,12 +54,8 @@ Test(credit, bytes_are_credit_too)
     size_t big = net_call(&net, APPEND, 5000, 50000), small = net_call(&net, APPEND, 5000, 100);
     net_settle(&net);
     cr_assert_eq(net.rpc_count, 1, "one call may be larger than the credit, alone");
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, big, IS(OK));
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, small, IS(OK));
+    net_finish(&net, big);
+    net_finish(&net, small);
     net_free(&net);
 }
 
@@ -79,9 +75,7 @@ Test(credit, a_call_larger_than_the_credit_goes_beside_parked_ones)
     net_settle(&net);
     net_ended(&net, small, IS(OK));
     cr_assert_eq(net.rpc_count, 2, "beside the parked read");
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, big, IS(OK));
+    net_finish(&net, big);
     net_ended(&net, parked, IS(OK));
     net_free(&net);
 }
@@ -107,9 +101,7 @@ Test(credit, a_call_of_too_many_payloads_harms_nobody_else)
     link_call(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, &request, note_outcome, &outcome);
     net_settle(&net);
     cr_assert_eq(outcome, IS(NOT_SENT));
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, other, IS(OK));
+    net_finish(&net, other);
     free(payloads);
     net_free(&net);
 }

@@ -17,9 +17,7 @@ Test(link, a_call_is_executed_and_answered)
     cr_assert_eq(rpc_payload_count(net.rpcs[0]), 1);
     struct ref kept = *rpc_payload(net.rpcs[0], 0);
     ref_retain(&kept);
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, a, IS(OK));
+    net_finish(&net, a);
     net_ended(&net, r, IS(OK));
     cr_assert_eq(net.calls[a].base_offset, (int64_t)a + 1000000);
     cr_assert(slice_eq_str(buf_slice(&net.calls[r].payload), "hello world"));
@@ -50,9 +48,7 @@ Test(link, an_unknown_peer_is_waited_for_until_the_deadline)
     net_ended(&net, late, IS(NOT_SENT));
     link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 5, "ipc:///there");
     net_settle(&net);
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, found, IS(OK));
+    net_finish(&net, found);
     cr_assert_eq(net.calls[late].executed, 0);
     net_free(&net);
 }
@@ -69,9 +65,7 @@ Test(link, death_in_mid_request_is_an_unknown_outcome)
     cr_assert_eq(net.calls[next].ended, 0);
     net_start(&net, 6);
     net_pass(&net, 300);
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, next, IS(OK));
+    net_finish(&net, next);
     cr_assert_eq(net.calls[next].executed_by, 6);
     cr_assert_eq(net.calls[flying].executed_by, 5);
     net_free(&net);
@@ -134,9 +128,7 @@ Test(link, where_somebody_listens_and_is_slow_it_does_not_say_that_nobody_is_the
     net_settle(&net);
     size_t next = net_call(&net, READ, 2000, 0);
     net_settle(&net);
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, next, IS(OK));
+    net_finish(&net, next);
     net_free(&net);
 }
 
@@ -152,9 +144,7 @@ Test(link, what_waits_for_credit_does_not_say_that_nobody_is_there)
     net_ended(&net, waits, IS(NOT_SENT));
     net_ended(&net, more, IS(NOT_SENT));
     cr_assert_not(net.calls[waits].nobody || net.calls[more].nobody);
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, first, IS(OK));
+    net_finish(&net, first);
     net_free(&net);
 }
 
@@ -180,9 +170,7 @@ Test(link, who_is_not_who_he_says_he_is_is_refused)
     refuses = false;
     c = net_call(&net, APPEND, 5000, 10);
     net_pass(&net, LINK_BACKOFF_REFUSED_MS);
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, c, IS(OK));
+    net_finish(&net, c);
     cr_assert_eq(net.calls[c].executed, 1);
     net_free(&net);
 }
@@ -199,9 +187,7 @@ Test(link, a_call_is_only_for_the_life_that_is_known)
     net_pass(&net, 50);
     link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 5, "ipc:///there");
     net_settle(&net);
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, again, IS(OK));
+    net_finish(&net, again);
     net_free(&net);
 }
 
@@ -231,9 +217,7 @@ Test(link, a_peer_that_is_gone_keeps_nobody_waiting)
     net_pass(&net, 50);
     link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 5, "ipc:///there");
     net_settle(&net);
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, later, IS(OK));
+    net_finish(&net, later);
     net_free(&net);
 }
 
@@ -276,9 +260,7 @@ Test(link, a_later_life_is_said_only_when_it_stays_unknown)
     cr_assert_eq(net.calls[c].ended + net.calls[c].executed, 0);
     link_set_peer(net.core[0], KARST__BUS__ROLE__ROLE_STORAGE, 1, 5, "ipc:///there");
     net_settle(&net);
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, c, IS(OK));
+    net_finish(&net, c);
     net_free(&net);
 }
 
@@ -302,9 +284,7 @@ Test(link, a_missing_message_ends_the_session)
     net_answer_all(&net);
     size_t fresh = net_call(&net, APPEND, 5000, 0);
     net_pass(&net, 100);
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, fresh, IS(OK));
+    net_finish(&net, fresh);
     net_free(&net);
 }
 
@@ -393,9 +373,7 @@ Test(link, a_call_waits_for_the_senders_metadata)
     link_set_metadata_offset(net.core[1], 10);
     net_settle(&net);
     cr_assert_eq(net.rpc_count, 1);
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, a, IS(OK));
+    net_finish(&net, a);
     cr_assert_eq(net.calls[b].executed, 0);
     net_free(&net);
 }
@@ -407,9 +385,7 @@ Test(link, an_idle_link_stays_up)
     net_pass(&net, 20000);
     cr_assert_eq(net.calls[c].ended, 0);
     cr_assert_eq(net.wire_count, 1);
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, c, IS(OK));
+    net_finish(&net, c);
     net_free(&net);
 }
 
@@ -445,9 +421,7 @@ Test(link, a_silent_caller_is_given_up)
     net_ended(&net, c, IS(UNKNOWN));
     size_t next = net_call(&net, APPEND, 5000, 0);
     net_pass(&net, 300);
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, next, IS(OK));
+    net_finish(&net, next);
     net_free(&net);
 }
 
@@ -491,9 +465,7 @@ Test(link, our_own_stall_is_not_the_peers_silence)
     net_settle(&net);
     cr_assert_eq(net.calls[c].ended, 0);
     net_pass(&net, 5000);
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, c, IS(OK));
+    net_finish(&net, c);
     net_free(&net);
 }
 
@@ -507,15 +479,11 @@ Test(link, goodbye_lets_calls_finish_and_sends_no_new_one)
     size_t later = net_call(&net, APPEND, 5000, 0);
     net_settle(&net);
     cr_assert_eq(net.rpc_count, 1);
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, c, IS(OK));
+    net_finish(&net, c);
     net_kill(&net);
     net_start(&net, 6);
     net_pass(&net, 500);
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, later, IS(OK));
+    net_finish(&net, later);
     cr_assert_eq(net.calls[later].executed_by, 6);
     net_free(&net);
 }
@@ -568,9 +536,7 @@ Test(link, calls_that_cannot_be_served_are_answered)
     net_begin(&net, NULL, NULL);
     size_t c = net_call(&net, APPEND, 60000, 0);
     net_settle(&net);
-    net_answer_all(&net);
-    net_settle(&net);
-    net_ended(&net, c, IS(OK));
+    net_finish(&net, c);
 
     Karst__Bus__Call call = KARST__BUS__CALL__INIT;
     Karst__Bus__AppendRequest append = KARST__BUS__APPEND_REQUEST__INIT;
