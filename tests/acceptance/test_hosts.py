@@ -415,7 +415,6 @@ def node(own_folder):
     """One host's files, wrong in one way."""
     def run(command, *more, mode=0o600, keys=True, **config):
         with open(os.path.join(own_folder, "server.properties"), "w", encoding="utf-8") as f:
-            port = harness.free_port((0, 2))
             all_keys = {"node.id": 1, "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{port + 2}",
                         "karst.bus.listen": f"127.0.0.1:{bus}", "karst.cluster.id": spread.CLUSTER_ID, "karst.controllers": f"1@tcp://127.0.0.1:{bus}",
                         **({"karst.bus.key.file": "key", "karst.bus.hosts.file": "hosts"} if keys else {}), **config}
@@ -427,7 +426,8 @@ def node(own_folder):
         os.chmod(key, mode)
         return harness.run([harness.KARST, command, "--data", data, "--config", os.path.join(own_folder, "server.properties"), *more])
     key, data = os.path.join(own_folder, "key"), os.path.join(own_folder, "data")
-    bus = harness.free_port(range(16))
+    port = harness.free_port((0, 2, *range(16, 32)))  # none for both
+    bus = port + 16
     yield run
     harness.run([harness.KARST, "down", "--data", data])
 
